@@ -1,0 +1,66 @@
+# Two commands matter: `make book` and `make test`. Each sets up what is missing.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help book test lint format lock clean distclean
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+EXTRAS := book,test,dev
+
+# The first interpreter that is new enough; `make PYTHON=... book` chooses another.
+PYTHON ?= $(firstword $(foreach python,python3 python3.11 python3.12 python3.13,$(shell \
+	$(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& echo $(python))))
+
+# What a chapter's outputs rest on besides its own text.
+SOURCES := $(shell find nbhelpers -name '*.py' 2>/dev/null) \
+	$(shell find data/shapes -name '*.safetensors' -o -name 'meta.json' 2>/dev/null)
+
+help:  ## say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer was found; install one, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(READY): pyproject.toml requirements.lock | $(BIN)/python
+	@echo "installing the locked dependencies into $(VENV): one to ten minutes"
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[$(EXTRAS)]'
+	@touch $@
+
+book/_build/.sources: $(SOURCES)
+	@rm -rf book/_build
+	@mkdir -p book/_build
+	@touch $@
+
+book: $(READY) book/_build/.sources  ## run the chapters and build the site: book/_build/html/index.html
+	@mkdir -p book/_build/.ipython
+	JUPYTER_PREFER_ENV_PATH=1 IPYTHONDIR=$(CURDIR)/book/_build/.ipython TQDM_DISABLE=1 \
+		$(BIN)/jupyter-book build --all -W --keep-going book
+
+test: $(READY)  ## run the tests and the docstrings' examples
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## ruff and mypy, as pinned in pyproject.toml
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## let ruff lay the code out
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(READY)  ## write requirements.lock anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[lock]'
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
+		--extra book --extra lab --extra test --extra dev --extra lock \
+		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+clean:  ## remove what was built, keep the environment
+	rm -rf book/_build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean  ## remove the environment too
+	rm -rf $(VENV)

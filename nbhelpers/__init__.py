@@ -1,0 +1,62 @@
+"""Binding Words to Pixels: the book's functions, in the order of the pipeline.
+
+Importing it needs torch, NumPy and Pillow alone: diffusers, transformers, spaCy and matplotlib
+are imported by the functions that use them.
+"""
+
+from typing import Any
+
+from nbhelpers.attention import Layer, denoise_once, record_attention
+from nbhelpers.captions import caption
+from nbhelpers.chunks import Chunk, find_target, noun_chunks
+from nbhelpers.completion import complete
+from nbhelpers.datasets import load_image
+from nbhelpers.embeddings import Prompt, embed
+from nbhelpers.latents import encode_image
+from nbhelpers.masks import to_masks
+from nbhelpers.models import Models, load_models
+from nbhelpers.scores import score_maps
+
+# Not on first use: the function must stand where Python puts the module of the same name.
+from nbhelpers.segment import SETTINGS, Segmentation, Settings, segment
+
+_FIGURES = ("show_masks", "show_maps", "show_source", "overlay")  # these import matplotlib
+
+__all__ = [
+    "load_models",
+    "Models",
+    "load_image",
+    "caption",
+    "noun_chunks",
+    "find_target",
+    "Chunk",
+    "embed",
+    "Prompt",
+    "encode_image",
+    "record_attention",
+    "denoise_once",
+    "Layer",
+    "score_maps",
+    "complete",
+    "to_masks",
+    "segment",
+    "Settings",
+    "SETTINGS",
+    "Segmentation",
+    "show_masks",
+    "show_maps",
+    "show_source",
+    "overlay",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FIGURES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from nbhelpers import figures
+
+    return getattr(figures, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_FIGURES])

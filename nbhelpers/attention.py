@@ -1,0 +1,285 @@
+"""One noised pass of the UNet, and the queries and keys of its attention.
+
+Probabilities are never recorded: what the method does with attention is itself attention, so the
+queries and keys suffice, at a fiftieth of the memory. Ordinary forward hooks read them; no
+processor is exchanged and no ``forward`` replaced, so the model's output is the same bit for bit.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from nbhelpers.embeddings import Prompt
+from nbhelpers.latents import encode_image, noise_latent
+from nbhelpers.models import Models
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One attention layer in one pass of the UNet.
+
+    Attributes:
+        name: The module's path in the UNet.
+        kind: "cross" where pixels look at tokens, "self" where they look at pixels.
+        place: Where in the UNet: on the way down, in the middle, on the way up.
+        query: The pixels' queries, detached.
+        key: The tokens' or pixels' keys, detached.
+        grid: ``(h, w)`` of the pixels, rows first; ``h * w`` is n also where the picture is not
+            square.
+        factor: How many times coarser than the latent the grid is: 1, 2, 4 or 8.
+        scale: What the model multiplies its logits by.
+    """
+
+    name: str
+    kind: Literal["cross", "self"]
+    place: Literal["down", "mid", "up"]
+    query: Float[Tensor, "batch head n d"]
+    key: Float[Tensor, "batch head token d"]
+    grid: tuple[int, int]
+    factor: int
+    scale: float
+
+    def __post_init__(self) -> None:
+        if math.prod(self.grid) != self.query.shape[-2]:
+            raise ValueError(
+                f"{self.name} has {self.query.shape[-2]} queries but the grid {self.grid}"
+            )
+
+
+@dataclass
+class Recording:
+    """What `record_attention` has recorded so far, in the order of the passes."""
+
+    layers: list[Layer] = field(default_factory=list)
+
+    @property
+    def cross_layers(self) -> tuple[Layer, ...]:
+        """The layers in which pixels look at the prompt's tokens."""
+        return tuple(layer for layer in self.layers if layer.kind == "cross")
+
+    @property
+    def self_layers(self) -> tuple[Layer, ...]:
+        """The layers in which pixels look at each other."""
+        return tuple(layer for layer in self.layers if layer.kind == "self")
+
+
+@contextmanager
+def record_attention(unet: nn.Module) -> Iterator[Recording]:
+    """Record the queries and keys of every attention layer while the block runs.
+
+    Every pass of the UNet inside the block adds one `Layer` for each attention layer; two passes
+    give each layer twice, and `score_maps` and `complete` average over them. Recorders may be
+    nested, each with a store of its own. No hook outlives the block, even when it raises.
+
+    Args:
+        unet: A UNet of diffusers with transformer blocks.
+
+    Yields:
+        The recording, filled as the passes run.
+
+    Raises:
+        ValueError: The model has no attention layer to record, or some of its layers were not run
+            in the block: a recording is never empty, nor short, in silence.
+    """
+    attentions = list(_attentions(unet))
+    if not attentions:
+        raise ValueError(
+            f"{type(unet).__name__} holds no transformer block with attention (to_q, to_k); "
+            "give the UNet of a Stable Diffusion, models.unet"
+        )
+    recording = Recording()
+    with ExitStack() as handles:
+
+        def hook(handle: Any) -> None:
+            handles.callback(handle.remove)
+
+        grids: dict[str, tuple[int, int]] = {}  # of the latent, and of each transformer
+        hook(_on_input(unet, "sample", grids, "latent"))
+        for transformer, module in _transformers(unet):
+            hook(_on_input(module, "hidden_states", grids, transformer))
+        for name, transformer, attn in attentions:
+            keep = _Keeper(recording, name, attn, grids, transformer)
+            hook(attn.to_q.register_forward_hook(keep.query))
+            hook(attn.to_k.register_forward_hook(keep.key))
+        yield recording
+        silent = {name for name, *_ in attentions} - {layer.name for layer in recording.layers}
+        if len(silent) == len(attentions):
+            raise ValueError(
+                "no attention was recorded; call denoise_once inside record_attention "
+                "(got 0 layers)"
+            )
+        if silent:
+            raise ValueError(
+                f"{len(silent)} of {len(attentions)} attention layers were not run or do not use "
+                f"to_q and to_k: {', '.join(sorted(silent)[:3])}; call unfuse_qkv_projections()"
+            )
+
+
+class _Keeper:
+    """Joins one layer's queries and keys, which two hooks bring one after the other."""
+
+    def __init__(
+        self,
+        recording: Recording,
+        name: str,
+        attn: nn.Module,
+        grids: Mapping[str, tuple[int, int]],
+        transformer: str,
+    ) -> None:
+        self.recording, self.name, self.attn = recording, name, attn
+        self.grids, self.transformer = grids, transformer
+        self.place = _place(name)
+        self.pending: Tensor | None = None
+
+    def query(self, module: nn.Module, args: tuple, output: Tensor) -> None:
+        self.pending = self._heads(output)
+
+    def key(self, module: nn.Module, args: tuple, output: Tensor) -> None:
+        query, self.pending = self.pending, None
+        if query is None:
+            raise RuntimeError(f"{self.name} computed keys before queries")
+        grid = self.grids[self.transformer]
+        self.recording.layers.append(
+            Layer(
+                name=self.name,
+                kind="cross" if self.attn.is_cross_attention else "self",
+                place=self.place,
+                query=query,
+                key=self._heads(output),
+                grid=grid,
+                factor=_factor(self.grids["latent"], grid),
+                scale=float(self.attn.scale),
+            )
+        )
+
+    def _heads(self, projected: Tensor) -> Tensor:
+        """The heads of a projection, as a view: ``batch head n d``."""
+        return projected.detach().unflatten(-1, (self.attn.heads, -1)).transpose(1, 2)
+
+
+@torch.no_grad()
+def denoise_once(
+    image: UInt8[np.ndarray, "h w 3"] | None,
+    prompt: Prompt,
+    models: Models,
+    *,
+    timestep: int | Sequence[int] = 100,
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+    latent: Float[Tensor, "1 channel h_latent w_latent"] | None = None,
+) -> Float[Tensor, "timestep channel h_latent w_latent"]:
+    """Noise the picture once and let the UNet look at it once, with the prompt.
+
+    Section 3.1 in the form that its base runs: nothing is denoised and no unconditional half is
+    run. Several timesteps are one batch, of one pass.
+
+    Args:
+        image: uint8 ``(h, w, 3)``; not needed where a latent is given.
+        prompt: From `embed`; its keys and values may differ.
+        models: Whose autoencoder, scheduler and UNet are used.
+        timestep: One or several scheduler indices, 0 to 999; 100 in DiffSegmenter.
+        seed: Of the posterior's sample and of the noise.
+        size: ``(h, w)`` in pixels that the picture is resized to; the model's own when None.
+        latent: From `encode_image`, to be used in place of the picture.
+
+    Returns:
+        What the UNet says, one item a timestep. It is rarely of use: the attention is.
+
+    Raises:
+        ValueError: A timestep out of range, a bad picture or size, neither picture nor latent, or
+            a UNet that wants other inputs (inpainting).
+    """
+    if latent is None:
+        if image is None:
+            raise ValueError("give a picture or a latent; got neither")
+        latent = encode_image(image, models, seed=seed, size=size)
+    channels = models.unet.config.in_channels
+    if latent.shape[1] != channels:
+        raise ValueError(
+            f"the UNet of {models.name} takes {channels} channels and the latent has "
+            f"{latent.shape[1]}; give a text-to-image model, not one for inpainting"
+        )
+    timesteps = [timestep] if isinstance(timestep, int) else list(timestep)
+    noised = noise_latent(latent, timesteps, models, seed=seed)
+    count = len(timesteps)
+    more: dict[str, Any] = {}
+    if prompt.extra is not None:
+        sides = [side * models.latent_factor for side in latent.shape[-2:]]
+        # SDXL is told the picture's own size, where it was cropped, and the size wanted.
+        ids = torch.tensor([[*sides, 0, 0, *sides]], device=models.device, dtype=models.dtype)
+        extra = {name: value.expand(count, -1) for name, value in prompt.extra.items()}
+        more["added_cond_kwargs"] = {**extra, "time_ids": ids.expand(count, -1)}
+    with _give_values(models.unet, prompt, count):
+        return models.unet(
+            noised,
+            torch.tensor(timesteps, device=models.device),
+            encoder_hidden_states=prompt.keys.to(noised).expand(count, -1, -1),
+            **more,
+        ).sample
+
+
+@contextmanager
+def _give_values(unet: nn.Module, prompt: Prompt, count: int) -> Iterator[None]:
+    """Let the cross-attention take its values from the prompt's values while the block runs."""
+    with ExitStack() as handles:
+        if prompt.values is not prompt.keys:
+            values = prompt.values.to(unet.dtype).expand(count, -1, -1)
+            for _, _, attn in _attentions(unet):
+                if attn.is_cross_attention:
+                    handle = attn.to_v.register_forward_pre_hook(lambda *_: (values,))
+                    handles.callback(handle.remove)
+        yield
+
+
+def _transformers(unet: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The UNet's transformers, which know the grid, by name."""
+    from diffusers import Transformer2DModel
+
+    for name, module in unet.named_modules():
+        if isinstance(module, Transformer2DModel):
+            yield name, module
+
+
+def _attentions(unet: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
+    """The UNet's attention layers: name, the name of their transformer, module."""
+    for transformer, module in _transformers(unet):
+        for number, block in enumerate(module.transformer_blocks):
+            for part in ("attn1", "attn2"):
+                attn = getattr(block, part, None)
+                if attn is None:
+                    continue
+                name = f"{transformer}.transformer_blocks.{number}.{part}"
+                if getattr(attn, "norm_q", None) is not None:
+                    raise ValueError(f"{name} normalizes its queries; this is no Stable Diffusion")
+                yield name, transformer, attn
+
+
+def _on_input(module: nn.Module, name: str, grids: dict[str, tuple[int, int]], key: str) -> Any:
+    """Note the grid of a module's image-like input on every call; returns the hook's handle."""
+
+    def note(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        height, width = (args[0] if args else kwargs[name]).shape[-2:]
+        grids[key] = (int(height), int(width))
+
+    return module.register_forward_pre_hook(note, with_kwargs=True)
+
+
+def _factor(latent: tuple[int, int], grid: tuple[int, int]) -> int:
+    """How many times coarser than the latent a grid is; each halving rounds odd sides up."""
+    side = 0 if latent[0] >= latent[1] else 1
+    return 2 ** round(math.log2(latent[side] / grid[side]))
+
+
+def _place(name: str) -> Literal["down", "mid", "up"]:
+    """Where in the UNet a layer stands, by its name."""
+    for place in ("down", "mid", "up"):
+        if f"{place}_block" in name:
+            return place
+    raise ValueError(f"{name} stands in no down, mid or up block of a UNet of diffusers")

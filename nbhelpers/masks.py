@@ -1,0 +1,76 @@
+"""Maps to pixels: stretch to [0, 1], enlarge to the picture, cut at a threshold."""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def to_pixels(
+    maps: Float[Tensor, "chunk h w"], size: tuple[int, int]
+) -> Float[np.ndarray, "chunk height width"]:
+    """Maps as large as the picture, each stretched to [0, 1].
+
+    Section 3.1's last step before the threshold: bilinear enlargement, then min-max.
+
+    Args:
+        maps: One map a chunk, of any range.
+        size: The picture's ``(h, w)`` in pixels.
+
+    Returns:
+        float32; every map holds a 0 and a 1, since the min-max comes last.
+
+    Raises:
+        ValueError: A map holds NaN or infinity, or is the same everywhere.
+    """
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"size is (h, w) in pixels, each at least 1; got {size}")
+    if not torch.isfinite(maps).all():
+        raise ValueError(
+            f"a map holds NaN or infinity ({_bad(~torch.isfinite(maps))} of {len(maps)} maps); "
+            "half precision overflows on some models, load them with dtype=torch.float32"
+        )
+    pixels = F.interpolate(maps[None].float(), size=size, mode="bilinear", align_corners=False)[0]
+    low, high = pixels.amin(dim=(1, 2), keepdim=True), pixels.amax(dim=(1, 2), keepdim=True)
+    flat = (high - low)[:, 0, 0] <= 1e-6 * high.abs()[:, 0, 0]
+    if flat.any():
+        raise ValueError(
+            f"a map is the same everywhere ({_bad(flat[:, None, None])} of {len(maps)} maps, "
+            f"size {size}), so no pixel stands out; use a larger picture or other settings"
+        )
+    return ((pixels - low) / (high - low)).cpu().numpy()
+
+
+def to_masks(
+    maps: Float[Tensor, "chunk h w"], size: tuple[int, int], threshold: float = 0.5
+) -> Bool[np.ndarray, "chunk height width"]:
+    """The pixels of every chunk: those whose score reaches the threshold.
+
+    Args:
+        maps: One map a chunk, of any range.
+        size: The picture's ``(h, w)`` in pixels.
+        threshold: In [0, 1], on the map stretched to [0, 1]; 0.5 in table 2.
+
+    Returns:
+        True where the map is at or above the threshold, so that 1 still keeps the peak and no
+        mask is empty.
+
+    Raises:
+        ValueError: A map holds NaN or infinity or is the same everywhere, or the threshold is
+            outside [0, 1].
+
+    Example:
+        >>> to_masks(torch.tensor([[[0.0, 2.0]]]), size=(1, 2))
+        array([[[False,  True]]])
+    """
+    if math.isnan(threshold) or not 0 <= threshold <= 1:
+        raise ValueError(f"threshold lies in [0, 1], on the map's own range; got {threshold}")
+    return to_pixels(maps, size) >= threshold
+
+
+def _bad(where: Tensor) -> int:
+    """The number of maps in which a condition holds anywhere."""
+    return int(where.flatten(1).any(dim=1).sum())

@@ -1,0 +1,270 @@
+"""The models by one name: the embedded "shapes" world or a Stable Diffusion of diffusers."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nbhelpers.weights import from_pretrained, locate, read_index
+
+CAPTIONER = "Salesforce/blip-image-captioning-large"  # section 3.1
+PARSER = "en_core_web_sm"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a model's attention is best read; `segment` uses it unless its settings say otherwise.
+
+    Real Stable Diffusions are read as DiffSegmenter does. A model folder may hold another reading
+    in ``nbhelpers.json``, an object with any of these fields.
+
+    Attributes:
+        timesteps: Where to look; the attention is averaged over them.
+        weights: A weight for each factor by which a resolution is coarser than the latent.
+        thresholds: The threshold of each method by its name; 0.5 for one that is not named.
+    """
+
+    timesteps: tuple[int, ...] = (100,)  # DiffSegmenter's code: one timestep, t = 100
+    weights: Mapping[int, float] | None = field(  # DiffSegmenter's code: 8, 16, 32, 64 cells
+        default_factory=lambda: {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}
+    )
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # the paper: 0.5
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """The tokenizers and text encoders of a model: one pair, or two in Stable Diffusion XL.
+
+    Attributes:
+        tokenizers: One for each encoder; they share one vocabulary.
+        encoders: CLIP text models. One gives its last hidden state; of two, the last hidden states
+            but one are put side by side and the second's pooled vector is a condition of its own.
+    """
+
+    tokenizers: tuple[Any, ...]
+    encoders: tuple[nn.Module, ...]
+
+    @property
+    def length(self) -> int:
+        """The number of tokens that the encoders read, start and end included (77 in CLIP)."""
+        return min(encoder.config.max_position_embeddings for encoder in self.encoders)
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """A BLIP that writes captions, with its processor."""
+
+    processor: Any
+    model: nn.Module
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Models:
+    """All that the method runs on, loaded and on one device.
+
+    Attributes:
+        name: As it was asked for.
+        revision: The commit on the Hub; None for a folder.
+        unet: Looks at the noised picture with the prompt.
+        vae: Makes pictures latents.
+        scheduler: Says how much noise a timestep has.
+        text: Embeds prompts.
+        device: Where they are.
+        dtype: What the UNet and text encoders compute in; the autoencoder may need float32.
+        size: The model's own picture size ``(h, w)`` in pixels.
+        reading: How its attention is best read.
+        sources: What `captioner` and `parser` are loaded from on first use.
+    """
+
+    name: str
+    revision: str | None
+    unet: nn.Module
+    vae: nn.Module
+    scheduler: Any
+    text: TextEncoder
+    device: torch.device
+    dtype: torch.dtype
+    size: tuple[int, int]
+    reading: Reading = field(default_factory=Reading)
+    sources: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def latent_factor(self) -> int:
+        """The pixels along each side of a latent cell (8 in Stable Diffusion)."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @cached_property
+    def captioner(self) -> Captioner:
+        """The BLIP, loaded on first use."""
+        source = self.sources.get("captioner") or CAPTIONER
+        if isinstance(source, Captioner):
+            return source
+        return load_captioner(source, device=self.device, dtype=self.dtype)
+
+    @cached_property
+    def parser(self) -> Any:
+        """The spaCy pipeline, loaded on first use."""
+        source = self.sources.get("parser") or PARSER
+        return load_parser(source) if isinstance(source, str | os.PathLike) else source
+
+
+def load_models(
+    name: str | os.PathLike[str] = "shapes",
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    captioner: str | Captioner | None = None,
+    parser: Any = None,
+) -> Models:
+    """The models of the method: text encoder, autoencoder and UNet, and on demand BLIP and spaCy.
+
+    Args:
+        name: "shapes", which comes with the package; a folder in diffusers' layout; or the Hub's
+            "owner/name" of any Stable Diffusion with a UNet (1.x, 2.x, XL).
+        device: "cpu", "cuda", "cuda:1", "mps".
+        dtype: What to compute in; float32 on the CPU and float16 elsewhere when None.
+        revision: The 40-digit commit of a model on the Hub; known for those named in `HUB`.
+        captioner: Another BLIP: a folder, "owner/name@commit", "shapes", or one already loaded.
+        parser: Another spaCy pipeline: its name, a folder, "shapes", or one already loaded.
+
+    Returns:
+        The same object whatever the model. Only safetensors are read and no remote code is run.
+
+    Raises:
+        ValueError: A device that isn't there, a Hub model without a revision, or a model that is
+            no Stable Diffusion with a UNet.
+        OSError: The weights are missing; the message says what to download and how large it is.
+    """
+    import diffusers
+    import transformers
+
+    device = _device(device)
+    if dtype is None:
+        dtype = torch.float32 if device.type == "cpu" else torch.float16
+    source, commit = locate(str(name), revision, "model")
+    index = read_index(source, commit, str(name))
+
+    def load(part: str, kind: Any) -> Any:
+        """One part of the pipeline, from its folder."""
+        more = {} if kind.__name__.endswith(("Tokenizer", "Scheduler")) else {"dtype": dtype}
+        return from_pretrained(kind, source, commit, subfolder=part, **more)
+
+    unet = load("unet", diffusers.UNet2DConditionModel)
+    vae = load("vae", diffusers.AutoencoderKL)
+    if vae.config.get("force_upcast", False):
+        vae.to(torch.float32)  # its activations overflow in half precision
+    parts = ["", "_2"] if index.get("text_encoder_2") else [""]
+    kinds = {"": transformers.CLIPTextModel, "_2": transformers.CLIPTextModelWithProjection}
+    encoders = [load(f"text_encoder{part}", kinds[part]) for part in parts]
+    for model in (unet, vae, *encoders):
+        model.requires_grad_(False).eval().to(device)
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    side = unet.config.sample_size
+    cells = (side, side) if isinstance(side, int) else tuple(side)
+    shapes = str(name) == "shapes"
+    return Models(
+        name=str(name),
+        revision=commit,
+        unet=unet,
+        vae=vae,
+        scheduler=load("scheduler", getattr(diffusers, index["scheduler"][1])),
+        text=TextEncoder(
+            tuple(load(f"tokenizer{part}", transformers.CLIPTokenizer) for part in parts),
+            tuple(encoders),
+        ),
+        device=device,
+        dtype=dtype,
+        size=(cells[0] * factor, cells[1] * factor),
+        reading=read_reading(Path(source)),
+        sources={
+            "captioner": captioner or ("shapes" if shapes else CAPTIONER),
+            "parser": parser or ("shapes" if shapes else PARSER),
+        },
+    )
+
+
+def load_captioner(
+    name: str = "shapes",
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Captioner:
+    """A BLIP by itself: "shapes", a folder, or "owner/name@commit" on the Hub.
+
+    Raises:
+        OSError: The weights are missing.
+    """
+    import transformers
+
+    device = _device(device)
+    name, _, revision = str(name).partition("@")
+    source, commit = locate(name, revision or None, "captioner")
+    processor = from_pretrained(transformers.BlipProcessor, source, commit)
+    model = from_pretrained(transformers.BlipForConditionalGeneration, source, commit, dtype=dtype)
+    return Captioner(processor, model.requires_grad_(False).eval().to(device), device)
+
+
+def load_parser(name: str | os.PathLike[str] = "shapes") -> Any:
+    """A spaCy pipeline by itself: "shapes", an installed package's name, or a folder.
+
+    Raises:
+        ImportError: spaCy isn't installed.
+        OSError: The pipeline isn't installed.
+    """
+    try:
+        import spacy
+    except ImportError as error:
+        raise ImportError(
+            "parsing captions needs spaCy; install it with: pip install spacy"
+        ) from error
+    source = locate("shapes", None, "parser")[0] if str(name) == "shapes" else str(name)
+    try:
+        return spacy.load(source)
+    except OSError as error:
+        raise OSError(
+            f"spaCy has no pipeline {str(name)!r}; get it with: python -m spacy download {name} "
+            "(12 MB for en_core_web_sm), or use parser='shapes', which needs no download"
+        ) from error
+
+
+def read_reading(folder: Path) -> Reading:
+    """The reading in a model folder's ``nbhelpers.json``; DiffSegmenter's where there is none.
+
+    Raises:
+        ValueError: The file holds other fields than a `Reading` has.
+    """
+    path = folder / "nbhelpers.json"
+    if not path.is_file():
+        return Reading()
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if "timesteps" in found:
+        found["timesteps"] = tuple(found["timesteps"])
+    if found.get("weights") is not None:
+        found["weights"] = {int(factor): w for factor, w in found["weights"].items()}
+    try:
+        return Reading(**found)
+    except TypeError as error:
+        raise ValueError(f"{path} holds {sorted(found)}: {error}") from error
+
+
+def _device(name: str | torch.device) -> torch.device:
+    """The device of that name, if it is there."""
+    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        there.append("mps")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"there is no device {name!r}; there are {', '.join(there)}") from error
+    wanted = f"cuda:{device.index or 0}" if device.type == "cuda" else device.type
+    if wanted not in there:
+        raise ValueError(f"there is no device {name!r}; there are {', '.join(there)}")
+    return device

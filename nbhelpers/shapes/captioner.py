@@ -1,0 +1,120 @@
+"""A small BLIP, trained to caption: a vision transformer and a text decoder that looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import (
+    BertTokenizerFast,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipImageProcessor,
+    BlipProcessor,
+)
+
+from nbhelpers.shapes.pictures import Pictures
+from nbhelpers.shapes.training import Average, fit
+from nbhelpers.shapes.world import SIZE
+
+WIDTH = 128
+START = "[DEC]"
+
+
+def new_word_tokenizer(captions: Iterable[str], folder: Path) -> BertTokenizerFast:
+    """Return BLIP's kind of tokenizer: every word of the captions, and letters for the rest."""
+    words = sorted({word for text in captions for word in text.replace(",", " , ").split()})
+    letters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
+    pieces += [f"##{letter}" for letter in letters if letter.isalnum()]
+    pieces += [word for word in words if word not in letters]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join([*pieces, START]) + "\n")
+    (folder / "tokenizer.json").unlink(missing_ok=True)  # it would be taken for the words
+    tokenizer = BertTokenizerFast.from_pretrained(folder, model_max_length=64)
+    tokenizer.add_special_tokens({"bos_token": START})
+    return tokenizer
+
+
+def new_captioner(tokenizer: BertTokenizerFast) -> BlipForConditionalGeneration:
+    """Return an untrained BLIP of width 128: four layers that see, three that write."""
+    shared = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": 4}
+    vision = {**shared, "num_hidden_layers": 4, "image_size": SIZE[0], "patch_size": 8}
+    text = {
+        **shared,
+        "num_hidden_layers": 3,
+        "vocab_size": len(tokenizer),
+        "encoder_hidden_size": WIDTH,
+        "max_position_embeddings": 64,
+        "bos_token_id": tokenizer.convert_tokens_to_ids(START),
+        "eos_token_id": tokenizer.sep_token_id,
+        "sep_token_id": tokenizer.sep_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    config = BlipConfig(text_config=text, vision_config=vision, projection_dim=WIDTH)
+    return BlipForConditionalGeneration(config)
+
+
+def train_captioner(
+    pictures: Pictures,
+    tokenizer: BertTokenizerFast,
+    folder: Path,
+    *,
+    seed: int,
+    steps: int,
+    device: str,
+    batch: int = 64,
+    progress: bool = True,
+) -> BlipForConditionalGeneration:
+    """Train BLIP's captioning half by the cross-entropy of the next word."""
+    torch.manual_seed(seed)
+    blip = new_captioner(tokenizer).to(device)
+    blip.set_attn_implementation("eager")
+    average = Average(blip)
+    kind = torch.device(device).type
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        seen, captions, _ = pictures.batch(generator, batch)
+        tokens = tokenizer(captions, padding=True, return_tensors="pt").to(device)
+        ids = tokens.input_ids
+        ids[:, 0] = blip.config.text_config.bos_token_id
+        labels = ids.masked_fill(tokens.attention_mask == 0, -100)
+        with torch.autocast(kind, torch.bfloat16):
+            return blip(
+                pixel_values=seen.to(device),
+                input_ids=ids,
+                attention_mask=tokens.attention_mask,
+                labels=labels,
+            ).loss.float()
+
+    fit(
+        "captioner",
+        loss,
+        parameters=blip.parameters(),
+        kept={"blip": blip, "average": average},
+        folder=folder,
+        steps=steps,
+        rate=1e-3,
+        seed=seed,
+        weight_decay=0.05,
+        after_step=lambda step: average.update(blip, step),
+        progress=progress,
+    )
+    average.copy_to(blip)
+    return blip.eval()
+
+
+def save_captioner(
+    blip: BlipForConditionalGeneration, tokenizer: BertTokenizerFast, folder: Path
+) -> None:
+    """Save the folder that `BlipForConditionalGeneration` and `BlipProcessor` load."""
+    blip.save_pretrained(folder)
+    half = [0.5] * 3
+    images = BlipImageProcessor(
+        size={"height": SIZE[0], "width": SIZE[1]}, image_mean=half, image_std=half
+    )
+    BlipProcessor(images, tokenizer).save_pretrained(folder)

@@ -1,0 +1,168 @@
+"""The data card and the model card, written from `results.json` so that no figure is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nbhelpers.shapes.benchmark import SPLITS
+from nbhelpers.shapes.leaks import print_table
+from nbhelpers.shapes.recipe import COUNT
+from nbhelpers.shapes.world import COLORS, NOUNS, PATTERNS, SIZE, UNSEEN
+
+DATA_CARD = """# The shapes world: data card
+
+Drawn pictures of {height} x {width} pixels: one to three things that do not overlap, on a soft
+ground. A thing is one of {nouns} nouns ({noun_list}), {colors} colors ({color_list}) and
+{patterns} patterns ({pattern_list}).
+
+| part | what | where |
+|---|---|---|
+| training | {count:,} pictures, three captions each, drawn from seed 0; no masks | not shipped: `python -m nbhelpers.shapes train` draws them in a minute |
+| benchmark | {splits}; three things a scene, two of one noun in two colors | `images/`, `instances.json` (COCO), `refs(shapes).json` and `refs(shapes).p` (RefCOCO) |
+
+* **Held out.** The benchmark's scenes come from another seed than training's. {unseen} pairs of
+  color and noun (one a noun) are never drawn in training; each is the target of scenes in testB.
+* **Captions.** They are true and seldom complete: 30 % name only some of the things, 12 % of
+  phrases are a bare noun, 8 % drop the pattern, one in ten puts attributes behind the noun ("a
+  ring in striped red"), a word that has a synonym gives way to it one time in twelve.
+* **Expressions.** Of three kinds, marked `kind` in the files: attribute ("the striped red ring"),
+  position ("ring on the left"), bare noun where it is not ambiguous.
+* **Masks.** A pixel belongs to the thing that covers half of it or more. No mask is used in any
+  training.
+* **Made by** `python -m nbhelpers.shapes draw`. License: MIT.
+"""
+
+MODEL_CARD = """# The shapes models: model card
+
+Small models trained on the shapes world alone (see `DATA_CARD.md`), in the formats of the real
+ones. They are for teaching and tests: they know {nouns} nouns and nothing else.
+
+| folder | what | MB |
+|---|---|---|
+| `stable-diffusion` | CLIP text encoder, `AutoencoderKL`, UNet, scheduler; `StableDiffusionPipeline` loads it | {sd:.1f} |
+| `clip` | the whole CLIP, with its image encoder | {clip:.1f} |
+| `blip` | `BlipForConditionalGeneration` with its processor | {blip:.1f} |
+| `parser` | a spaCy pipeline for English | {parser:.1f} |
+
+## How they were trained
+
+`python -m nbhelpers.shapes train`, seed 0. CLIP: contrastive, batches of 256. Autoencoder: mean
+absolute error and a little divergence. UNet: Stable Diffusion's own loss, batches of 32, one
+prompt in ten empty, the text encoder frozen, a moving average of the weights kept. BLIP: the next
+word, batches of 64. No mask is used in any of it. One core each, in bfloat16 where torch offers
+it; several parts and other work shared the two cores, so the seconds are an upper bound.
+
+| part | steps | seconds | last loss | more |
+|---|---|---|---|---|
+{training}
+
+## How they score
+
+Held-out scenes: {scenes}. Each has a distractor of the target's noun. Thresholds are chosen on
+val, one for each method and reading over all places, and used on the other splits. Timesteps
+{timesteps} and resolution weights {weights} were chosen on val, by the mean over all methods.
+mIoU; in brackets the gain over plain of the same line, with a 95 % paired bootstrap interval over
+scenes.
+
+### testA
+
+{testa}
+
+### testB: the target is a pair of color and noun that training never showed
+
+{testb}
+{second}
+### The rest
+
+| what | figure |
+|---|---|
+| captions of testA with every noun and color right | {right:.3f} of {captions}, {named:.1f} things named each |
+| linear probe of the pooled text vector | noun {p_noun:.2f}, color {p_color:.2f}, pattern {p_pattern:.2f} |
+{parser_rows}| loading everything | {loading:.1f} s |
+| `segment`, a picture | {a_picture:.2f} s ({threads:.0f} threads) |
+
+Pictures that `StableDiffusionPipeline` makes (50 steps, guidance 5, one seed, none left out); a
+row each for {prompts}:
+
+![eight rows of six generated pictures](contact-sheet.png)
+
+Versions: {versions}. The figures stand in `results.json`; `python -m nbhelpers.shapes score`
+makes both anew.
+
+## Licenses
+
+The weights of CLIP, autoencoder, UNet and BLIP: MIT. The parser learned from Universal
+Dependencies treebanks (English EWT, ATIS: CC BY-SA 4.0; PUD: CC BY-SA 3.0), so its weights are
+shared under CC BY-SA 4.0. The treebanks themselves are not shipped.
+"""
+
+
+def write_cards(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write `DATA_CARD.md` and `MODEL_CARD.md` into the folder of the shapes world."""
+    from nbhelpers.shapes.score import SHEET
+
+    data = DATA_CARD.format(
+        height=SIZE[0],
+        width=SIZE[1],
+        nouns=len(NOUNS),
+        noun_list=", ".join(NOUNS),
+        colors=len(COLORS),
+        color_list=", ".join(COLORS),
+        patterns=len(PATTERNS),
+        pattern_list=", ".join(PATTERNS),
+        count=COUNT,
+        splits=", ".join(f"{split} {count}" for split, count in SPLITS.items()),
+        unseen=len(UNSEEN),
+    )
+    (folder / "DATA_CARD.md").write_text(data, encoding="utf-8")
+    second = ""
+    if "second seed" in record:
+        rows = print_table(record["second seed"]["testA"])
+        second = f"\n### testA, a CLIP and a UNet of another seed (not shipped)\n\n{rows}\n"
+    captions, probe, seconds = record["captions"], record["text probe"], record["seconds"]
+    model = MODEL_CARD.format(
+        nouns=len(NOUNS),
+        sd=record["megabytes"]["stable-diffusion"],
+        clip=record["megabytes"]["clip"],
+        blip=record["megabytes"]["blip"],
+        parser=record["megabytes"]["parser"],
+        training="\n".join(_training_row(*item) for item in record["training"].items()),
+        scenes=", ".join(f"{split} {count}" for split, count in record["scenes"].items()),
+        timesteps=list(record["reading"]["timesteps"]),
+        weights=dict(record["reading"]["weights"]),
+        testa=print_table(record["tables"]["testA"]),
+        testb=print_table(record["tables"]["testB"]),
+        second=second,
+        right=captions["right"],
+        captions=captions["captions"],
+        named=captions["named"],
+        p_noun=probe["noun"],
+        p_color=probe["color"],
+        p_pattern=probe["pattern"],
+        parser_rows="".join(
+            f"| parser, noun-chunk F1, {name} | {value:.3f} |\n"
+            for name, value in record.get("parser", {}).items()
+        ),
+        loading=seconds["loading"],
+        a_picture=seconds["a picture"],
+        threads=seconds["threads"],
+        prompts="; ".join(f'"{prompt}"' for prompt in SHEET),
+        versions=", ".join(f"{name} {number}" for name, number in record["versions"].items()),
+    )
+    (folder / "MODEL_CARD.md").write_text(model, encoding="utf-8")
+
+
+def _training_row(part: str, line: Mapping[str, Any]) -> str:
+    """Return one part's row: steps, seconds, loss, and what else its log holds."""
+    more = ", ".join(
+        f"{key} {value:.3f}"
+        for key, value in line.items()
+        if key not in ("step", "seconds", "loss") and isinstance(value, float)
+    )
+    seconds, loss = line.get("seconds"), line.get("loss")
+    return (
+        f"| {part} | {line.get('step', '')} | {seconds if seconds is not None else ''} | "
+        f"{f'{loss:.4f}' if loss is not None else ''} | {more} |"
+    )

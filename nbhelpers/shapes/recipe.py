@@ -1,0 +1,140 @@
+"""The recipe: every part of the shapes world from a seed, each resumable, each kept when done."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from nbhelpers.shapes.autoencoder import encode_all, train_autoencoder
+from nbhelpers.shapes.captioner import new_word_tokenizer, save_captioner, train_captioner
+from nbhelpers.shapes.clip import save_clip, text_encoder, train_clip
+from nbhelpers.shapes.pictures import Pictures, draw_pictures
+from nbhelpers.shapes.tokenizer import train_tokenizer
+from nbhelpers.shapes.training import half
+from nbhelpers.shapes.unet import save_pipeline, train_unet
+
+PARTS = ("clip", "autoencoder", "unet", "captioner", "parser")
+STEPS = {"clip": 600, "autoencoder": 2933, "unet": 5000, "captioner": 3000}
+COUNT = 24_000
+# Pictures and autoencoder are shared by all seeds: what a second seed shows is the chance of the
+# text encoder and the UNet.
+SHARED_SEED = 0
+
+
+def train(
+    work: Path,
+    out: Path,
+    *,
+    parts: Iterable[str] = PARTS,
+    seed: int = 0,
+    device: str = "cpu",
+    scale: float = 1.0,
+    treebanks: Path | None = None,
+) -> None:
+    """Train `parts` and save them into `out`; a part that is done is loaded, not trained again.
+
+    Args:
+        work: for pictures, checkpoints and logs; the same folder resumes.
+        out: for `clip`, `stable-diffusion`, `blip` and `parser`.
+        parts: a choice of `PARTS`.
+        seed: of the CLIP's, UNet's and BLIP's weights and batches.
+        device: "cpu" or "cuda".
+        scale: multiplies the steps of every part.
+        treebanks: folder of CoNLL-U files, needed for the parser.
+
+    Raises:
+        ValueError: if the parser is asked for and no treebanks are given, or the device is not
+            there.
+    """
+    parts = list(parts)
+    if "parser" in parts and treebanks is None:
+        raise ValueError(
+            "the parser is trained on Universal Dependencies treebanks; give their folder as "
+            "--treebanks, or leave the parser out with --parts"
+        )
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"{device} was asked for, and torch sees no CUDA; give --device cpu")
+    pictures = draw_pictures(work / "pictures", count=COUNT, seed=SHARED_SEED)
+    steps = {part: max(1, round(scale * count)) for part, count in STEPS.items()}
+    own = work / f"seed-{seed}"
+    if {"clip", "autoencoder", "unet"} & set(parts):
+        _train_diffusion(pictures, work, own, out, parts, seed, device, steps)
+    if "captioner" in parts:
+        captions = (text for texts in pictures.captions for text in texts)
+        words = new_word_tokenizer(captions, own / "words")
+        blip = train_captioner(
+            pictures, words, own, seed=seed, steps=steps["captioner"], device=device
+        )
+        save_captioner(blip.cpu(), words, out / "blip")
+        half(out / "blip")
+    if "parser" in parts and treebanks is not None:
+        from nbhelpers.shapes.parser import train_parser
+
+        train_parser(treebanks, out / "parser", seed=seed)
+    _note_machine(work, device)
+
+
+def _train_diffusion(
+    pictures: Pictures,
+    work: Path,
+    own: Path,
+    out: Path,
+    parts: list[str],
+    seed: int,
+    device: str,
+    steps: dict[str, int],
+) -> None:
+    """Train CLIP, autoencoder and UNet, as far as they are asked for, and save the pipeline."""
+    captions = (text for texts in pictures.captions for text in texts)
+    tokenizer = train_tokenizer(captions, own / "tokenizer")
+    clip = None
+    if {"clip", "unet"} & set(parts):
+        clip = train_clip(
+            pictures, tokenizer, own, seed=seed, steps=steps["clip"], device=device
+        ).cpu()
+        save_clip(clip, tokenizer, out / "clip")
+        half(out / "clip")
+    vae = None
+    if {"autoencoder", "unet"} & set(parts):
+        vae = train_autoencoder(
+            pictures, work, seed=SHARED_SEED, steps=steps["autoencoder"], device=device
+        )
+    if "unet" in parts and clip is not None and vae is not None:
+        posteriors = work / "posteriors.pt"
+        if not posteriors.exists():
+            partial = posteriors.with_suffix(".partial")
+            torch.save(encode_all(vae, pictures, device=device), partial)
+            partial.replace(posteriors)
+        text = text_encoder(clip)
+        unet = train_unet(
+            pictures,
+            torch.load(posteriors, weights_only=True),
+            vae.config.scaling_factor,
+            tokenizer,
+            text,
+            own,
+            seed=seed,
+            steps=steps["unet"],
+            device=device,
+        )
+        folder = out / "stable-diffusion"
+        save_pipeline(vae.cpu(), text.cpu(), tokenizer, unet.cpu(), folder)
+        half(folder)
+
+
+def _note_machine(work: Path, device: str) -> None:
+    """Add a line on what ran here to the work folder's log."""
+    record = {
+        "finished": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    with (work / "machines.jsonl").open("a") as file:
+        file.write(json.dumps(record) + "\n")

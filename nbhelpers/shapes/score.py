@@ -1,0 +1,274 @@
+"""Every figure of the model card, measured by one command and written to `results.json`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from nbhelpers.captions import caption
+from nbhelpers.models import Captioner, Models, load_captioner, load_models, load_parser
+from nbhelpers.segment import SETTINGS, segment
+from nbhelpers.shapes.benchmark import SPLITS, said_of, scene_of
+from nbhelpers.shapes.captions import name
+from nbhelpers.shapes.cards import write_cards
+from nbhelpers.shapes.leaks import READINGS, Measurement, environment, measure, save, table
+from nbhelpers.shapes.world import COLORS, NOUNS, draw
+
+# Timesteps and weights that are tried on val; 1 is the 20 x 20 grid, 2 the 10 x 10.
+TIMESTEPS = ((100,), (200,), (400,), (600,), (100, 200, 300), (200, 400, 600))
+WEIGHTS: tuple[dict[int, float], ...] = ({1: 0.5, 2: 0.5}, {1: 1.0}, {1: 0.2, 2: 0.8})
+COMPARED = ("plain", "chunk", "paper", "sealed")
+SHEET = (
+    "a photograph of a red ring",
+    "a photograph of a striped blue star",
+    "a photograph of a dotted yellow fish",
+    "a photograph of a green tree",
+    "a photograph of a white house",
+    "a photograph of a purple heart",
+    "a photograph of a red ball and a blue square",
+    "a photograph of a yellow moon and a striped green cross",
+)
+
+
+def methods() -> dict[str, Any]:
+    """Return the settings compared: the named ones, and sealed by either way of isolating."""
+    sealed = SETTINGS["sealed"]
+    chosen = {method: SETTINGS[method] for method in COMPARED}
+    other = "masking" if sealed.by == "encoding" else "encoding"
+    return {**chosen, f"sealed, by {other}": replace(sealed, by=other)}
+
+
+def choose_reading(models: Models, *, scenes: int = 40) -> list[dict[str, Any]]:
+    """Measure every candidate of timesteps and weights on the first scenes of val.
+
+    A candidate's figure is the mean of the mIoU over the methods compared, both readings and
+    three places, each method at its best threshold: no method is favored by it.
+
+    Returns:
+        Candidates, the best first.
+    """
+    compared = {method: SETTINGS[method] for method in COMPARED}
+    rows = []
+    for timesteps in TIMESTEPS:
+        for weights in WEIGHTS:
+            tried = {
+                method: replace(settings, timesteps=timesteps, weights=weights)
+                for method, settings in compared.items()
+            }
+            found = measure(
+                models,
+                "val",
+                tried,
+                places=("alone", "2 of 2", "1 of 3"),
+                scenes=scenes,
+                progress=False,
+            )
+            figure = float(found.iou.mean((2, 3)).max(-1).mean())
+            rows.append({"timesteps": timesteps, "weights": weights, "miou": figure})
+            tqdm.write(f"t = {timesteps}, weights {weights}: {figure:.3f}")
+    return sorted(rows, key=lambda row: -row["miou"])
+
+
+def write_reading(models_folder: Path, found: Measurement, best: Mapping[str, Any]) -> None:
+    """Write `nbhelpers.json` beside the model: how it is best read, by val."""
+    thresholds = {}
+    for index, method in enumerate(found.methods):
+        reading = READINGS.index(SETTINGS[method].keys) if method in SETTINGS else 0
+        level = found.iou[index, reading].mean((0, 1)).argmax()
+        thresholds[method] = round(float(level) / 100, 2)
+    record = {
+        "timesteps": best["timesteps"],
+        "weights": best["weights"],
+        "thresholds": {m: t for m, t in thresholds.items() if m in SETTINGS},
+    }
+    save(models_folder / "nbhelpers.json", record)
+
+
+def score_captions(captioner: Captioner, split: str = "testA") -> dict[str, float]:
+    """Caption every picture of a split; return the shares that tell the truth.
+
+    A caption is right if each thing it names is in the picture, in the color it says, no thing
+    twice; `named` is the mean number of things it names.
+    """
+    first = 1 + sum(list(SPLITS.values())[: list(SPLITS).index(split)])
+    right, named, colored = [], [], []
+    for number in tqdm(range(first, first + SPLITS[split]), "captions", mininterval=5):
+        scene = scene_of(number, split)
+        said = said_of(caption(draw(scene)[0], captioner))
+        there = [(thing.noun, thing.color) for thing in scene.things]
+        good = bool(said)
+        for noun, color in said:
+            match = [t for t in there if t[0] == noun and color in (None, t[1])]
+            good = good and bool(match)
+            if match:
+                there.remove(match[0])
+        right.append(good)
+        named.append(len(said))
+        colored.append(float(np.mean([color is not None for _, color in said] or [0])))
+    return {
+        "right": float(np.mean(right)),
+        "named": float(np.mean(named)),
+        "colored": float(np.mean(colored)),
+        "captions": len(right),
+    }
+
+
+def time_loading(folder: str = "shapes", *, pictures: int = 20) -> dict[str, float]:
+    """Return the seconds that loading takes, and a picture by `segment` after it."""
+    started = time.perf_counter()
+    models = load_models(folder)
+    captioner, parser = models.captioner, models.parser
+    del captioner, parser
+    loaded = time.perf_counter()
+    for number in range(1, 1 + pictures):
+        scene = scene_of(number, "val")
+        segment(draw(scene)[0], f"the {name(scene.things[0])}", models)
+    return {
+        "loading": loaded - started,
+        "a picture": (time.perf_counter() - loaded) / pictures,
+        "threads": float(torch.get_num_threads()),
+    }
+
+
+def contact_sheet(folder: Path, path: Path, *, columns: int = 6, seed: int = 0) -> None:
+    """Generate pictures from `SHEET` by `StableDiffusionPipeline`, a row a prompt."""
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    rows = []
+    for prompt in tqdm(SHEET, "contact sheet"):
+        pictures = pipeline(
+            prompt,
+            num_images_per_prompt=columns,
+            num_inference_steps=50,
+            guidance_scale=5.0,
+            generator=torch.Generator().manual_seed(seed),
+            output_type="np",
+        ).images
+        rows.append(np.concatenate([np.pad(p, ((2, 2), (2, 2), (0, 0))) for p in pictures], 1))
+    sheet = np.rint(255 * np.concatenate(rows)).astype(np.uint8)
+    Image.fromarray(sheet).resize((2 * sheet.shape[1], 2 * sheet.shape[0]), 0).save(path)
+
+
+def probe_text(models: Models, *, scenes: int = 1500) -> dict[str, float]:
+    """Return how well a linear probe reads noun, color and pattern from the pooled text vector.
+
+    Prompts name one thing, "a photograph of a striped red ring"; a third is held out. Chance is
+    1/12, 1/8 and 1/3.
+    """
+    rng = np.random.default_rng(0)
+    patterns = ("plain", "striped", "dotted")
+    triples = [
+        (int(rng.integers(len(NOUNS))), int(rng.integers(len(COLORS))), int(rng.integers(3)))
+        for _ in range(scenes)
+    ]
+    words = [
+        f"a photograph of a {patterns[p] + ' ' if p else ''}{list(COLORS)[c]} {NOUNS[n]}"
+        for n, c, p in triples
+    ]
+    tokens = models.text.tokenizers[0](words, padding="max_length", return_tensors="pt")
+    with torch.no_grad():
+        pooled = models.text.encoders[0](tokens.input_ids).pooler_output.double()
+    features = torch.cat([pooled, torch.ones(scenes, 1, dtype=torch.float64)], 1)
+    cut = 2 * scenes // 3
+    found = {}
+    for column, part in enumerate(("noun", "color", "pattern")):
+        truth = torch.tensor([triple[column] for triple in triples])
+        goal = torch.nn.functional.one_hot(truth[:cut]).double()
+        weights = torch.linalg.lstsq(features[:cut], goal, driver="gelsd").solution
+        guess = (features[cut:] @ weights).argmax(1)
+        found[part] = (guess == truth[cut:]).double().mean().item()
+    return found
+
+
+def sizes(folder: Path) -> dict[str, float]:
+    """Return the megabytes of each model's folder."""
+    parts = ("clip", "stable-diffusion", "blip", "parser")
+    return {
+        part: sum(f.stat().st_size for f in (folder / part).rglob("*") if f.is_file()) / 1e6
+        for part in parts
+    }
+
+
+def _rows(models: Models, scenes: int | None, splits: Sequence[str]) -> dict[str, Any]:
+    """Return the tables of `splits`, thresholds from val."""
+    val = measure(models, "val", methods(), scenes=scenes)
+    return {
+        split: table(val, measure(models, split, methods(), scenes=scenes)) for split in splits
+    }
+
+
+def score(
+    work: Path,
+    out: Path,
+    *,
+    second_seed: int | None = None,
+    scenes: int | None = None,
+    treebanks: Path | None = None,
+) -> None:
+    """Measure everything, write `results.json`, the contact sheet and the cards.
+
+    Args:
+        work: where the logs of training lie.
+        out: the folder of the models.
+        second_seed: also measure the CLIP and UNet of this seed, from `work`.
+        scenes: only the first so many of each split.
+        treebanks: as in training, to score the parser.
+    """
+    torch.manual_seed(0)
+    models = load_models(out / "stable-diffusion")
+    candidates = choose_reading(models)
+    found = measure(models, "val", methods(), scenes=scenes)
+    write_reading(out / "stable-diffusion", found, candidates[0])
+    models = load_models(out / "stable-diffusion")
+    record: dict[str, Any] = {
+        "versions": environment(),
+        "seed": 0,
+        "scenes": {s: min(n, scenes or n) for s, n in SPLITS.items()},
+        "settings": {key: asdict(value) for key, value in methods().items()},
+        "reading": {**candidates[0], "candidates": candidates},
+        "tables": _rows(models, scenes, ("testA", "testB")),
+    }
+    if second_seed is not None:
+        other = load_models(work / f"seed-{second_seed}" / "models" / "stable-diffusion")
+        other = replace(other, reading=models.reading)
+        record["second seed"] = {"seed": second_seed, **_rows(other, scenes, ("testA",))}
+    record["captions"] = score_captions(load_captioner(str(out / "blip")))
+    record["text probe"] = probe_text(models)
+    record["seconds"] = time_loading()
+    record["megabytes"] = sizes(out)
+    if treebanks is not None:
+        from nbhelpers.shapes.parser import score_parser
+
+        phrases = Path(__file__).resolve().parents[2] / "tests" / "phrases.json"
+        record["parser"] = score_parser(
+            load_parser(out / "parser"), treebanks=treebanks, phrases=phrases
+        )
+    record["training"] = training_cost(work)
+    save(out / "results.json", record)
+    contact_sheet(out / "stable-diffusion", out / "contact-sheet.png")
+    write_cards(out, record)
+
+
+def training_cost(work: Path) -> dict[str, Any]:
+    """Return the last line of every part's log: its steps, loss and seconds."""
+    cost = {}
+    for path in sorted(work.rglob("*.log.jsonl")):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        merged: dict[str, Any] = {}
+        for line in lines:
+            merged.update(line)
+        cost[str(path.relative_to(work)).removesuffix(".log.jsonl")] = merged
+    return cost

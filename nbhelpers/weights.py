@@ -1,0 +1,119 @@
+"""Where a name's weights lie, and how a part of a model is read from there: pinned and safe."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+# name: (the commit that is meant, what is to be downloaded)
+HUB = {
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": (
+        "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+        "4.3 GB",
+    ),
+    "stabilityai/stable-diffusion-2-1": ("5cae40e6a2745ae2b01ad92ae5043f95f23644d6", "5.2 GB"),
+    "stabilityai/stable-diffusion-xl-base-1.0": (
+        "462165984030d82259a11f4367a4eed129e94a7b",
+        "13.9 GB",
+    ),
+    "Salesforce/blip-image-captioning-large": (
+        "2227ac38c9f16105cb0412e7cab4759978a8fd90",
+        "1.9 GB",
+    ),
+}
+# The pieces of "shapes" and the folders that hold them under data/shapes.
+SHAPES = {"model": "stable-diffusion", "captioner": "blip", "parser": "parser"}
+
+
+def data_folder() -> Path:
+    """Where the embedded models lie: NBHELPERS_DATA, or ``data`` beside the package."""
+    return Path(os.environ.get("NBHELPERS_DATA") or Path(__file__).resolve().parents[1] / "data")
+
+
+def locate(name: str, revision: str | None, piece: str) -> tuple[str, str | None]:
+    """The folder or Hub id that a name stands for, and its commit."""
+    if name == "shapes":
+        folder = data_folder() / "shapes" / SHAPES[piece]
+        if not folder.is_dir():
+            raise OSError(
+                f"the shapes {piece} is not at {folder}; set NBHELPERS_DATA to the project's data "
+                "folder, or train it: python -m nbhelpers.shapes train"
+            )
+        return str(folder), None
+    if Path(name).is_dir():
+        return name, None
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise OSError(
+            f"there is no folder {name!r} and it is no 'owner/name' of the Hugging Face Hub; "
+            "'shapes' needs no download"
+        )
+    commit = revision or HUB.get(name, ("",))[0]
+    if not re.fullmatch(r"[0-9a-f]{40}", commit):
+        raise ValueError(
+            f"{name} on the Hub needs the 40-digit commit that is meant, got {revision!r}; pass "
+            f"revision=, or use one of those pinned here: {', '.join(HUB)}"
+        )
+    return name, commit
+
+
+def from_pretrained(kind: Any, source: str, commit: str | None, **more: Any) -> Any:
+    """One part, from safetensors, at one commit, without remote code."""
+    try:
+        with _without_bars():
+            return kind.from_pretrained(
+                source, revision=commit, use_safetensors=True, trust_remote_code=False, **more
+            )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _missing(source, commit, more.get("subfolder", ""), error) from error
+
+
+def read_index(source: str, commit: str | None, name: str) -> dict[str, Any]:
+    """The pipeline's ``model_index.json``."""
+    import huggingface_hub
+
+    try:
+        if commit is None:
+            path = str(Path(source) / "model_index.json")
+        else:
+            path = huggingface_hub.hf_hub_download(source, "model_index.json", revision=commit)
+        index: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _missing(source, commit, "model_index.json", error) from error
+    if "unet" not in index:
+        raise ValueError(
+            f"{name} holds {sorted(k for k in index if not k.startswith('_'))} and no UNet; a "
+            "Stable Diffusion 1.x, 2.x or XL is needed"
+        )
+    return index
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """No bars for tensors read from disk; those of a download are the Hub's own and stay."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _missing(source: str, commit: str | None, part: str, error: Exception) -> OSError:
+    """What to tell a person whose weights aren't there."""
+    reason = str(error).strip().partition("\n")[0][:200]
+    if commit is None:
+        return OSError(f"{Path(source) / part} can't be read as safetensors weights: {reason}")
+    size = HUB.get(source, ("", "several GB"))[1]
+    return OSError(
+        f"the weights of {source} are not here ({reason}); the same call downloads them, {size}, "
+        f"where https://huggingface.co/{source} (commit {commit}) can be reached. "
+        "'shapes' needs no download"
+    )

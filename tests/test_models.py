@@ -1,0 +1,209 @@
+"""Models from folders and names: the same object, safetensors alone, errors that help."""
+
+import json
+import shutil
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+import nbhelpers as nb
+from nbhelpers.models import Reading, load_captioner, load_parser, read_reading
+from nbhelpers.weights import HUB, data_folder
+
+SD = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+
+def save(models, folder):
+    """Models as a pipeline of diffusers, so that diffusers itself could load them."""
+    parts = {"text_encoder": models.text.encoders[0], "tokenizer": models.text.tokenizers[0]}
+    kind = "StableDiffusionPipeline"
+    if len(models.text.encoders) == 2:
+        kind = "StableDiffusionXLPipeline"
+        parts["text_encoder_2"], parts["tokenizer_2"] = (
+            models.text.encoders[1],
+            models.text.tokenizers[1],
+        )
+    parts |= {"vae": models.vae, "unet": models.unet, "scheduler": models.scheduler}
+    index = {"_class_name": kind, "_diffusers_version": diffusers.__version__}
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+        library = (
+            "transformers" if "to" in name.partition("_")[0] or "text" in name else "diffusers"
+        )
+        index[name] = [library, type(part).__name__]
+    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def shapes_folder(models, captioner, toy_parser, tmp_path_factory):
+    """A data folder in the layout of the embedded world."""
+    data = tmp_path_factory.mktemp("data")
+    save(models, data / "shapes" / "stable-diffusion")
+    captioner.processor.save_pretrained(data / "shapes" / "blip")
+    captioner.model.save_pretrained(data / "shapes" / "blip")
+    toy_parser.to_disk(data / "shapes" / "parser")
+    return data
+
+
+@pytest.fixture
+def shapes(shapes_folder, monkeypatch):
+    monkeypatch.setenv("NBHELPERS_DATA", str(shapes_folder))
+    return shapes_folder / "shapes"
+
+
+def test_shapes_come_with_captioner_and_parser(shapes, models, image):
+    loaded = nb.load_models("shapes")
+    assert (loaded.name, loaded.revision, loaded.size) == ("shapes", None, (96, 96))
+    assert loaded.dtype == torch.float32
+    assert loaded.latent_factor == 4
+    assert not any(p.requires_grad for p in loaded.unet.parameters())
+    assert not loaded.unet.training
+    found = nb.segment(image, "the red ring", loaded)
+    wanted = nb.segment(image, "the red ring", models)
+    assert np.allclose(found.map, wanted.map, atol=0.01)
+    assert nb.caption(image, loaded.captioner, about="the moon").startswith("a photograph of the")
+    assert loaded.captioner is loaded.captioner
+    assert loaded.parser is loaded.parser
+
+
+@pytest.mark.parametrize("kind", ["models_15", "models_xl"])
+def test_a_folder_of_diffusers_loads_as_the_shapes_do(kind, request, tmp_path, image, toy_parser):
+    models = request.getfixturevalue(kind)
+    save(models, tmp_path)
+    loaded = nb.load_models(tmp_path, parser=toy_parser)
+    assert loaded.size == (128, 128)
+    assert len(loaded.text.encoders) == len(models.text.encoders)
+    for mine, theirs in zip(loaded.text.tokenizers, models.text.tokenizers, strict=True):
+        assert mine.pad_token_id == theirs.pad_token_id
+    found = nb.segment(image, "the red ring", loaded)
+    assert np.allclose(found.map, nb.segment(image, "the red ring", models).map, atol=0.01)
+
+
+def test_the_same_folder_is_a_pipeline_of_diffusers(shapes):
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
+        shapes / "stable-diffusion",
+        revision=None,
+        use_safetensors=True,
+        trust_remote_code=False,
+        safety_checker=None,
+        feature_extractor=None,
+        image_encoder=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline("a ring", num_inference_steps=2, output_type="np").images[0]
+    assert picture.shape == (96, 96, 3)
+
+
+def test_loading_shows_no_bars_and_leaves_the_setting_alone(shapes, capfd):
+    import transformers
+
+    before = transformers.utils.logging.is_progress_bar_enabled()
+    nb.load_models("shapes")
+    assert transformers.utils.logging.is_progress_bar_enabled() == before
+    assert capfd.readouterr().err == ""
+
+
+def test_float16_on_request(shapes):
+    loaded = nb.load_models("shapes", dtype=torch.float16)
+    assert loaded.unet.dtype == loaded.vae.dtype == torch.float16
+    assert loaded.text.encoders[0].dtype == torch.float16
+
+
+def test_an_autoencoder_that_overflows_stays_in_float32(shapes, tmp_path):
+    shutil.copytree(shapes / "stable-diffusion", tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "vae" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "force_upcast": True}))
+    loaded = nb.load_models(tmp_path, dtype=torch.float16)
+    assert (loaded.vae.dtype, loaded.unet.dtype) == (torch.float32, torch.float16)
+
+
+def test_a_folder_may_say_how_it_is_best_read(shapes, tmp_path):
+    assert nb.load_models(shapes / "stable-diffusion").reading == Reading()
+    path = tmp_path / "nbhelpers.json"
+    weights, thresholds = {"1": 0.4, "2": 0.6}, {"plain": 0.4}
+    path.write_text(
+        json.dumps({"timesteps": [200, 400], "weights": weights, "thresholds": thresholds})
+    )
+    wanted = Reading((200, 400), {1: 0.4, 2: 0.6}, thresholds)
+    assert read_reading(tmp_path) == wanted
+    shutil.copytree(shapes / "stable-diffusion", tmp_path, dirs_exist_ok=True)
+    assert nb.load_models(tmp_path).reading == wanted
+    path.write_text(json.dumps({"weights": None}))
+    assert read_reading(tmp_path).weights is None
+    path.write_text(json.dumps({"timestep": 3}))
+    with pytest.raises(ValueError, match=r"nbhelpers.json holds \['timestep'\]"):
+        read_reading(tmp_path)
+
+
+def test_pickled_weights_are_not_read(shapes, tmp_path):
+    shutil.copytree(shapes / "stable-diffusion", tmp_path, dirs_exist_ok=True)
+    weights = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save({}, weights.with_suffix(".bin"))
+    weights.unlink()
+    with pytest.raises(OSError, match="unet can't be read as safetensors weights"):
+        nb.load_models(tmp_path)
+
+
+def test_a_truncated_file_is_named(shapes, tmp_path):
+    shutil.copytree(shapes / "stable-diffusion", tmp_path, dirs_exist_ok=True)
+    weights = tmp_path / "text_encoder" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(OSError, match="text_encoder can't be read as safetensors weights"):
+        nb.load_models(tmp_path)
+
+
+def test_a_model_without_a_unet_is_refused(tmp_path):
+    index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"\['transformer'\] and no UNet; a Stable Diffusion"):
+        nb.load_models(tmp_path)
+
+
+@pytest.mark.parametrize(("index", "message"), [("", "Expecting value"), (None, "No such file")])
+def test_a_folder_without_an_index_is_refused(tmp_path, index, message):
+    if index is not None:
+        (tmp_path / "model_index.json").write_text(index)
+    with pytest.raises(OSError, match=f"model_index.json can't be read.*{message}"):
+        nb.load_models(tmp_path)
+
+
+def test_missing_weights_say_what_to_download(monkeypatch, tmp_path):
+    with pytest.raises(OSError, match=rf"{SD} are not here .*4.3 GB.*'shapes' needs no download"):
+        nb.load_models(SD)
+    with pytest.raises(OSError, match=r"blip-image-captioning-large are not here .*1.9 GB"):
+        load_captioner("Salesforce/blip-image-captioning-large")
+    monkeypatch.setenv("NBHELPERS_DATA", str(tmp_path))
+    for load in (nb.load_models, load_captioner, load_parser):
+        with pytest.raises(OSError, match=rf"is not at {tmp_path}.*nbhelpers.shapes train"):
+            load("shapes")
+    with pytest.raises(OSError, match=r"no folder 'nowhere'.*'shapes' needs no download"):
+        nb.load_models("nowhere")
+    with pytest.raises(OSError, match=r"python -m spacy download en_core_web_xx.*parser='shapes'"):
+        load_parser("en_core_web_xx")
+
+
+def test_a_model_on_the_hub_is_pinned():
+    assert all(len(commit) == 40 for commit, _ in HUB.values())
+    for revision in (None, "main", "abc123"):
+        with pytest.raises(ValueError, match="some/model on the Hub needs the 40-digit commit"):
+            nb.load_models("some/model", revision=revision)
+    with pytest.raises(ValueError, match="needs the 40-digit commit that is meant, got 'main'"):
+        load_captioner("some/blip@main")
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "tpu", "", "mps"])
+def test_a_device_that_is_not_there_is_refused(shapes, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"there is no device '{device}'; there are cpu"):
+        nb.load_models("shapes", device=device)
+
+
+def test_data_lies_beside_the_package_unless_told(monkeypatch):
+    monkeypatch.delenv("NBHELPERS_DATA", raising=False)
+    assert data_folder().name == "data"
+    assert (data_folder().parent / "nbhelpers" / "weights.py").is_file()

@@ -1,0 +1,142 @@
+"""The project's own files: versions in one place, licenses, nothing of one machine."""
+
+import ast
+import inspect
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import nbhelpers as nb
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+TEXT = (".py", ".md", ".toml", ".yml", ".yaml", ".cff", ".bib", ".css", ".cfg", ".lock", "")
+ELSEWHERE = {"_build", "build", "data", "dist", "out", "__pycache__"}
+
+
+def own_files():
+    """Every text file of the project, without what is built, fetched or cached."""
+    for folder, names, files in os.walk(ROOT):
+        names[:] = [n for n in names if n == ".ci" or (n[0] != "." and n not in ELSEWHERE)]
+        for path in (Path(folder, name) for name in files):
+            if path.suffix in TEXT and not path.is_symlink():
+                yield path
+
+
+def requirements(*extras):
+    """The requirements of the project, or of some of its extras."""
+    project = PYPROJECT["project"]
+    if not extras:
+        return [Requirement(line) for line in project["dependencies"]]
+    optional = project["optional-dependencies"]
+    return [Requirement(line) for extra in extras for line in optional[extra]]
+
+
+def locked():
+    """The versions in the lock by package; a package may have one for each platform."""
+    versions = {}
+    for line in LOCK.splitlines():
+        if line and not line.startswith("#"):
+            name, version = line.split(";")[0].strip().split("==")
+            versions.setdefault(canonicalize_name(name), []).append(Version(version))
+    return versions
+
+
+@pytest.mark.parametrize("extra", [None, "book", "lab", "test", "dev", "lock"])
+def test_lock_holds_every_requirement(extra):
+    versions = locked()
+    for requirement in requirements(*([extra] if extra else [])):
+        found = versions.get(canonicalize_name(requirement.name))
+        assert found, f"{requirement.name} is not in requirements.lock; run `make lock`"
+        assert all(requirement.specifier.contains(v) for v in found), requirement
+
+
+def test_lock_names_no_index():
+    assert "://" not in LOCK
+    assert not re.search(r"^\s*-", LOCK, re.MULTILINE)
+
+
+def test_torch_and_the_tools_are_pinned():
+    pinned = {r.name: str(r.specifier) for r in [*requirements(), *requirements("dev")]}
+    for name in ("torch", "ruff", "mypy"):
+        assert re.fullmatch(r"==[\d.]+", pinned[name]), name
+
+
+def test_versions_stand_in_pyproject_alone():
+    pattern = re.compile(r"[A-Za-z][\w.-]*(\[[\w,]+\])?\s*(==|>=|~=)\s*\d")
+    files = ["Makefile", "README.md", "environment.yml", ".ci/run", ".pre-commit-config.yaml"]
+    for name in files:
+        found = pattern.search((ROOT / name).read_text(encoding="utf-8"))
+        assert not found, f"{name} states a version: {found[0]}"
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert {repo["repo"] for repo in hooks["repos"]} == {"local"}
+
+
+def test_environment_installs_what_the_readme_says():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    *packages, pip = environment["dependencies"]
+    assert packages == ["python=3.12", "pip"]
+    assert pip["pip"][-1] == "-e .[book,lab,test]"
+
+
+def test_no_file_names_a_registry_or_a_folder_of_one_machine():
+    host = re.compile(r"\b(index|registry|files|deb)\.[a-z]+\.(org|com|io)\b|pythonhosted")
+    folder = re.compile(r"(^|[^.\w/-])/(home|root|work|opt|mnt)/\w", re.MULTILINE)
+    for path in own_files():
+        text = path.read_text(encoding="utf-8")
+        if path != Path(__file__):
+            assert not host.search(text), f"{path} names a registry: {host.search(text)[0]}"
+        if "tests" not in path.parts:
+            assert not folder.search(text), f"{path} names {folder.search(text)[0]}"
+
+
+def test_licenses_are_there_and_named():
+    assert "MIT License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+    text = (ROOT / "LICENSE-text").read_text(encoding="utf-8")
+    assert "creativecommons.org/licenses/by/4.0/" in text
+    assert "creativecommons.org/licenses/by-sa/4.0/" in text
+    assert set(PYPROJECT["project"]["license-files"]) == {"LICENSE", "LICENSE-text"}
+
+
+def test_citation_and_changelog_know_the_version():
+    version = PYPROJECT["project"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == version
+    assert citation["cff-version"] == "1.2.0"
+    assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_no_drawer_for_everything():
+    names = {path.stem for path in (ROOT / "nbhelpers").rglob("*.py")}
+    assert not names & {"utils", "util", "helpers", "misc", "common"}
+
+
+def test_links_of_the_front_pages_lead_somewhere():
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text(encoding="utf-8")):
+            assert "://" in target or (ROOT / target).exists(), f"{name} links to {target}"
+
+
+def test_the_readme_names_data_that_is_there():
+    named = set(re.findall(r"\bdata/[\w/.-]*\w", (ROOT / "README.md").read_text("utf-8")))
+    assert named
+    for path in named:
+        assert (ROOT / path).exists(), path
+
+
+def test_the_readme_calls_what_there_is():
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    calls = [node for node in ast.walk(ast.parse(code[1])) if isinstance(node, ast.Call)]
+    assert len(calls) == 11
+    for call in calls:
+        function = getattr(nb, call.func.attr)
+        keywords = {keyword.arg: None for keyword in call.keywords}
+        inspect.signature(function).bind(*[None] * len(call.args), **keywords)

@@ -1,0 +1,5 @@
+"""The checker of the signatures in tests: beartype, for which an int is a float too."""
+
+from beartype import BeartypeConf, beartype
+
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))
