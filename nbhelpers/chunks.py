@@ -20,6 +20,9 @@ DEPENDENT = frozenset(
     {"compound", "amod", "nmod", "poss", "nummod", "quantmod", "det", "predet", "npadvmod"}
     | {"advmod", "expl", "case", "punct", "prep", "aux", "nn", "intj", "meta", "mark", "cc"}
 )
+OBJECTS = frozenset({"nsubj", "nsubjpass", "dobj", "pobj", "dative"})
+# What stands behind a noun.
+BEHIND = frozenset({"prep", "acl", "relcl", "appos", "conj", "cc", "punct", "case"})
 # What a noun phrase keeps to the left of its noun.
 INSIDE = frozenset(
     {"det", "amod", "compound", "nmod", "nummod", "poss", "predet", "quantmod", "advmod", "neg"}
@@ -138,15 +141,25 @@ def _is_word(token: Token) -> bool:
 
 
 def _names_a_thing(token: Token) -> bool:
-    """Whether a word outside every chunk is the head of a noun phrase."""
-    if not _is_word(token):
+    """Whether a word outside every chunk is the head of a noun phrase, whatever its tag.
+
+    A tagger that hasn't met a noun often takes it for a verb; its place tells better.
+    """
+    if not _is_word(token) or token.pos_ in {"PRON", "DET", "NUM", "ADP", "AUX"}:
         return False
-    if token.pos_ in {"NOUN", "PROPN"} and token.dep_ not in DEPENDENT:
-        return True
-    # "the bat": whatever the tagger says, an article or an owner makes a noun of its head.
+    if token.pos_ in {"NOUN", "PROPN"}:
+        return token.dep_ not in DEPENDENT
     lefts = [child for child in token.children if child.i < token.i]
-    determined = any(c.dep_ in {"det", "poss"} and c.pos_ != "ADV" for c in lefts)
-    return determined and token.pos_ not in {"ADV", "PRON", "DET"} and token.dep_ != "amod"
+    if any(child.dep_ in {"det", "poss"} for child in lefts):  # "the bat"
+        return token.dep_ not in {"amod", "advmod", "npadvmod"}
+    if token.pos_ == "ADV" or re.search(r"\w\w(ing|[^e]ed)$", token.lower_):  # a participle
+        return False
+    if token.dep_ in OBJECTS:  # "in red", "wearing red"
+        return token.head.pos_ in {"VERB", "AUX", "ADP"}
+    alone = token.pos_ != "ADJ" and all(c.dep_ in BEHIND for c in token.children)
+    if token.dep_ == "conj":  # "wrist and ankle"
+        return alone and token.head.pos_ in NOMINAL
+    return alone and token.dep_ == "ROOT" and not lefts and token.i == 0  # "goalie in orange"
 
 
 def _left_end(noun: Token, covered: set[int]) -> int:

@@ -51,8 +51,7 @@ def encode_image(
         )
     # Its own copy: a picture read from a file may be a read-only view.
     pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
-    if tuple(image.shape[:2]) != tuple(size):
-        pixels = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
+    pixels = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
     pixels = (pixels / 127.5 - 1).clamp(-1, 1).to(models.device, models.vae.dtype)
     posterior = models.vae.encode(pixels).latent_dist
     generator = torch.Generator().manual_seed(seed)

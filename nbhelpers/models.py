@@ -159,7 +159,7 @@ def load_models(
 
     unet = load("unet", diffusers.UNet2DConditionModel)
     vae = load("vae", diffusers.AutoencoderKL)
-    if vae.config.get("force_upcast", False):
+    if vae.config.get("force_upcast", False) and dtype != torch.float32:
         vae.to(torch.float32)  # its activations overflow in half precision
     parts = ["", "_2"] if index.get("text_encoder_2") else [""]
     kinds = {"": transformers.CLIPTextModel, "_2": transformers.CLIPTextModelWithProjection}

@@ -74,8 +74,9 @@ def score_maps(
         # What differs by less than float32 can tell is the same everywhere.
         tells = high - low > 1e-6 * high
         stretched = torch.where(tells, (maps - low) / (high - low), 0.0)
-        enlarged = F.interpolate(stretched[None], size=size, mode="bilinear", align_corners=False)[0]
-        total += shares[factor] * enlarged
+        stretched = stretched[None]  # interpolate wants a batch
+        enlarged = F.interpolate(stretched, size=size, mode="bilinear", align_corners=False)
+        total += shares[factor] * enlarged[0]
     return total
 
 

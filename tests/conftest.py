@@ -1,7 +1,6 @@
 """Checked shapes in every signature, and small random models that all tests share."""
 
 import gzip
-import itertools
 import json
 import os
 from pathlib import Path
@@ -41,50 +40,72 @@ from spacy.tokens import Doc
 from nbhelpers.chunks import Chunk
 from nbhelpers.models import Captioner, Models, TextEncoder
 
-VOCABULARY = Path(__file__).parent / "data" / "clip-vocabulary" / "bpe_simple_vocab_16e6.txt.gz"
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+VOCABULARY = SHARED / "clip-vocabulary" / "bpe_simple_vocab_16e6.txt.gz"
 WIDTH = 32  # of the small text encoders
 
 
-@pytest.fixture(scope="session")
-def clip_folder(tmp_path_factory):
-    """The tokenizer of CLIP and Stable Diffusion, in the files of the Hub."""
-    lines = gzip.decompress(VOCABULARY.read_bytes()).decode("utf-8").split("\n")
-    merges = [tuple(line.split()) for line in lines[1 : 49152 - 256 - 2 + 1]]
+# The words of the small vocabulary that are one token each; others fall into letters.
+SMALL = "a of the very old moon ring red blue and photograph picture striped cat near dog hat"
+
+
+def write_tokenizer(folder, merges):
+    """A CLIP tokenizer in the files of the Hub: bytes, bytes that end a word, merges, marks."""
     shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
     shown += range(ord("®"), ord("ÿ") + 1)
     letters = [chr(byte) for byte in shown] + [chr(256 + i) for i in range(256 - len(shown))]
     words = [*letters, *(letter + "</w>" for letter in letters), *map("".join, merges)]
     words += ["<|startoftext|>", "<|endoftext|>"]
-    folder = tmp_path_factory.mktemp("clip")
     vocabulary = {word: number for number, word in enumerate(words)}
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     text = "\n".join(["#version: 0.2", *map(" ".join, merges)])
     (folder / "merges.txt").write_text(text, encoding="utf-8")
     settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+def read_tokenizer(folder, **more):
+    return transformers.CLIPTokenizer.from_pretrained(
+        folder, revision=None, use_safetensors=True, trust_remote_code=False, **more
+    )
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory):
+    """A tokenizer of a few words, letters and bytes."""
+    merges = []
+    for word in SMALL.split():
+        letters = [*word[:-1], word[-1] + "</w>"]
+        merges += [("".join(letters[:i]), letters[i]) for i in range(1, len(letters))]
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder, list(dict.fromkeys(merges)))
     return folder
 
 
 @pytest.fixture(scope="session")
-def clip_tokenizer(clip_folder):
-    return transformers.CLIPTokenizer.from_pretrained(
-        clip_folder, revision=None, use_safetensors=True, trust_remote_code=False
-    )
+def clip_tokenizer(tmp_path_factory):
+    """The tokenizer of CLIP and Stable Diffusion."""
+    if not VOCABULARY.exists():
+        pytest.skip(f"CLIP's own vocabulary is not at {VOCABULARY}")
+    lines = gzip.decompress(VOCABULARY.read_bytes()).decode("utf-8").split("\n")
+    folder = tmp_path_factory.mktemp("clip")
+    write_tokenizer(folder, [tuple(line.split()) for line in lines[1 : 49152 - 256 - 2 + 1]])
+    return read_tokenizer(folder)
 
 
-def clip_config(**changes):
-    """A CLIP text encoder of two layers with CLIP's vocabulary and length."""
+def clip_config(tokenizer, **changes):
+    """A CLIP text encoder of two layers with CLIP's length."""
     settings = {
-        "vocab_size": 49408,
+        "vocab_size": len(tokenizer),
         "hidden_size": WIDTH,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "max_position_embeddings": 77,
         "projection_dim": WIDTH,
-        "bos_token_id": 49406,
-        "eos_token_id": 49407,
-        "pad_token_id": 49407,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
     }
     return transformers.CLIPTextConfig(**{**settings, **changes})
 
@@ -101,28 +122,38 @@ def made(kind, *args, seed=0, **settings):
     return model
 
 
+def make_text(tokenizer):
+    return TextEncoder((tokenizer,), (made(transformers.CLIPTextModel, clip_config(tokenizer)),))
+
+
 @pytest.fixture(scope="session")
-def text(clip_tokenizer):
+def text(tokenizer_folder):
     """The text encoder of a Stable Diffusion 1 scaled down."""
-    encoder = made(transformers.CLIPTextModel, clip_config())
-    return TextEncoder((clip_tokenizer,), (encoder,))
+    return make_text(read_tokenizer(tokenizer_folder))
 
 
 @pytest.fixture(scope="session")
-def text_xl(clip_tokenizer, clip_folder):
+def clip_text(clip_tokenizer):
+    """The same with CLIP's own vocabulary."""
+    return make_text(clip_tokenizer)
+
+
+@pytest.fixture(scope="session")
+def text_xl(tokenizer_folder):
     """The two text encoders of Stable Diffusion XL scaled down; the second pads with "!"."""
-    second = transformers.CLIPTokenizer.from_pretrained(
-        clip_folder, revision=None, use_safetensors=True, trust_remote_code=False, pad_token="!"
+    tokenizers = (
+        read_tokenizer(tokenizer_folder),
+        read_tokenizer(tokenizer_folder, pad_token="!"),
     )
     encoders = (
-        made(transformers.CLIPTextModel, clip_config(), seed=1),
+        made(transformers.CLIPTextModel, clip_config(tokenizers[0]), seed=1),
         made(
             transformers.CLIPTextModelWithProjection,
-            clip_config(num_hidden_layers=3, hidden_act="gelu"),
+            clip_config(tokenizers[0], num_hidden_layers=3, hidden_act="gelu"),
             seed=2,
         ),
     )
-    return TextEncoder((clip_tokenizer, second), encoders)
+    return TextEncoder(tokenizers, encoders)
 
 
 def make_vae(blocks):
@@ -325,8 +356,3 @@ def chunk_at(caption, text, noun=None, *, nth=0):
 @pytest.fixture(scope="session", name="chunk_at")
 def chunk_at_fixture():
     return chunk_at
-
-
-def grids(limit=9):
-    """Pairs of sides that are not square, for tests of shapes."""
-    return [pair for pair in itertools.product(range(1, limit), repeat=2) if pair[0] != pair[1]]

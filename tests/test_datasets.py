@@ -322,7 +322,7 @@ def test_bomb_where_pillow_only_warns(tmp_path):
     path.write_bytes(png(10_000, 10_000, 8, 2))
     before = Image.MAX_IMAGE_PIXELS, list(warnings.filters), ImageFile.LOAD_TRUNCATED_IMAGES
     with pytest.warns(Image.DecompressionBombWarning):
-        refused(path, ValueError, "PNG of 10000 x 10000 pixels")
+        refused(path, ValueError, "PNG of 10000 x 10000 pixels", "89,478,485")
     assert before == (Image.MAX_IMAGE_PIXELS, warnings.filters, ImageFile.LOAD_TRUNCATED_IMAGES)
 
 
@@ -331,7 +331,7 @@ def test_bomb_limit_is_ours(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     path = tmp_path / "bomb.png"
     path.write_bytes(png(10_000, 10_000, 8, 2))
-    refused(path, ValueError, "PNG of 10000 x 10000 pixels")
+    refused(path, ValueError, "PNG of 10000 x 10000 pixels", "89,478,485")
 
 
 def test_32_bits_have_no_white(tmp_path):

@@ -24,7 +24,7 @@ def test_the_latent_is_a_seeded_sample_of_the_posterior(models_15, image, size):
     assert not torch.allclose(encode_image(image, models_15, seed=8, size=size), latent)
 
 
-def test_a_picture_of_the_right_size_is_not_resampled(models_15, image):
+def test_a_picture_of_the_right_size_stays_as_it_is(models_15, image):
     seen = {}
     handle = models_15.vae.encoder.register_forward_pre_hook(
         lambda module, args: seen.update(pixels=args[0])

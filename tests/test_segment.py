@@ -58,6 +58,10 @@ def test_it_is_its_stages_one_after_the_other(models_15, image, method):
     found = nb.segment(image, PHRASE, models_15, method=method)
     assert (found.mask == masks[0]).mean() > 0.999
     assert np.allclose(found.score, scores[0].numpy(), atol=1e-4)
+    if method == "plain":  # whose prompt doesn't depend on the target
+        moon = nb.segment(image, PHRASE, models_15, method=method, target="moon")
+        assert np.allclose(moon.score, scores[1].numpy(), atol=1e-4)
+        assert not np.allclose(moon.score, found.score, atol=0.05)
 
 
 def test_methods_and_settings_make_a_difference(models, image):
@@ -111,6 +115,8 @@ def test_a_latent_is_encoded_once_for_many_phrases(models, image):
     for phrase in ("the red ring", "a blue moon"):
         given = nb.segment(image, phrase, models, latent=latent)
         assert np.array_equal(given.map, nb.segment(image, phrase, models).map)
+    other = nb.segment(image, phrase, models, latent=nb.encode_image(255 - image, models))
+    assert not np.allclose(other.map, given.map, atol=0.01)
 
 
 def test_progress_is_told(models, image):

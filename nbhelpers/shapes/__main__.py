@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -50,6 +51,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     score.add_argument("--scenes", type=int, help="only the first so many scenes of each split")
     score.add_argument("--treebanks", type=Path, help="as in train, to score the parser")
 
+    score.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: the cores)"
+    )
+
     for command in (train, score):
         command.add_argument(
             "--work",
@@ -90,6 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
             second_seed=options.second_seed,
             scenes=options.scenes,
             treebanks=options.treebanks,
+            workers=options.workers,
         )
     return 0
 

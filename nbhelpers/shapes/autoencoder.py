@@ -41,6 +41,7 @@ def new_autoencoder() -> AutoencoderKL:
         latent_channels=4,
         norm_num_groups=8,
         sample_size=SIZE[0],
+        force_upcast=False,
     )
 
 

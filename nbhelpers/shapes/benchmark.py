@@ -65,7 +65,7 @@ def expressions(thing: Thing, scene: Scene) -> list[tuple[str, str]]:
 
 def run_lengths(mask: Bool[np.ndarray, "h w"]) -> dict[str, list[int]]:
     """Return a mask in COCO's uncompressed run-length form: columns first, zeros first."""
-    flat = np.concatenate([[False], mask.ravel(order="F"), [False]]).astype(np.int8)
+    flat = np.concatenate([[False], mask.ravel(order="F")]).astype(np.int8)
     edges = np.flatnonzero(np.diff(flat))
     counts = np.diff(np.concatenate([[0], edges, [mask.size]]))
     return {"size": list(mask.shape), "counts": counts.tolist()}

@@ -33,7 +33,13 @@ def new_word_tokenizer(captions: Iterable[str], folder: Path) -> BertTokenizerFa
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join([*pieces, START]) + "\n")
     (folder / "tokenizer.json").unlink(missing_ok=True)  # it would be taken for the words
-    tokenizer = BertTokenizerFast.from_pretrained(folder, model_max_length=64)
+    tokenizer = BertTokenizerFast.from_pretrained(
+        folder,
+        revision=None,
+        use_safetensors=True,
+        trust_remote_code=False,
+        model_max_length=64,
+    )
     tokenizer.add_special_tokens({"bos_token": START})
     return tokenizer
 
@@ -73,7 +79,6 @@ def train_captioner(
     """Train BLIP's captioning half by the cross-entropy of the next word."""
     torch.manual_seed(seed)
     blip = new_captioner(tokenizer).to(device)
-    blip.set_attn_implementation("eager")
     average = Average(blip)
     kind = torch.device(device).type
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,7 +36,7 @@ from nbhelpers.shapes.captions import article, name
 from nbhelpers.shapes.world import Scene, Thing, draw
 
 THRESHOLDS = np.linspace(0, 1, 101)
-READINGS = ("all", "words")
+READINGS: tuple[Literal["all", "words"], ...] = ("all", "words")
 PLACES = ("alone", "1 of 2", "2 of 2", "1 of 3", "2 of 3", "3 of 3")
 
 
@@ -80,7 +83,7 @@ def phrase_prompt(
 
 def iou_curve(
     pixels: Float[np.ndarray, "h w"], mask: np.ndarray
-) -> Float[np.ndarray, "threshold"]:
+) -> Float[np.ndarray, " threshold"]:
     """Return the IoU of `pixels >= threshold` with `mask` at each of `THRESHOLDS`."""
     level = np.searchsorted(THRESHOLDS, pixels.ravel(), side="right") - 1
     count = len(THRESHOLDS)
@@ -89,7 +92,6 @@ def iou_curve(
     return hits / (above + mask.sum() - hits)
 
 
-@torch.no_grad()
 def measure(
     models: Models,
     split: str,
@@ -98,6 +100,7 @@ def measure(
     places: Sequence[str] = PLACES,
     scenes: int | None = None,
     seed: int = 0,
+    workers: int = 1,
     progress: bool = True,
 ) -> Measurement:
     """Read every scene of a split by every method, reading and place.
@@ -109,23 +112,49 @@ def measure(
         places: where the target's phrase stands.
         scenes: only the first so many.
         seed: the benchmark's.
+        workers: processes of one thread each that share the scenes; the result is the same.
         progress: whether to show a bar.
     """
     first = 1 + sum(list(SPLITS.values())[: list(SPLITS).index(split)])
     numbers = range(first, first + min(SPLITS[split], scenes or SPLITS[split]))
     chosen = {method: resolve(models, method, settings) for method, settings in methods.items()}
-    shape = (len(chosen), len(READINGS), len(places), len(numbers), len(THRESHOLDS))
-    iou = np.zeros(shape, dtype=np.float32)
-    for column, number in enumerate(tqdm(numbers, split, disable=not progress, mininterval=5)):
-        scene = scene_of(number, split, seed=seed)
-        picture, masks = draw(scene)
-        latent = encode_image(picture, models, seed=number)
-        for row, place in enumerate(places):
-            text, chunks, target = *phrase_prompt((found := named(scene, place))[0]), found[1]
-            for index, settings in enumerate(chosen.values()):
-                curves = _curves(models, text, chunks, target, settings, latent, masks[0], number)
-                iou[index, :, row, column] = curves
-    return Measurement(tuple(chosen), split, iou)
+    bar = partial(tqdm, desc=split, total=len(numbers), disable=not progress, mininterval=5)
+    read = partial(_read_scene, models, split, chosen, tuple(places), seed)
+    if workers == 1:
+        found = list(bar(map(read, numbers)))
+    else:
+        with ProcessPoolExecutor(
+            workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            found = list(bar(pool.map(read, numbers, chunksize=8)))
+    # scene, place, method, reading, threshold -> method, reading, place, scene, threshold
+    return Measurement(tuple(chosen), split, np.stack(found).transpose(2, 3, 1, 0, 4))
+
+
+@torch.no_grad()
+def _read_scene(
+    models: Models,
+    split: str,
+    methods: Mapping[str, Settings],
+    places: Sequence[str],
+    seed: int,
+    number: int,
+) -> Float[np.ndarray, "place method reading threshold"]:
+    """Return the IoU curves of one scene."""
+    scene = scene_of(number, split, seed=seed)
+    picture, masks = draw(scene)
+    latent = encode_image(picture, models, seed=number)
+    rows = []
+    for place in places:
+        things, target = named(scene, place)
+        text, chunks = phrase_prompt(things)
+        rows.append(
+            [
+                _curves(models, text, chunks, target, settings, latent, masks[0], number)
+                for settings in methods.values()
+            ]
+        )
+    return np.asarray(rows, dtype=np.float32)
 
 
 def _curves(
@@ -164,7 +193,7 @@ def _curves(
 
 
 def interval(
-    gains: Float[np.ndarray, "scene"], *, draws: int = 10_000, seed: int = 0
+    gains: Float[np.ndarray, " scene"], *, draws: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of the mean over scenes."""
     rng = np.random.default_rng(seed)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from nbhelpers.captions import caption
-from nbhelpers.models import Captioner, Models, load_captioner, load_models, load_parser
+from nbhelpers.models import Captioner, Models, Reading, load_captioner, load_models, load_parser
 from nbhelpers.segment import SETTINGS, segment
 from nbhelpers.shapes.benchmark import SPLITS, said_of, scene_of
 from nbhelpers.shapes.captions import name
@@ -24,7 +25,7 @@ from nbhelpers.shapes.leaks import READINGS, Measurement, environment, measure, 
 from nbhelpers.shapes.world import COLORS, NOUNS, draw
 
 # Timesteps and weights that are tried on val; 1 is the 20 x 20 grid, 2 the 10 x 10.
-TIMESTEPS = ((100,), (200,), (400,), (600,), (100, 200, 300), (200, 400, 600))
+TIMESTEPS = ((100,), (200,), (400,), (100, 200, 300), (200, 400, 600))
 WEIGHTS: tuple[dict[int, float], ...] = ({1: 0.5, 2: 0.5}, {1: 1.0}, {1: 0.2, 2: 0.8})
 COMPARED = ("plain", "chunk", "paper", "sealed")
 SHEET = (
@@ -43,11 +44,11 @@ def methods() -> dict[str, Any]:
     """Return the settings compared: the named ones, and sealed by either way of isolating."""
     sealed = SETTINGS["sealed"]
     chosen = {method: SETTINGS[method] for method in COMPARED}
-    other = "masking" if sealed.by == "encoding" else "encoding"
+    other: Literal["masking", "encoding"] = "masking" if sealed.by == "encoding" else "encoding"
     return {**chosen, f"sealed, by {other}": replace(sealed, by=other)}
 
 
-def choose_reading(models: Models, *, scenes: int = 40) -> list[dict[str, Any]]:
+def choose_reading(models: Models, *, scenes: int = 40, workers: int = 1) -> list[dict[str, Any]]:
     """Measure every candidate of timesteps and weights on the first scenes of val.
 
     A candidate's figure is the mean of the mIoU over the methods compared, both readings and
@@ -70,6 +71,7 @@ def choose_reading(models: Models, *, scenes: int = 40) -> list[dict[str, Any]]:
                 tried,
                 places=("alone", "2 of 2", "1 of 3"),
                 scenes=scenes,
+                workers=workers,
                 progress=False,
             )
             figure = float(found.iou.mean((2, 3)).max(-1).mean())
@@ -113,7 +115,7 @@ def score_captions(captioner: Captioner, split: str = "testA") -> dict[str, floa
                 there.remove(match[0])
         right.append(good)
         named.append(len(said))
-        colored.append(float(np.mean([color is not None for _, color in said] or [0])))
+        colored.append(float(np.mean([color is not None for _, color in said] or [False])))
     return {
         "right": float(np.mean(right)),
         "named": float(np.mean(named)),
@@ -144,7 +146,12 @@ def contact_sheet(folder: Path, path: Path, *, columns: int = 6, seed: int = 0) 
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(
-        folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+        folder,
+        revision=None,
+        use_safetensors=True,
+        trust_remote_code=False,
+        torch_dtype=torch.float32,
+        local_files_only=True,
     )
     pipeline.set_progress_bar_config(disable=True)
     rows = []
@@ -202,12 +209,9 @@ def sizes(folder: Path) -> dict[str, float]:
     }
 
 
-def _rows(models: Models, scenes: int | None, splits: Sequence[str]) -> dict[str, Any]:
-    """Return the tables of `splits`, thresholds from val."""
-    val = measure(models, "val", methods(), scenes=scenes)
-    return {
-        split: table(val, measure(models, split, methods(), scenes=scenes)) for split in splits
-    }
+def _rows(val: Measurement, read: Callable[[str], Measurement], *splits: str) -> dict[str, Any]:
+    """Return the tables of `splits`, thresholds from `val`."""
+    return {split: table(val, read(split)) for split in splits}
 
 
 def score(
@@ -217,6 +221,7 @@ def score(
     second_seed: int | None = None,
     scenes: int | None = None,
     treebanks: Path | None = None,
+    workers: int = 1,
 ) -> None:
     """Measure everything, write `results.json`, the contact sheet and the cards.
 
@@ -226,25 +231,32 @@ def score(
         second_seed: also measure the CLIP and UNet of this seed, from `work`.
         scenes: only the first so many of each split.
         treebanks: as in training, to score the parser.
+        workers: processes that share the scenes.
     """
-    torch.manual_seed(0)
     models = load_models(out / "stable-diffusion")
-    candidates = choose_reading(models)
-    found = measure(models, "val", methods(), scenes=scenes)
-    write_reading(out / "stable-diffusion", found, candidates[0])
-    models = load_models(out / "stable-diffusion")
+    candidates = choose_reading(models, workers=workers)
+    models = replace(
+        models,
+        reading=Reading(
+            timesteps=tuple(candidates[0]["timesteps"]), weights=candidates[0]["weights"]
+        ),
+    )
+    read = partial(measure, models, methods=methods(), scenes=scenes, workers=workers)
+    val = read("val")
+    write_reading(out / "stable-diffusion", val, candidates[0])
     record: dict[str, Any] = {
         "versions": environment(),
         "seed": 0,
         "scenes": {s: min(n, scenes or n) for s, n in SPLITS.items()},
         "settings": {key: asdict(value) for key, value in methods().items()},
         "reading": {**candidates[0], "candidates": candidates},
-        "tables": _rows(models, scenes, ("testA", "testB")),
+        "tables": _rows(val, read, "testA", "testB"),
     }
     if second_seed is not None:
         other = load_models(work / f"seed-{second_seed}" / "models" / "stable-diffusion")
         other = replace(other, reading=models.reading)
-        record["second seed"] = {"seed": second_seed, **_rows(other, scenes, ("testA",))}
+        read = partial(measure, other, methods=methods(), scenes=scenes, workers=workers)
+        record["second seed"] = {"seed": second_seed, **_rows(read("val"), read, "testA")}
     record["captions"] = score_captions(load_captioner(str(out / "blip")))
     record["text probe"] = probe_text(models)
     record["seconds"] = time_loading()

@@ -43,6 +43,12 @@ def train_tokenizer(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
     lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "tokenizer.json").unlink(missing_ok=True)  # it would be taken for these two
-    tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=TOKENS)
+    tokenizer = CLIPTokenizer.from_pretrained(
+        folder,
+        revision=None,
+        use_safetensors=True,
+        trust_remote_code=False,
+        model_max_length=TOKENS,
+    )
     tokenizer.save_pretrained(folder)
     return tokenizer

@@ -55,18 +55,19 @@ def _swap(tree: Tree, old: int, new: int) -> None:
 
 
 def _names(tree: Tree) -> None:
-    """ "flat" names lean on their first word in UD, on their last word in spaCy."""
+    """A "flat" name leans on its first word in UD, on its last noun in spaCy ("Acrobat 4.0")."""
     for first in range(len(tree.words)):
         rest = [c for c in tree.children(first) if tree.deps[c] == "flat"]
-        if rest:
-            last = rest[-1]
+        last = next((c for c in reversed(rest) if tree.pos[c] != "NUM"), first)
+        if last != first:
             for child in tree.children(first):
                 if child != last:
                     tree.heads[child] = last
             _swap(tree, first, last)
             tree.deps[first] = "compound"
-            for child in rest[:-1]:
-                tree.deps[child] = "compound"
+        for child in rest:
+            if child != last:
+                tree.deps[child] = "compound" if child < last else "nummod"
 
 
 def _copulas(tree: Tree) -> None:
@@ -149,6 +150,8 @@ def _labels(tree: Tree) -> None:
         word, pos, left = tree.words[i].lower(), tree.pos[i], i < tree.heads[i]
         if dep in UNMARKED:
             new = "npadvmod"
+        elif dep in {"nmod", "obl"} and any(tree.deps[c] == "case" for c in tree.children(i)):
+            new = "pobj"  # its preposition was left behind: "which box is it in"
         elif dep == "nmod":  # no preposition: "round trip flight"
             new = "compound" if left else "npadvmod"
         elif dep == "obl":

@@ -230,9 +230,7 @@ def _paint(
     """Return where a thing stands, how far it covers each pixel there, and its color there."""
     reach = thing.radius * 1.05 + 1
     top, left = (max(0, int(c - reach)) for c in thing.center)
-    bottom, right = (
-        min(n, int(c + reach) + 2) for c, n in zip(thing.center, size, strict=True)
-    )
+    bottom, right = (min(n, int(c + reach) + 2) for c, n in zip(thing.center, size, strict=True))
     fine = (np.arange(SUPERSAMPLING) + 0.5) / SUPERSAMPLING
     v = (np.arange(top, bottom)[:, None] + fine).ravel()[:, None] - thing.center[0]
     u = (np.arange(left, right)[:, None] + fine).ravel()[None, :] - thing.center[1]

@@ -1,0 +1,220 @@
+"""The training loop, the tokenizer and the models of the shapes world before they are trained."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nbhelpers.shapes import recipe
+from nbhelpers.shapes.__main__ import parse
+from nbhelpers.shapes.captioner import new_captioner, new_word_tokenizer, save_captioner
+from nbhelpers.shapes.clip import contrastive_loss, new_clip, text_encoder, tokenize
+from nbhelpers.shapes.pictures import draw_pictures
+from nbhelpers.shapes.tokenizer import TOKENS, train_tokenizer
+from nbhelpers.shapes.training import Average, cosine, fit, half
+from nbhelpers.shapes.unet import new_scheduler, new_unet, sample_latents
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return draw_pictures(tmp_path_factory.mktemp("pictures"), count=40, seed=0, progress=False)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(pictures, tmp_path_factory):
+    texts = (text for texts in pictures.captions for text in texts)
+    return train_tokenizer(texts, tmp_path_factory.mktemp("tokenizer"))
+
+
+def _train(folder, steps, seen, *, stop_at=None):
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    average = Average(model, decay=0.9)
+
+    def take_step(step, generator):
+        if step == stop_at:
+            raise KeyboardInterrupt
+        batch = torch.randn(8, 3, generator=generator)
+        seen.append(batch.sum().item())
+        return (model(batch) - batch.sum(1, keepdim=True)).square().mean()
+
+    fit(
+        "line",
+        take_step,
+        parameters=model.parameters(),
+        kept={"model": model, "average": average},
+        folder=folder,
+        steps=steps,
+        rate=0.05,
+        seed=7,
+        after_step=lambda step: average.update(model, step),
+        save_every_seconds=0,
+        progress=False,
+    )
+    return model, average
+
+
+def test_a_run_that_was_broken_off_ends_as_an_unbroken_one(tmp_path):
+    whole, average = _train(tmp_path / "whole", 30, [])
+    with pytest.raises(KeyboardInterrupt):
+        _train(tmp_path / "broken", 30, [], stop_at=11)
+    seen = []
+    resumed, again = _train(tmp_path / "broken", 30, seen)
+    assert len(seen) == 30 - 11
+    assert torch.equal(whole.weight, resumed.weight)
+    assert all(map(torch.equal, average.shadow, again.shadow))
+
+
+def test_a_finished_part_is_not_trained_again(tmp_path):
+    first, _ = _train(tmp_path, 10, [])
+    seen = []
+    second, _ = _train(tmp_path, 10, seen)
+    assert not seen
+    assert torch.equal(first.weight, second.weight)
+
+
+def test_the_log_tells_step_loss_and_seconds(tmp_path):
+    _train(tmp_path, 60, [])
+    lines = [json.loads(line) for line in (tmp_path / "line.log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [50, 60]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert "seconds" in lines[0]
+
+
+def test_the_rate_warms_up_and_falls_to_zero():
+    assert cosine(0, 1000, warmup=10) == pytest.approx(0.1)
+    assert cosine(10, 1000, warmup=10) == 1
+    assert cosine(505, 1000, warmup=10) == pytest.approx(0.5, abs=0.01)
+    assert cosine(1000, 1000, warmup=10) == pytest.approx(0)
+
+
+def test_pictures_are_drawn_once_and_other_ones_are_refused(pictures, tmp_path):
+    first = draw_pictures(tmp_path, count=3, seed=1, progress=False)
+    again = draw_pictures(tmp_path, count=3, seed=1, progress=False)
+    assert (first.pictures == again.pictures).all()
+    assert first.captions == again.captions
+    with pytest.raises(ValueError, match="3 pictures of seed 1, but 3 of seed 2"):
+        draw_pictures(tmp_path, count=3, seed=2, progress=False)
+
+
+def test_a_batch_pairs_pictures_with_their_own_captions(pictures):
+    seen, captions, index = pictures.batch(torch.Generator().manual_seed(0), 12)
+    assert seen.shape == (12, 3, 80, 80)
+    assert seen.min() >= -1
+    assert seen.max() <= 1
+    for number, text in zip(index.tolist(), captions, strict=True):
+        assert text in pictures.captions[number]
+
+
+def test_the_end_token_has_the_largest_id_and_pads(tokenizer):
+    assert tokenizer.eos_token_id == tokenizer.pad_token_id == len(tokenizer) - 1
+    assert tokenizer.bos_token_id == len(tokenizer) - 2
+    (ids,) = tokenize(tokenizer, ["a red ring"]).tolist()
+    assert len(ids) == TOKENS
+    assert ids[0] == tokenizer.bos_token_id
+    assert set(ids[ids.index(tokenizer.eos_token_id) :]) == {tokenizer.eos_token_id}
+
+
+def test_the_tokenizer_reads_any_text(tokenizer):
+    ids = tokenizer("Café zebra 🦓").input_ids
+    assert tokenizer.decode(ids, skip_special_tokens=True).strip() == "café zebra 🦓"
+
+
+def test_the_pooled_vector_is_taken_at_the_end_token(tokenizer):
+    torch.manual_seed(0)
+    encoder = text_encoder(new_clip(tokenizer))
+    ids = tokenize(tokenizer, ["a red ring", "a blue moon and a striped yellow house"])
+    with torch.no_grad():
+        output = encoder(ids)
+    for row, states, pooled in zip(
+        ids, output.last_hidden_state, output.pooler_output, strict=True
+    ):
+        end = row.tolist().index(tokenizer.eos_token_id)
+        assert torch.equal(states[end], pooled)
+
+
+def test_the_text_encoder_says_what_the_clip_says(tokenizer):
+    torch.manual_seed(0)
+    clip = new_clip(tokenizer).eval()
+    ids = tokenize(tokenizer, ["a red ring"])
+    with torch.no_grad():
+        whole = clip.text_model(ids).last_hidden_state
+        assert torch.equal(text_encoder(clip)(ids).last_hidden_state, whole)
+
+
+def test_the_contrastive_loss_is_the_mean_of_two_cross_entropies():
+    logits = torch.tensor([[2.0, 0.0], [1.0, 3.0]], dtype=torch.float64)
+    rows = [np.log(np.exp(row).sum()) - row[i] for i, row in enumerate(logits.numpy())]
+    columns = [np.log(np.exp(c).sum()) - c[i] for i, c in enumerate(logits.numpy().T)]
+    wanted = (np.mean(rows) + np.mean(columns)) / 2
+    assert contrastive_loss(logits).item() == pytest.approx(wanted)
+
+
+def test_latents_are_sampled_from_the_posterior_and_scaled():
+    mean, variance = torch.full((1, 4, 50, 50), 3.0), torch.full((1, 4, 50, 50), np.log(0.25))
+    stacked = torch.cat([mean, variance.float()], 1).half()
+    latents = sample_latents(stacked, 2.0, torch.Generator().manual_seed(0))
+    assert latents.mean().item() == pytest.approx(6.0, abs=0.05)
+    assert latents.std().item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_unet_reads_text_at_each_resolution_and_the_noise_is_stable_diffusions():
+    unet = new_unet()
+    cross = [name for name, _ in unet.named_modules() if name.endswith("attn2.to_k")]
+    assert len(cross) == 7
+    alphas = new_scheduler().alphas_cumprod
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=np.float64) ** 2
+    assert alphas[100].item() == pytest.approx(np.prod(1 - betas[:101]), rel=1e-4)
+
+
+def test_half_keeps_values_to_half_precision(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    weights = {"a": torch.randn(20), "steps": torch.arange(3)}
+    save_file(weights, tmp_path / "model.safetensors")
+    half(tmp_path)
+    found = load_file(tmp_path / "model.safetensors")
+    assert found["a"].dtype == torch.float16
+    assert found["steps"].dtype == torch.int64
+    assert torch.equal(found["a"], weights["a"].half())
+
+
+def test_a_captioner_is_saved_in_blips_own_format(pictures, tmp_path):
+    from transformers import BlipForConditionalGeneration, BlipProcessor
+
+    texts = (text for texts in pictures.captions for text in texts)
+    words = new_word_tokenizer(texts, tmp_path / "words")
+    torch.manual_seed(0)
+    save_captioner(new_captioner(words), words, tmp_path / "blip")
+    processor = BlipProcessor.from_pretrained(tmp_path / "blip")
+    blip = BlipForConditionalGeneration.from_pretrained(tmp_path / "blip")
+    inputs = processor(images=pictures.pictures[0], text="a red ring", return_tensors="pt")
+    written = blip.generate(**inputs, max_new_tokens=3)[0]
+    assert processor.decode(written, skip_special_tokens=True).startswith("a red ring")
+    assert blip.config.text_config.bos_token_id == words.convert_tokens_to_ids("[DEC]")
+
+
+def test_the_parser_is_not_trained_without_treebanks(tmp_path):
+    with pytest.raises(ValueError, match="--treebanks"):
+        recipe.train(tmp_path, tmp_path, parts=["parser"])
+
+
+def test_no_training_module_names_a_mask():
+    import ast
+    from pathlib import Path
+
+    folder = Path(recipe.__file__).parent
+    for stem in ("pictures", "clip", "autoencoder", "unet", "captioner", "recipe"):
+        tree = ast.parse((folder / f"{stem}.py").read_text())
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        assert not {"mask", "masks"} & names, stem
+
+
+def test_the_command_line():
+    options = parse(["train", "--parts", "clip", "unet", "--seed", "1", "--scale", "0.5"])
+    assert (options.parts, options.seed, options.scale) == (["clip", "unet"], 1, 0.5)
+    assert parse(["draw"]).out.name == "shapes"
+    with pytest.raises(SystemExit):
+        parse(["train", "--parts", "nothing"])

@@ -1,0 +1,119 @@
+"""The weights that are shipped: their size and format, and that they are as good as their card."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+import nbhelpers as nb
+from nbhelpers.models import load_models
+from nbhelpers.segment import SETTINGS
+from nbhelpers.shapes import leaks
+from nbhelpers.shapes.benchmark import said_of, scene_of
+from nbhelpers.shapes.world import draw
+
+FOLDER = Path(__file__).parents[1] / "data" / "shapes"
+PARTS = ("clip", "stable-diffusion", "blip", "parser")
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return load_models("shapes")
+
+
+@pytest.fixture(scope="module")
+def record():
+    return json.loads((FOLDER / "results.json").read_text())
+
+
+def test_all_weights_together_are_at_most_30_mb():
+    files = [path for part in PARTS for path in (FOLDER / part).rglob("*") if path.is_file()]
+    assert {path.relative_to(FOLDER).parts[0] for path in files} == set(PARTS)
+    assert sum(path.stat().st_size for path in files) <= 30e6
+
+
+def test_weights_are_half_precision_safetensors_and_nothing_is_pickled():
+    for part in ("clip", "stable-diffusion", "blip"):
+        files = list((FOLDER / part).rglob("*"))
+        assert not [f for f in files if f.suffix in (".bin", ".pt", ".ckpt", ".pkl", ".pth")]
+        for path in (f for f in files if f.suffix == ".safetensors"):
+            with safe_open(path, "pt") as file:
+                kinds = {file.get_tensor(key).dtype for key in file.keys()}  # noqa: SIM118
+            assert kinds <= {torch.float16, torch.int64}, path
+
+
+def test_the_pipeline_of_diffusers_loads_the_folder_and_draws():
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        FOLDER / "stable-diffusion",
+        revision=None,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        torch_dtype=torch.float32,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    red, blue = (
+        pipeline(
+            f"a photograph of a {color} ball",
+            num_inference_steps=12,
+            generator=torch.Generator().manual_seed(3),
+            output_type="np",
+        ).images[0]
+        for color in ("red", "blue")
+    )
+    assert red.shape == (80, 80, 3)
+    redness = [np.mean(picture[..., 0] - picture[..., 2] > 0.3) for picture in (red, blue)]
+    blueness = [np.mean(picture[..., 2] - picture[..., 0] > 0.3) for picture in (red, blue)]
+    assert redness[0] > 0.02 > redness[1]
+    assert blueness[1] > 0.02 > blueness[0]
+
+
+def test_sealed_reads_a_second_phrase_as_the_card_says(shapes, record):
+    chosen = {"sealed": replace(SETTINGS["sealed"], timesteps=shapes.reading.timesteps)}
+    found = leaks.measure(
+        shapes, "testA", chosen, places=("2 of 2",), scenes=16, progress=False
+    )
+    (row,) = (
+        row
+        for row in record["tables"]["testA"]
+        if (row["method"], row["keys"], row["place"])
+        == ("sealed", SETTINGS["sealed"].keys, "2 of 2")
+    )
+    level = round(100 * row["threshold"])
+    reading = leaks.READINGS.index(SETTINGS["sealed"].keys)
+    ious = found.iou[0, reading, 0, :, level]
+    # 16 scenes of 400: within three standard errors of the recorded mean
+    assert abs(ious.mean() - row["miou"]) < 3 * ious.std() / 4
+
+
+def test_captions_of_the_small_blip_tell_the_truth(shapes):
+    right = []
+    for number in range(201, 213):
+        scene = scene_of(number, "testA")
+        said = said_of(nb.caption(draw(scene)[0], shapes.captioner))
+        there = {(thing.noun, thing.color) for thing in scene.things}
+        nouns = {thing.noun for thing in scene.things}
+        right.append(
+            bool(said)
+            and all((n, c) in there if c is not None else n in nouns for n, c in said)
+        )
+    assert np.mean(right) >= 0.7  # the card's share over 400 pictures, less three errors of 12
+
+
+def test_the_results_name_their_settings_versions_and_seed(record):
+    assert {"versions", "seed", "settings", "scenes", "reading"} <= set(record)
+    assert record["scenes"]["testA"] >= 400
+    places = {(row["keys"], row["place"]) for row in record["tables"]["testA"]}
+    assert places == {(keys, place) for keys in leaks.READINGS for place in leaks.PLACES}
+
+
+def test_the_card_prints_the_results(record):
+    card = (FOLDER / "MODEL_CARD.md").read_text()
+    assert leaks.print_table(record["tables"]["testA"]) in card
+    assert f"{record['captions']['right']:.3f}" in card
