@@ -20,7 +20,7 @@ from nbhelpers.shapes.chunk_scores import (
 )
 from nbhelpers.shapes.sentences import Grammar, disguise
 from nbhelpers.shapes.treebanks import to_spacy
-from nbhelpers.shapes.trees import fragments, graft, plain, read_conllu, read_folder, split_trees
+from nbhelpers.shapes.trees import fragments, plain, read_conllu, read_folder, split_trees
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "data" / "shapes" / "parser"
@@ -247,22 +247,6 @@ def test_fragments_are_whole_phrases():
     ))  # fmt: skip
     found = {f.text for f in fragments(sentence, random.Random(0), most=9)}
     assert found == {"a dog on a mat", "a mat"}
-
-
-def test_a_graft_exchanges_phrases_of_one_label():
-    ours = to_spacy(tree(
-        "he PRON 2 nsubj", "saw VERB 0 root", "a DET 4 det", "dog NOUN 2 obj", "on ADP 6 case",
-        "mats NOUN 4 nmod", "today ADV 2 advmod",
-    ))  # fmt: skip
-    theirs = to_spacy(tree("eat VERB 0 root", "ripe ADJ 3 amod", "figs NOUN 1 obj"))
-    new = graft(ours, theirs, random.Random(0))
-    assert new.text == "he saw ripe figs today"
-    arcs = {w: (new.words[h], d) for w, h, d in zip(new.words, new.heads, new.deps, strict=True)}
-    assert arcs["figs"] == ("saw", "dobj")
-    assert arcs["ripe"] == ("figs", "amod")
-    assert arcs["today"] == ("saw", "advmod")
-    alone = to_spacy(tree("rain VERB 0 root"))
-    assert graft(ours, alone, random.Random(0)) is ours
 
 
 def test_the_same_sentences_are_held_out_every_time():

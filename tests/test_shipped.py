@@ -76,9 +76,7 @@ def test_the_pipeline_of_diffusers_loads_the_folder_and_draws():
 
 def test_sealed_reads_a_second_phrase_as_the_card_says(shapes, record):
     chosen = {"sealed": replace(SETTINGS["sealed"], timesteps=shapes.reading.timesteps)}
-    found = leaks.measure(
-        shapes, "testA", chosen, places=("2 of 2",), scenes=16, progress=False
-    )
+    found = leaks.measure(shapes, "testA", chosen, places=("2 of 2",), scenes=16, progress=False)
     (row,) = (
         row
         for row in record["tables"]["testA"]
@@ -100,8 +98,7 @@ def test_captions_of_the_small_blip_tell_the_truth(shapes):
         there = {(thing.noun, thing.color) for thing in scene.things}
         nouns = {thing.noun for thing in scene.things}
         right.append(
-            bool(said)
-            and all((n, c) in there if c is not None else n in nouns for n, c in said)
+            bool(said) and all((n, c) in there if c is not None else n in nouns for n, c in said)
         )
     assert np.mean(right) >= 0.7  # the card's share over 400 pictures, less three errors of 12
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 from nbhelpers.shapes import recipe
+from nbhelpers.shapes.score import PARTS as SCORED
+from nbhelpers.shapes.score import score as run_score
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,6 +48,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
     score = commands.add_parser(
         "score", help="measure the models on the held-out scenes; write results.json and the cards"
+    )
+    score.add_argument(
+        "--parts",
+        nargs="+",
+        choices=SCORED,
+        default=list(SCORED),
+        help="measure only these, keep the rest of results.json",
     )
     score.add_argument("--second-seed", type=int, help="also measure the models of this seed")
     score.add_argument("--scenes", type=int, help="only the first so many scenes of each split")
@@ -87,11 +96,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         write_benchmark(options.out)
     else:
-        from nbhelpers.shapes.score import score
-
-        score(
+        run_score(
             options.work,
             options.out,
+            parts=options.parts,
             second_seed=options.second_seed,
             scenes=options.scenes,
             treebanks=options.treebanks,

@@ -210,7 +210,8 @@ def table(val: Measurement, test: Measurement, *, baseline: str = "plain") -> li
     oracle's, for comparison).
     """
     base = test.methods.index(baseline)
-    best = val.iou.mean((2, 3)).argmax(-1)
+    order = [val.methods.index(method) for method in test.methods]
+    best = val.iou[order].mean((2, 3)).argmax(-1)
     rows = []
     for m, method in enumerate(test.methods):
         for r, reading in enumerate(READINGS):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
 
 from nbhelpers.shapes.autoencoder import encode_all, train_autoencoder
 from nbhelpers.shapes.captioner import new_word_tokenizer, save_captioner, train_captioner
@@ -62,58 +64,23 @@ def train(
     pictures = draw_pictures(work / "pictures", count=COUNT, seed=SHARED_SEED)
     steps = {part: max(1, round(scale * count)) for part, count in STEPS.items()}
     own = work / f"seed-{seed}"
-    if {"clip", "autoencoder", "unet"} & set(parts):
-        _train_diffusion(pictures, work, own, out, parts, seed, device, steps)
-    if "captioner" in parts:
-        captions = (text for texts in pictures.captions for text in texts)
-        words = new_word_tokenizer(captions, own / "words")
-        blip = train_captioner(
-            pictures, words, own, seed=seed, steps=steps["captioner"], device=device
-        )
-        save_captioner(blip.cpu(), words, out / "blip")
-        half(out / "blip")
-    if "parser" in parts and treebanks is not None:
-        from nbhelpers.shapes.parser import train_parser
-
-        train_parser(treebanks, out / "parser", seed=seed)
-    _note_machine(work, device)
-
-
-def _train_diffusion(
-    pictures: Pictures,
-    work: Path,
-    own: Path,
-    out: Path,
-    parts: list[str],
-    seed: int,
-    device: str,
-    steps: dict[str, int],
-) -> None:
-    """Train CLIP, autoencoder and UNet, as far as they are asked for, and save the pipeline."""
-    captions = (text for texts in pictures.captions for text in texts)
-    tokenizer = train_tokenizer(captions, own / "tokenizer")
-    clip = None
-    if {"clip", "unet"} & set(parts):
+    if {"clip", "unet", "captioner"} & set(parts):
+        tokenizer = train_tokenizer(_captions(pictures), own / "tokenizer")
         clip = train_clip(
             pictures, tokenizer, own, seed=seed, steps=steps["clip"], device=device
         ).cpu()
-        save_clip(clip, tokenizer, out / "clip")
-        half(out / "clip")
-    vae = None
+        if "clip" in parts:
+            save_clip(clip, tokenizer, out / "clip")
+            half(out / "clip")
     if {"autoencoder", "unet"} & set(parts):
         vae = train_autoencoder(
             pictures, work, seed=SHARED_SEED, steps=steps["autoencoder"], device=device
         )
-    if "unet" in parts and clip is not None and vae is not None:
-        posteriors = work / "posteriors.pt"
-        if not posteriors.exists():
-            partial = posteriors.with_suffix(".partial")
-            torch.save(encode_all(vae, pictures, device=device), partial)
-            partial.replace(posteriors)
+    if "unet" in parts:
         text = text_encoder(clip)
         unet = train_unet(
             pictures,
-            torch.load(posteriors, weights_only=True),
+            _posteriors(vae, pictures, work, device),
             vae.config.scaling_factor,
             tokenizer,
             text,
@@ -125,6 +92,33 @@ def _train_diffusion(
         folder = out / "stable-diffusion"
         save_pipeline(vae.cpu(), text.cpu(), tokenizer, unet.cpu(), folder)
         half(folder)
+    if "captioner" in parts:
+        words = new_word_tokenizer(_captions(pictures), own / "words")
+        blip = train_captioner(
+            pictures, words, clip, own, seed=seed, steps=steps["captioner"], device=device
+        )
+        save_captioner(blip.cpu(), words, out / "blip")
+        half(out / "blip")
+    if "parser" in parts and treebanks is not None:
+        from nbhelpers.shapes.parser import train_parser
+
+        train_parser(treebanks, out / "parser", seed=seed)
+    _note_machine(work, device)
+
+
+def _captions(pictures: Pictures) -> Iterator[str]:
+    """Return every caption of the training set."""
+    return (text for texts in pictures.captions for text in texts)
+
+
+def _posteriors(vae: AutoencoderKL, pictures: Pictures, work: Path, device: str) -> Tensor:
+    """Return the autoencoder's posterior of every picture, encoded once."""
+    path = work / "posteriors.pt"
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        torch.save(encode_all(vae, pictures, device=device), partial)
+        partial.replace(path)
+    return torch.load(path, weights_only=True)
 
 
 def _note_machine(work: Path, device: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from nbhelpers.captions import caption
 from nbhelpers.models import Captioner, Models, Reading, load_captioner, load_models, load_parser
-from nbhelpers.segment import SETTINGS, segment
+from nbhelpers.segment import SETTINGS, Settings, segment
 from nbhelpers.shapes.benchmark import SPLITS, said_of, scene_of
 from nbhelpers.shapes.captions import name
 from nbhelpers.shapes.cards import write_cards
@@ -26,7 +26,17 @@ from nbhelpers.shapes.world import COLORS, NOUNS, draw
 
 # Timesteps and weights that are tried on val; 1 is the 20 x 20 grid, 2 the 10 x 10.
 TIMESTEPS = ((100,), (200,), (400,), (100, 200, 300), (200, 400, 600))
-WEIGHTS: tuple[dict[int, float], ...] = ({1: 0.5, 2: 0.5}, {1: 1.0}, {1: 0.2, 2: 0.8})
+WEIGHTS: tuple[dict[int, float], ...] = ({1: 0.5, 2: 0.5}, {1: 0.2, 2: 0.8}, {2: 1.0})
+PARTS = (
+    "leaks",
+    "second seed",
+    "captions",
+    "text probe",
+    "seconds",
+    "parser",
+    "sheet",
+    "training",
+)
 COMPARED = ("plain", "chunk", "paper", "sealed")
 SHEET = (
     "a photograph of a red ring",
@@ -40,15 +50,19 @@ SHEET = (
 )
 
 
-def methods() -> dict[str, Any]:
-    """Return the settings compared: the named ones, and sealed by either way of isolating."""
+def compared() -> dict[str, Settings]:
+    """Return the settings that the tests compare."""
+    return {method: SETTINGS[method] for method in COMPARED}
+
+
+def other_seal() -> dict[str, Settings]:
+    """Return the sealed prompt isolated the other way, which val alone measures."""
     sealed = SETTINGS["sealed"]
-    chosen = {method: SETTINGS[method] for method in COMPARED}
-    other: Literal["masking", "encoding"] = "masking" if sealed.by == "encoding" else "encoding"
-    return {**chosen, f"sealed, by {other}": replace(sealed, by=other)}
+    by: Literal["masking", "encoding"] = "masking" if sealed.by == "encoding" else "encoding"
+    return {f"sealed, by {by}": replace(sealed, by=by)}
 
 
-def choose_reading(models: Models, *, scenes: int = 40, workers: int = 1) -> list[dict[str, Any]]:
+def choose_reading(models: Models, *, scenes: int = 24, workers: int = 1) -> list[dict[str, Any]]:
     """Measure every candidate of timesteps and weights on the first scenes of val.
 
     A candidate's figure is the mean of the mIoU over the methods compared, both readings and
@@ -57,13 +71,12 @@ def choose_reading(models: Models, *, scenes: int = 40, workers: int = 1) -> lis
     Returns:
         Candidates, the best first.
     """
-    compared = {method: SETTINGS[method] for method in COMPARED}
     rows = []
     for timesteps in TIMESTEPS:
         for weights in WEIGHTS:
             tried = {
                 method: replace(settings, timesteps=timesteps, weights=weights)
-                for method, settings in compared.items()
+                for method, settings in compared().items()
             }
             found = measure(
                 models,
@@ -209,69 +222,95 @@ def sizes(folder: Path) -> dict[str, float]:
     }
 
 
-def _rows(val: Measurement, read: Callable[[str], Measurement], *splits: str) -> dict[str, Any]:
-    """Return the tables of `splits`, thresholds from `val`."""
-    return {split: table(val, read(split)) for split in splits}
+def score_leaks(
+    out: Path, models: Models, *, scenes: int | None = None, workers: int = 1
+) -> dict[str, Any]:
+    """Choose the reading on val, write it beside the model, and fill the tables of the tests."""
+    candidates = choose_reading(models, workers=workers)
+    best = Reading(timesteps=candidates[0]["timesteps"], weights=candidates[0]["weights"])
+    models = replace(models, reading=best)
+    read = partial(measure, models, scenes=scenes, workers=workers)
+    val = read("val", {**compared(), **other_seal()})
+    write_reading(out / "stable-diffusion", val, candidates[0])
+    return {
+        "seed": 0,
+        "scenes": {s: min(n, scenes or n) for s, n in SPLITS.items()},
+        "settings": {key: asdict(value) for key, value in compared().items()},
+        "reading": {**candidates[0], "candidates": candidates},
+        "tables": {
+            "val": table(val, val),
+            **{split: table(val, read(split, compared())) for split in ("testA", "testB")},
+        },
+    }
+
+
+def score_second(
+    work: Path, models: Models, seed: int, *, scenes: int | None = None, workers: int = 1
+) -> dict[str, Any]:
+    """Fill testA's table for the CLIP and UNet of another seed, read as the shipped ones are."""
+    other = load_models(work / f"seed-{seed}" / "models" / "stable-diffusion")
+    other = replace(other, reading=models.reading)
+    read = partial(measure, other, methods=compared(), scenes=scenes, workers=workers)
+    return {"second seed": {"seed": seed, "testA": table(read("val"), read("testA"))}}
 
 
 def score(
     work: Path,
     out: Path,
     *,
+    parts: Iterable[str] = PARTS,
     second_seed: int | None = None,
     scenes: int | None = None,
     treebanks: Path | None = None,
     workers: int = 1,
 ) -> None:
-    """Measure everything, write `results.json`, the contact sheet and the cards.
+    """Measure `parts`, keep the rest of `results.json`, write it after each, then the cards.
 
     Args:
         work: where the logs of training lie.
         out: the folder of the models.
-        second_seed: also measure the CLIP and UNet of this seed, from `work`.
+        parts: a choice of `PARTS`.
+        second_seed: of the CLIP and UNet that "second seed" measures, from `work`.
         scenes: only the first so many of each split.
         treebanks: as in training, to score the parser.
         workers: processes that share the scenes.
     """
-    models = load_models(out / "stable-diffusion")
-    candidates = choose_reading(models, workers=workers)
-    models = replace(
-        models,
-        reading=Reading(
-            timesteps=tuple(candidates[0]["timesteps"]), weights=candidates[0]["weights"]
-        ),
-    )
-    read = partial(measure, models, methods=methods(), scenes=scenes, workers=workers)
-    val = read("val")
-    write_reading(out / "stable-diffusion", val, candidates[0])
-    record: dict[str, Any] = {
-        "versions": environment(),
-        "seed": 0,
-        "scenes": {s: min(n, scenes or n) for s, n in SPLITS.items()},
-        "settings": {key: asdict(value) for key, value in methods().items()},
-        "reading": {**candidates[0], "candidates": candidates},
-        "tables": _rows(val, read, "testA", "testB"),
-    }
-    if second_seed is not None:
-        other = load_models(work / f"seed-{second_seed}" / "models" / "stable-diffusion")
-        other = replace(other, reading=models.reading)
-        read = partial(measure, other, methods=methods(), scenes=scenes, workers=workers)
-        record["second seed"] = {"seed": second_seed, **_rows(read("val"), read, "testA")}
-    record["captions"] = score_captions(load_captioner(str(out / "blip")))
-    record["text probe"] = probe_text(models)
-    record["seconds"] = time_loading()
-    record["megabytes"] = sizes(out)
-    if treebanks is not None:
+    phrases = Path(__file__).resolve().parents[2] / "tests" / "phrases.json"
+
+    def parser() -> dict[str, Any]:
         from nbhelpers.shapes.parser import score_parser
 
-        phrases = Path(__file__).resolve().parents[2] / "tests" / "phrases.json"
-        record["parser"] = score_parser(
-            load_parser(out / "parser"), treebanks=treebanks, phrases=phrases
-        )
-    record["training"] = training_cost(work)
-    save(out / "results.json", record)
-    contact_sheet(out / "stable-diffusion", out / "contact-sheet.png")
-    write_cards(out, record)
+        nlp = load_parser(out / "parser")
+        return {"parser": score_parser(nlp, treebanks=treebanks, phrases=phrases)}
+
+    def sheet() -> dict[str, Any]:
+        contact_sheet(out / "stable-diffusion", out / "contact-sheet.png")
+        return {}
+
+    def model() -> Models:
+        return load_models(out / "stable-diffusion")
+
+    steps: dict[str, Callable[[], dict[str, Any]]] = {
+        "leaks": lambda: score_leaks(out, model(), scenes=scenes, workers=workers),
+        "second seed": lambda: (
+            {}
+            if second_seed is None
+            else score_second(work, model(), second_seed, scenes=scenes, workers=workers)
+        ),
+        "captions": lambda: {"captions": score_captions(load_captioner(str(out / "blip")))},
+        "text probe": lambda: {"text probe": probe_text(model())},
+        "seconds": lambda: {"seconds": time_loading(), "megabytes": sizes(out)},
+        "parser": parser,
+        "sheet": sheet,
+        "training": lambda: {"training": training_cost(work)},
+    }
+    path = out / "results.json"
+    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    for part in parts:
+        record.update({**steps[part](), "versions": environment()})
+        save(path, record)
+    if {"tables", "captions", "text probe", "seconds", "training"} <= set(record):
+        write_cards(out, record)
 
 
 def training_cost(work: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Tree", "fragments", "graft", "plain", "read_conllu", "read_folder", "split_trees"]
+__all__ = ["Tree", "fragments", "plain", "read_conllu", "read_folder", "split_trees"]
 
 
 @dataclass
@@ -109,47 +109,6 @@ def fragments(tree: Tree, rng: random.Random, *, most: int = 1) -> list[Tree]:
         if len(piece.words) > 1 and "case" not in piece.deps[-1:]:
             cut.append(piece)
     return cut
-
-
-def _arguments(tree: Tree) -> list[tuple[int, int, int]]:
-    """Subjects and objects with all that hangs on them: (first word, end, head), short ones."""
-    found = []
-    for i, (dep, pos) in enumerate(zip(tree.deps, tree.pos, strict=True)):
-        if dep in {"nsubj", "dobj", "pobj"} and pos in {"NOUN", "PROPN"}:
-            span = tree.subtree(i)
-            if span[-1] - span[0] + 1 == len(span) <= 8:
-                found.append((span[0], span[-1] + 1, i))
-    return found
-
-
-def graft(tree: Tree, donor: Tree, rng: random.Random) -> Tree:
-    """Put a noun phrase of another sentence in the place of one with the same label."""
-    ours, theirs = _arguments(tree), _arguments(donor)
-    pairs = [(o, t) for o in ours for t in theirs if tree.deps[o[2]] == donor.deps[t[2]]]
-    if not pairs:
-        return tree
-    (start, end, _), (first, last, inner) = rng.choice(pairs)
-    head = next(h for i, h in enumerate(tree.heads[start:end], start)
-                if not start <= h < end)  # fmt: skip
-    grown = (last - first) - (end - start)
-
-    def moved(place: int) -> int:
-        return place + grown if place >= end else place
-
-    def spliced(mine: list, others: list) -> list:
-        return mine[:start] + others[first:last] + mine[end:]
-
-    inside = [
-        moved(head) if i == inner else h - first + start
-        for i, h in enumerate(donor.heads[first:last], first)
-    ]
-    heads = [moved(h) for h in tree.heads[:start]] + inside + [moved(h) for h in tree.heads[end:]]
-    spaces = spliced(tree.spaces, donor.spaces)
-    spaces[start + last - first - 1] = tree.spaces[end - 1]
-    return Tree(
-        spliced(tree.words, donor.words), spaces, spliced(tree.pos, donor.pos), heads,
-        spliced(tree.deps, donor.deps), tree.source,
-    )  # fmt: skip
 
 
 def _select(tree: Tree, keep: list[int], *, root: int | None = None) -> Tree:
