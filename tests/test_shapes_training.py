@@ -13,10 +13,9 @@ from nbhelpers.shapes.captioner import (
     new_captioner,
     new_word_tokenizer,
     save_captioner,
-    start_from_clip,
 )
 from nbhelpers.shapes.clip import contrastive_loss, new_clip, text_encoder, tokenize
-from nbhelpers.shapes.pictures import draw_pictures, to_unit
+from nbhelpers.shapes.pictures import draw_pictures
 from nbhelpers.shapes.tokenizer import TOKENS, train_tokenizer
 from nbhelpers.shapes.training import Average, cosine, fit, half
 from nbhelpers.shapes.unet import new_scheduler, new_unet, sample_latents
@@ -199,25 +198,6 @@ def test_a_captioner_is_saved_in_blips_own_format(pictures, tmp_path):
     written = blip.generate(**inputs, max_new_tokens=3)[0]
     assert processor.decode(written, skip_special_tokens=True).startswith("a red ring")
     assert blip.config.text_config.bos_token_id == words.convert_tokens_to_ids("[DEC]")
-
-
-def test_blips_eye_starts_as_clips(pictures, tokenizer, tmp_path):
-    texts = (text for texts in pictures.captions for text in texts)
-    torch.manual_seed(0)
-    clip = new_clip(tokenizer).eval()
-    with torch.no_grad():  # as uneven as training makes it
-        clip.vision_model.pre_layrnorm.weight.normal_(1, 0.2)
-        clip.vision_model.pre_layrnorm.bias.normal_(0, 0.2)
-        clip.vision_model.embeddings.class_embedding.normal_()
-    blip = new_captioner(new_word_tokenizer(texts, tmp_path)).eval()
-    seen = to_unit(pictures.pictures[:8])
-    with torch.no_grad():
-        wanted = clip.vision_model.post_layernorm(clip.vision_model(seen).last_hidden_state)
-        before = blip.vision_model(seen).last_hidden_state
-        start_from_clip(blip, clip, seen)
-        after = blip.vision_model(seen).last_hidden_state
-    likeness = [torch.cosine_similarity(a, wanted, -1).mean().item() for a in (before, after)]
-    assert likeness[1] > 0.9 > 0.3 > likeness[0]
 
 
 def test_the_parser_is_not_trained_without_treebanks(tmp_path):

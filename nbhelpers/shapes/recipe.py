@@ -64,7 +64,7 @@ def train(
     pictures = draw_pictures(work / "pictures", count=COUNT, seed=SHARED_SEED)
     steps = {part: max(1, round(scale * count)) for part, count in STEPS.items()}
     own = work / f"seed-{seed}"
-    if {"clip", "unet", "captioner"} & set(parts):
+    if {"clip", "unet"} & set(parts):
         tokenizer = train_tokenizer(_captions(pictures), own / "tokenizer")
         clip = train_clip(
             pictures, tokenizer, own, seed=seed, steps=steps["clip"], device=device
@@ -95,7 +95,7 @@ def train(
     if "captioner" in parts:
         words = new_word_tokenizer(_captions(pictures), own / "words")
         blip = train_captioner(
-            pictures, words, clip, own, seed=seed, steps=steps["captioner"], device=device
+            pictures, words, own, seed=seed, steps=steps["captioner"], device=device
         )
         save_captioner(blip.cpu(), words, out / "blip")
         half(out / "blip")
