@@ -20,7 +20,8 @@ from nbhelpers.scores import score_maps
 # Not on first use: the function must stand where Python puts the module of the same name.
 from nbhelpers.segment import SETTINGS, Segmentation, Settings, segment
 
-_FIGURES = ("show_masks", "show_maps", "show_source", "overlay")  # these import matplotlib
+# These import matplotlib, on first use.
+_FIGURES = ("show_image", "show_chunks", "show_masks", "show_maps", "show_source", "overlay")
 
 __all__ = [
     "load_models",
@@ -43,6 +44,8 @@ __all__ = [
     "Settings",
     "SETTINGS",
     "Segmentation",
+    "show_image",
+    "show_chunks",
     "show_masks",
     "show_maps",
     "show_source",

@@ -303,6 +303,18 @@ def test_truncated(tmp_path, form, share):
     refused(path, ValueError, "cut' is", "damaged")
 
 
+@pytest.mark.parametrize("kind", [b"pHYs", b"zTXt"])
+def test_damage_that_pillow_has_other_errors_for(tmp_path, kind):
+    """Not every decoder's complaint is an OSError: here ValueError and SyntaxError."""
+    extra = struct.pack(">I", 4) + kind + b"a\0\1x"
+    extra += struct.pack(">I", zlib.crc32(extra[4:]))
+    content = png(4, 4, 8, 2, bytes(13 * 4))
+    end = content.index(b"IEND") - 4
+    path = tmp_path / "odd.png"
+    path.write_bytes(content[:end] + extra + content[end:])
+    refused(path, ValueError, "odd.png' is a PNG of 4 x 4 pixels", "damaged")
+
+
 def test_bomb_by_header(tmp_path):
     side = int(MAX_PIXELS**0.5)
     for height, width in [

@@ -97,13 +97,14 @@ def test_the_same_folder_is_a_pipeline_of_diffusers(shapes):
     assert picture.shape == (96, 96, 3)
 
 
-def test_loading_shows_no_bars_and_leaves_the_setting_alone(shapes, capfd):
-    import transformers
+def test_loading_shows_no_bars_and_leaves_the_setting_alone(shapes, capfd, monkeypatch):
+    from transformers.utils import logging
 
-    before = transformers.utils.logging.is_progress_bar_enabled()
-    nb.load_models("shapes")
-    assert transformers.utils.logging.is_progress_bar_enabled() == before
-    assert capfd.readouterr().err == ""
+    for shown in (True, False):
+        monkeypatch.setattr(logging, "_tqdm_active", shown)
+        nb.load_models("shapes")
+        assert logging.is_progress_bar_enabled() == shown
+        assert capfd.readouterr().err == ""
 
 
 def test_float16_on_request(shapes):

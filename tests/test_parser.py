@@ -401,9 +401,9 @@ def test_the_phrases_are_sound():
 
 def test_the_shipped_parser_on_hand_written_phrases(shipped):
     scores = score_parser(shipped, phrases=PHRASES, made_up=200)
-    assert scores["phrases"] >= 0.97
-    assert scores["blind"] >= 0.94
-    assert scores["grammar"] >= 0.95
+    assert scores["phrases"] >= 0.98
+    assert scores["blind"] >= 0.985
+    assert scores["grammar"] >= 0.97
 
 
 def test_the_head_nouns_on_hand_written_phrases(shipped):
@@ -414,13 +414,13 @@ def test_the_head_nouns_on_hand_written_phrases(shipped):
             found = {chunk.text: chunk.noun for chunk in noun_chunks(row["text"], shipped)}
             total += len(row["chunks"])
             right += sum(found.get(text) == noun for text, noun in row["chunks"])
-    assert right / total >= 0.96
+    assert right / total >= 0.975
 
 
 @needs_treebanks
 def test_the_shipped_parser_on_held_out_sentences(shipped):
     scores = score_parser(shipped, treebanks=TREEBANKS, made_up=0)
-    assert scores["treebank"] >= 0.87
+    assert scores["treebank"] >= 0.88
 
 
 def test_the_shipped_folder_is_small_and_plain(shipped):

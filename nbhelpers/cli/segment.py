@@ -43,7 +43,7 @@ methods: what is done to the prompt's embedding before attention is read
                  from an empty one, so that no phrase leaks into another
 
 examples:
-  python -m nbhelpers segment data/shapes/images/000017.png "the striped red ring"
+  python -m nbhelpers segment data/shapes/images/000053.png "the white ball"
   python -m nbhelpers segment street.jpg "the man in a blue shirt" --target shirt
   python -m nbhelpers segment street.jpg "a dog" --method paper --alpha 0.7 --out dogs
   python -m nbhelpers segment street.jpg "a dog" --device cuda --timesteps 50 100 200 \\

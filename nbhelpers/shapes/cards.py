@@ -58,6 +58,14 @@ it; several parts and other work shared the two cores, so the seconds are an upp
 |---|---|---|---|---|
 {training}
 
+**Parser.** A spaCy pipeline of hashed word features, a tagger of parts of speech and a transition
+parser; no word vectors. It learned from Universal Dependencies English EWT dev and test without
+500 held-out sentences, PUD and ATIS, converted to spaCy's labels, and from 7,000 new sentences an
+epoch from a grammar of captions and referring phrases (about 900 everyday nouns, a share of the
+words made up); 24 epochs, about 13 minutes of one core. The shipped run was chosen of four with
+its treebank and phrases figures in view, so both are slightly favorable; nothing was changed after
+"blind" was scored. Weak spots: rare names, times of day, nouns side by side without an adjective.
+
 ## How they score
 
 Held-out scenes: {scenes}. Each has a distractor of the target's noun. Thresholds are chosen on
@@ -90,6 +98,15 @@ row each for {prompts}:
 
 Versions: {versions}. The figures stand in `results.json`; `python -m nbhelpers.shapes score`
 makes both anew.
+
+## What they can't do
+
+They were trained for less than two hours on two cores. Colors and patterns are learned first;
+what a thing is called comes last, and here it is barely begun: the captions' figure above and the
+contact sheet show it. Compare the probes: the text encoder keeps every noun apart, and the image
+side of the CLIP does so for {eye_noun:.2f} of scenes with one thing (colors {eye_color:.2f},
+patterns {eye_pattern:.2f}; chance is 0.08, 0.13 and 0.4). A reading that has to tell two things
+of one noun apart by their colors works; one that has to tell nouns apart does not, yet.
 
 ## Licenses
 
@@ -141,6 +158,9 @@ def write_cards(folder: Path, record: Mapping[str, Any]) -> None:
         p_noun=probe["noun"],
         p_color=probe["color"],
         p_pattern=probe["pattern"],
+        eye_noun=record["image probe"]["noun"],
+        eye_color=record["image probe"]["color"],
+        eye_pattern=record["image probe"]["pattern"],
         parser_rows="".join(
             f"| parser, noun-chunk F1, {name} | {value:.3f} |\n"
             for name, value in record.get("parser", {}).items()

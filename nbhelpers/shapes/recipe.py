@@ -102,7 +102,7 @@ def train(
     if "parser" in parts and treebanks is not None:
         from nbhelpers.shapes.parser import train_parser
 
-        train_parser(treebanks, out / "parser", seed=seed)
+        train_parser(treebanks, out / "parser", folder=own, seed=seed)
     _note_machine(work, device)
 
 

@@ -22,7 +22,8 @@ from nbhelpers.shapes.benchmark import SPLITS, said_of, scene_of
 from nbhelpers.shapes.captions import name
 from nbhelpers.shapes.cards import write_cards
 from nbhelpers.shapes.leaks import READINGS, Measurement, environment, measure, save, table
-from nbhelpers.shapes.world import COLORS, NOUNS, draw
+from nbhelpers.shapes.probes import probe_pictures, probe_text
+from nbhelpers.shapes.world import draw
 
 # Timesteps and weights that are tried on val; 1 is the 20 x 20 grid, 2 the 10 x 10.
 TIMESTEPS = ((100,), (200,), (400,), (100, 200, 300), (200, 400, 600))
@@ -31,7 +32,7 @@ PARTS = (
     "leaks",
     "second seed",
     "captions",
-    "text probe",
+    "probes",
     "seconds",
     "parser",
     "sheet",
@@ -163,7 +164,7 @@ def contact_sheet(folder: Path, path: Path, *, columns: int = 6, seed: int = 0) 
         revision=None,
         use_safetensors=True,
         trust_remote_code=False,
-        torch_dtype=torch.float32,
+        dtype=torch.float32,
         local_files_only=True,
     )
     pipeline.set_progress_bar_config(disable=True)
@@ -180,37 +181,6 @@ def contact_sheet(folder: Path, path: Path, *, columns: int = 6, seed: int = 0) 
         rows.append(np.concatenate([np.pad(p, ((2, 2), (2, 2), (0, 0))) for p in pictures], 1))
     sheet = np.rint(255 * np.concatenate(rows)).astype(np.uint8)
     Image.fromarray(sheet).resize((2 * sheet.shape[1], 2 * sheet.shape[0]), 0).save(path)
-
-
-def probe_text(models: Models, *, scenes: int = 1500) -> dict[str, float]:
-    """Return how well a linear probe reads noun, color and pattern from the pooled text vector.
-
-    Prompts name one thing, "a photograph of a striped red ring"; a third is held out. Chance is
-    1/12, 1/8 and 1/3.
-    """
-    rng = np.random.default_rng(0)
-    patterns = ("plain", "striped", "dotted")
-    triples = [
-        (int(rng.integers(len(NOUNS))), int(rng.integers(len(COLORS))), int(rng.integers(3)))
-        for _ in range(scenes)
-    ]
-    words = [
-        f"a photograph of a {patterns[p] + ' ' if p else ''}{list(COLORS)[c]} {NOUNS[n]}"
-        for n, c, p in triples
-    ]
-    tokens = models.text.tokenizers[0](words, padding="max_length", return_tensors="pt")
-    with torch.no_grad():
-        pooled = models.text.encoders[0](tokens.input_ids).pooler_output.double()
-    features = torch.cat([pooled, torch.ones(scenes, 1, dtype=torch.float64)], 1)
-    cut = 2 * scenes // 3
-    found = {}
-    for column, part in enumerate(("noun", "color", "pattern")):
-        truth = torch.tensor([triple[column] for triple in triples])
-        goal = torch.nn.functional.one_hot(truth[:cut]).double()
-        weights = torch.linalg.lstsq(features[:cut], goal, driver="gelsd").solution
-        guess = (features[cut:] @ weights).argmax(1)
-        found[part] = (guess == truth[cut:]).double().mean().item()
-    return found
 
 
 def sizes(folder: Path) -> dict[str, float]:
@@ -298,7 +268,10 @@ def score(
             else score_second(work, model(), second_seed, scenes=scenes, workers=workers)
         ),
         "captions": lambda: {"captions": score_captions(load_captioner(str(out / "blip")))},
-        "text probe": lambda: {"text probe": probe_text(model())},
+        "probes": lambda: {
+            "text probe": probe_text(model()),
+            "image probe": probe_pictures(out / "clip"),
+        },
         "seconds": lambda: {"seconds": time_loading(), "megabytes": sizes(out)},
         "parser": parser,
         "sheet": sheet,
@@ -309,7 +282,7 @@ def score(
     for part in parts:
         record.update({**steps[part](), "versions": environment()})
         save(path, record)
-    if {"tables", "captions", "text probe", "seconds", "training"} <= set(record):
+    if {"tables", "captions", "image probe", "seconds", "training"} <= set(record):
         write_cards(out, record)
 
 
