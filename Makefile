@@ -4,6 +4,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help book test lint format lock clean distclean
 
+# On a busy machine OpenMP's threads else spin at every barrier, and small models crawl.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def locate(name: str, revision: str | None, piece: str) -> tuple[str, str | None
 def from_pretrained(kind: Any, source: str, commit: str | None, **more: Any) -> Any:
     """One part, from safetensors, at one commit, without remote code."""
     try:
-        with _without_bars():
+        with nullcontext() if commit else _without_bars():
             return kind.from_pretrained(
                 source, revision=commit, use_safetensors=True, trust_remote_code=False, **more
             )
@@ -94,7 +94,7 @@ def read_index(source: str, commit: str | None, name: str) -> dict[str, Any]:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """No bars for tensors read from disk; those of a download are the Hub's own and stay."""
+    """No bars for what is read from disk; a download from the Hub shows its own."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import diffusers
 import numpy as np
@@ -100,11 +101,20 @@ def test_the_same_folder_is_a_pipeline_of_diffusers(shapes):
 def test_loading_shows_no_bars_and_leaves_the_setting_alone(shapes, capfd, monkeypatch):
     from transformers.utils import logging
 
-    for shown in (True, False):
-        monkeypatch.setattr(logging, "_tqdm_active", shown)
+    # Set back after the test, for transformers and the Hub's client alike.
+    monkeypatch.setattr(logging, "_tqdm_active", logging.is_progress_bar_enabled())
+    states = sys.modules["huggingface_hub.utils.tqdm"].progress_bar_states
+    before = dict(states)
+    for shown, choose in (
+        (True, logging.enable_progress_bar),
+        (False, logging.disable_progress_bar),
+    ):
+        choose()
         nb.load_models("shapes")
         assert logging.is_progress_bar_enabled() == shown
         assert capfd.readouterr().err == ""
+    states.clear()
+    states.update(before)
 
 
 def test_float16_on_request(shapes):
