@@ -89,6 +89,17 @@ def test_run_lengths_of_an_empty_and_a_full_mask():
     assert benchmark.run_lengths(np.ones((2, 3), bool))["counts"] == [0, 6]
 
 
+def test_run_lengths_run_down_the_columns():
+    mask = np.array([[1, 0, 0], [1, 1, 0]], bool)
+    assert benchmark.run_lengths(mask)["counts"] == [0, 2, 1, 1, 2]
+
+
+def test_a_bare_noun_is_an_expression_only_where_it_means_one_thing():
+    scene = sample_scene(np.random.default_rng(5), count=3, twins=True)
+    kinds = [{kind for kind, _ in benchmark.expressions(t, scene)} for t in scene.things]
+    assert ["noun" in found for found in kinds] == [False, False, True]
+
+
 @pytest.mark.parametrize(
     ("caption", "said"),
     [

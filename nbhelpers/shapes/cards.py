@@ -48,7 +48,8 @@ ones. They are for teaching and tests: they know {nouns} nouns and nothing else.
 
 ## How they were trained
 
-`python -m nbhelpers.shapes train`, seed 0. CLIP: contrastive, batches of 256. Autoencoder: mean
+By the functions and steps of `python -m nbhelpers.shapes train`, seed 0, a part at a time; the
+command itself has not been run from end to end. CLIP: contrastive, batches of 256. Autoencoder: mean
 absolute error and a little divergence. UNet: Stable Diffusion's own loss, batches of 32, one
 prompt in ten empty, the text encoder frozen, a moving average of the weights kept. BLIP: the next
 word, batches of 64. No mask is used in any of it. One core each, in bfloat16 where torch offers
