@@ -13,9 +13,10 @@ from nbhelpers.shapes.captioner import (
     new_captioner,
     new_word_tokenizer,
     save_captioner,
+    start_from_clip,
 )
 from nbhelpers.shapes.clip import contrastive_loss, new_clip, text_encoder, tokenize
-from nbhelpers.shapes.pictures import draw_pictures
+from nbhelpers.shapes.pictures import draw_pictures, to_unit
 from nbhelpers.shapes.tokenizer import TOKENS, train_tokenizer
 from nbhelpers.shapes.training import Average, cosine, fit, half
 from nbhelpers.shapes.unet import new_scheduler, new_unet, sample_latents
@@ -110,6 +111,10 @@ def test_a_batch_pairs_pictures_with_their_own_captions(pictures):
     assert seen.max() <= 1
     for number, text in zip(index.tolist(), captions, strict=True):
         assert text in pictures.captions[number]
+    _, careful, same = pictures.batch(torch.Generator().manual_seed(0), 12, careful=True)
+    assert (same == index).all()
+    for number, text in zip(index.tolist(), careful, strict=True):
+        assert text in pictures.careful[number]
 
 
 def test_the_end_token_has_the_largest_id_and_pads(tokenizer):
@@ -198,6 +203,30 @@ def test_a_captioner_is_saved_in_blips_own_format(pictures, tmp_path):
     written = blip.generate(**inputs, max_new_tokens=3)[0]
     assert processor.decode(written, skip_special_tokens=True).startswith("a red ring")
     assert blip.config.text_config.bos_token_id == words.convert_tokens_to_ids("[DEC]")
+
+
+def test_blip_begins_with_what_clip_sees(pictures, tokenizer, tmp_path):
+    """BLIP has no layer norm before its first layer; folded in, each token's own deviation
+    differs a little from the mean one, so the two agree closely and not exactly."""
+    torch.manual_seed(0)
+    clip = new_clip(tokenizer).eval()
+    with torch.no_grad():
+        for part in (clip.vision_model.pre_layrnorm.weight, clip.vision_model.pre_layrnorm.bias):
+            part.add_(0.3 * torch.randn(len(part)))
+    words = new_word_tokenizer((t for ts in pictures.careful for t in ts), tmp_path / "words")
+    blip = new_captioner(words).eval()
+    seen = to_unit(pictures.pictures[:16])
+
+    def likeness():
+        with torch.no_grad():
+            ours = blip.vision_model(seen).last_hidden_state
+            theirs = clip.vision_model(seen).last_hidden_state
+            theirs = clip.vision_model.post_layernorm(theirs)
+        return nn.functional.cosine_similarity(ours, theirs, dim=-1).mean().item()
+
+    assert abs(likeness()) < 0.5
+    start_from_clip(blip, clip, seen)
+    assert likeness() > 0.9
 
 
 def test_the_parser_is_not_trained_without_treebanks(tmp_path):

@@ -1,9 +1,18 @@
 """The drawn pictures, their masks and captions."""
 
+import re
+
 import numpy as np
 import pytest
 
-from nbhelpers.shapes.captions import SYNONYMS, name, position, write_caption
+from nbhelpers.shapes.captions import (
+    ALT_TEXT,
+    CAREFUL,
+    SYNONYMS,
+    name,
+    position,
+    write_caption,
+)
 from nbhelpers.shapes.world import (
     COLORS,
     NOUNS,
@@ -101,22 +110,38 @@ def test_captions_say_only_what_is_true():
         }
 
 
-def test_captions_vary_and_some_leave_things_out():
-    counts, openings, behind = [], set(), 0
-    for seed in range(600):
+def _said(style, scenes=800):
+    """Return of many captions of three things: nouns named, colors a noun, texts."""
+    plain = {synonym: word for word, synonym in SYNONYMS.items()}
+    counts, colors, texts = [], 0, []
+    for seed in range(scenes):
         rng = np.random.default_rng(seed)
-        scene = sample_scene(rng, count=3)
-        text = write_caption(scene, rng)
-        plain = {synonym: word for word, synonym in SYNONYMS.items()}
-        said = [plain.get(w, w) for w in text.replace(",", " ").split()]
+        text = write_caption(sample_scene(rng, count=3), rng, style=style)
+        said = [plain.get(word, word) for word in text.replace(",", " ").split()]
         counts.append(sum(word in NOUNS for word in said))
-        openings.add(text.split()[1])
-        behind += " in " in text
-    shares = np.bincount(counts, minlength=4)[1:] / len(counts)
-    assert 0.6 < shares[2] < 0.8
-    assert shares[0] > 0.08
-    assert {"photograph", "picture", "drawing"} <= openings
-    assert 60 < behind < 240
+        colors += sum(word in COLORS for word in said)
+        texts.append(text)
+    return np.bincount(counts, minlength=4)[1:] / scenes, colors / sum(counts), texts
+
+
+def test_captions_are_as_brief_as_their_style():
+    """Shares against the style's own numbers, within four standard deviations."""
+    shares, colors, texts = _said(ALT_TEXT)
+    assert shares[2] == pytest.approx(1 - ALT_TEXT.partial, abs=0.07)
+    assert min(shares[:2]) > 0.18
+    assert colors == pytest.approx(1 - ALT_TEXT.bare - ALT_TEXT.colorless, abs=0.05)
+    starts = {" ".join(text.split()[:3]) for text in texts}
+    assert {f"a {kind} of" for kind in ("photograph", "picture", "drawing")} <= starts
+    assert 40 < sum(" in " in text for text in texts) < 240
+    behind = re.findall(r" in (?:striped |stripy |dotted |spotted )?(\w+)", " ".join(texts))
+    assert set(behind) <= {*COLORS, "teal", "violet"}
+
+
+def test_annotators_name_every_thing_and_its_color():
+    shares, colors, texts = _said(CAREFUL)
+    assert shares[2] == 1
+    assert colors == 1
+    assert 0.4 < np.mean(["striped" in text or "stripy" in text for text in texts]) < 0.9
 
 
 def test_names_and_positions():

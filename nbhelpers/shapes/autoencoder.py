@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,20 +13,9 @@ from nbhelpers.shapes.pictures import Pictures, to_unit
 from nbhelpers.shapes.training import Average, fit
 from nbhelpers.shapes.world import SIZE
 
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of training: its share of the steps, its peak rate, the divergence's weight."""
-
-    name: str
-    share: float
-    rate: float
-    divergence: float
-
-
-# The first shapes the latents, the second lets them carry what the first took for noise (the
-# ground's hue): its posteriors are narrower.
-PHASES = (Phase("autoencoder", 0.75, 2e-3, 1e-6), Phase("autoencoder-fine", 0.25, 1e-3, 1e-8))
+# Beside a mean error the divergence is summed over the latents: Stable Diffusion's 1e-6 is set
+# beside a summed error, and would here drown the ground's hue.
+DIVERGENCE = 1e-8
 
 
 def new_autoencoder() -> AutoencoderKL:
@@ -61,27 +49,6 @@ def train_autoencoder(
     """
     torch.manual_seed(seed)
     vae = new_autoencoder().to(device)
-    for phase in PHASES:
-        _train_phase(phase, vae, pictures, folder, seed, steps, device, batch, progress)
-    vae.eval()
-    sample = encode_all(vae, pictures, device=device, count=1000, progress=False)
-    deviation = sample.float().chunk(2, 1)[0].std().item()
-    vae.register_to_config(scaling_factor=1 / deviation)
-    return vae
-
-
-def _train_phase(
-    phase: Phase,
-    vae: AutoencoderKL,
-    pictures: Pictures,
-    folder: Path,
-    seed: int,
-    steps: int,
-    device: str,
-    batch: int,
-    progress: bool,
-) -> None:
-    """Train one phase; the module leaves it with the moving average of its weights."""
     average = Average(vae)
     kind = torch.device(device).type
 
@@ -93,21 +60,26 @@ def _train_phase(
             noise = torch.randn(mean.shape, generator=generator).to(device)
             again = vae.decode(mean + deviation * noise).sample.float()
         divergence = 0.5 * (mean**2 + deviation**2 - 1 - 2 * deviation.log()).sum((1, 2, 3))
-        return (again - seen).abs().mean() + phase.divergence * divergence.mean()
+        return (again - seen).abs().mean() + DIVERGENCE * divergence.mean()
 
     fit(
-        phase.name,
+        "autoencoder",
         loss,
         parameters=vae.parameters(),
         kept={"vae": vae, "average": average},
         folder=folder,
-        steps=round(phase.share * steps),
-        rate=phase.rate,
+        steps=steps,
+        rate=2e-3,
         seed=seed,
         after_step=lambda step: average.update(vae, step),
         progress=progress,
     )
     average.copy_to(vae)
+    vae.eval()
+    sample = encode_all(vae, pictures, device=device, count=1000, progress=False)
+    deviation = sample.float().chunk(2, 1)[0].std().item()
+    vae.register_to_config(scaling_factor=1 / deviation)
+    return vae
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from transformers import (
     BertTokenizerFast,
@@ -13,9 +14,11 @@ from transformers import (
     BlipForConditionalGeneration,
     BlipImageProcessor,
     BlipProcessor,
+    CLIPModel,
 )
 
-from nbhelpers.shapes.pictures import Pictures
+from nbhelpers.shapes.clip import PATCH
+from nbhelpers.shapes.pictures import Pictures, to_unit
 from nbhelpers.shapes.training import Average, fit
 from nbhelpers.shapes.world import SIZE
 
@@ -47,7 +50,9 @@ def new_word_tokenizer(captions: Iterable[str], folder: Path) -> BertTokenizerFa
 def new_captioner(tokenizer: BertTokenizerFast) -> BlipForConditionalGeneration:
     """Return an untrained BLIP of width 128: four layers that see, three that write."""
     shared = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": 4}
-    vision = {**shared, "num_hidden_layers": 4, "image_size": SIZE[0], "patch_size": 8}
+    # CLIP's activation, since it starts from CLIP's weights
+    look = {"hidden_act": "quick_gelu", "num_hidden_layers": 4}
+    vision = {**shared, **look, "image_size": SIZE[0], "patch_size": PATCH}
     text = {
         **shared,
         "num_hidden_layers": 3,
@@ -65,9 +70,45 @@ def new_captioner(tokenizer: BertTokenizerFast) -> BlipForConditionalGeneration:
     return BlipForConditionalGeneration(config)
 
 
+@torch.no_grad()
+def start_from_clip(
+    blip: BlipForConditionalGeneration,
+    clip: CLIPModel,
+    pictures: Float[Tensor, "batch 3 h w"],
+) -> None:
+    """Give BLIP's vision transformer the weights of CLIP's, as BLIP's own began pretrained.
+
+    CLIP normalizes its embeddings before the first layer and BLIP does not. That layer norm is
+    folded into the embeddings, with the mean deviation over `pictures` for each token's own.
+    """
+    old, new = clip.vision_model, blip.vision_model
+    norm = old.pre_layrnorm
+    deviation = old.embeddings(pictures).std(-1, correction=0).mean()
+
+    def fold(rows: Tensor) -> Tensor:
+        return norm.weight * (rows - rows.mean(-1, keepdim=True)) / deviation
+
+    kernel = old.embeddings.patch_embedding.weight
+    folded = fold(kernel.flatten(1).T).T.reshape(kernel.shape)
+    new.embeddings.patch_embedding.weight.copy_(folded)
+    new.embeddings.patch_embedding.bias.copy_(norm.bias)
+    new.embeddings.position_embedding.copy_(fold(old.embeddings.position_embedding.weight)[None])
+    first = fold(old.embeddings.class_embedding) + norm.bias
+    new.embeddings.class_embedding.copy_(first.view(1, 1, -1))
+    for ours, theirs in zip(new.encoder.layers, old.encoder.layers, strict=True):
+        parts = [getattr(theirs.self_attn, f"{name}_proj") for name in "qkv"]
+        ours.self_attn.qkv.weight.copy_(torch.cat([part.weight for part in parts]))
+        ours.self_attn.qkv.bias.copy_(torch.cat([part.bias for part in parts]))
+        ours.self_attn.projection.load_state_dict(theirs.self_attn.out_proj.state_dict())
+        for name in ("layer_norm1", "layer_norm2", "mlp"):
+            getattr(ours, name).load_state_dict(getattr(theirs, name).state_dict())
+    new.post_layernorm.load_state_dict(old.post_layernorm.state_dict())
+
+
 def train_captioner(
     pictures: Pictures,
     tokenizer: BertTokenizerFast,
+    clip: CLIPModel,
     folder: Path,
     *,
     seed: int,
@@ -78,12 +119,14 @@ def train_captioner(
 ) -> BlipForConditionalGeneration:
     """Train BLIP's captioning half by the cross-entropy of the next word."""
     torch.manual_seed(seed)
-    blip = new_captioner(tokenizer).to(device)
+    blip = new_captioner(tokenizer)
+    start_from_clip(blip, clip.cpu(), to_unit(pictures.pictures[:64]))
+    blip.to(device)
     average = Average(blip)
     kind = torch.device(device).type
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        seen, captions, _ = pictures.batch(generator, batch)
+        seen, captions, _ = pictures.batch(generator, batch, careful=True)
         tokens = tokenizer(captions, padding=True, return_tensors="pt").to(device)
         ids = tokens.input_ids
         ids[:, 0] = blip.config.text_config.bos_token_id
@@ -103,7 +146,7 @@ def train_captioner(
         kept={"blip": blip, "average": average},
         folder=folder,
         steps=steps,
-        rate=1e-3,
+        rate=7e-4,
         seed=seed,
         weight_decay=0.05,
         after_step=lambda step: average.update(blip, step),

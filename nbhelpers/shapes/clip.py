@@ -15,15 +15,18 @@ from transformers import (
 )
 
 from nbhelpers.shapes.pictures import Pictures
+from nbhelpers.shapes.probes import probe_vision
 from nbhelpers.shapes.tokenizer import TOKENS
 from nbhelpers.shapes.training import fit
 from nbhelpers.shapes.world import SIZE
 
 WIDTH = 128
+# Patches of 8 pixels learn what things are called several times more slowly than of 16.
+PATCH = 16
 
 
 def new_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
-    """Return an untrained CLIP: 4 + 4 layers, width 128, pictures in patches of 8 pixels.
+    """Return an untrained CLIP: 4 + 4 layers, width 128, pictures in patches of `PATCH` pixels.
 
     The end token's id is written into the text configuration, so the pooled vector is taken at
     the end token (with an id of 2, transformers falls back to the largest id of the sentence).
@@ -43,7 +46,7 @@ def new_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    vision = {**tower, "image_size": SIZE[0], "patch_size": 8}
+    vision = {**tower, "image_size": SIZE[0], "patch_size": PATCH}
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH))
 
 
@@ -75,7 +78,9 @@ def train_clip(
     """Train CLIP; checkpoints and the log go to `folder`.
 
     The log's `top1` is the share of 256 pictures that find their own caption among 256, on
-    batches that training has not reached yet.
+    batches that training has not reached yet. Its `noun`, `color` and `pattern` say what a
+    linear probe reads from the picture's side: color and pattern suffice to tell most captions
+    of a batch apart, so that `top1` and the loss can look well while nouns go unlearned.
     """
     torch.manual_seed(seed)
     clip = new_clip(tokenizer).to(device)
@@ -94,7 +99,7 @@ def train_clip(
     def watch(step: int) -> dict[str, float]:
         scores = logits(torch.Generator().manual_seed(step))
         right = scores.argmax(1).cpu() == torch.arange(batch)
-        return {"top1": right.float().mean().item()}
+        return {"top1": right.float().mean().item(), **probe_vision(clip)}
 
     fit(
         "clip",
@@ -107,7 +112,7 @@ def train_clip(
         seed=seed,
         weight_decay=0.1,
         watch=watch,
-        watch_every=100,
+        watch_every=250,
         progress=progress,
     )
     return clip.eval()

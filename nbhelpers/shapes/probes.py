@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import CLIPModel
 
 from nbhelpers.models import Models
 from nbhelpers.shapes.captions import article, name
 from nbhelpers.shapes.pictures import to_unit
-from nbhelpers.shapes.world import COLORS, NOUNS, PATTERNS, Thing, draw, sample_scene
+from nbhelpers.shapes.world import COLORS, NOUNS, PATTERNS, Scene, Thing, draw, sample_scene
 
 
 def probe_text(models: Models, *, prompts: int = 1500) -> dict[str, float]:
@@ -27,26 +29,36 @@ def probe_text(models: Models, *, prompts: int = 1500) -> dict[str, float]:
     return _probe(pooled, things)
 
 
-def probe_pictures(folder: Path, *, pictures: int = 1500) -> dict[str, float]:
-    """Return how well a linear probe reads a thing's noun, color and pattern from CLIP's eye.
-
-    Scenes hold one thing.
-    """
-    from transformers import CLIPModel
-
+def probe_pictures(folder: Path) -> dict[str, float]:
+    """Return what `probe_vision` reads from the CLIP saved in `folder`."""
     clip = CLIPModel.from_pretrained(
         folder,
         revision=None,
         use_safetensors=True,
         trust_remote_code=False,
         dtype=torch.float32,
-    ).eval()
+    )
+    return probe_vision(clip.eval())
+
+
+@torch.no_grad()
+def probe_vision(clip: CLIPModel, *, pictures: int = 1500) -> dict[str, float]:
+    """Return how well a linear probe reads a thing's noun, color and pattern from CLIP's eye.
+
+    Scenes hold one thing.
+    """
+    device = clip.device
+    scenes, seen = _single_scenes(pictures)
+    parts = [clip.vision_model(part.to(device)).pooler_output for part in seen.split(100)]
+    return _probe(torch.cat(parts).float().cpu(), [scene.things[0] for scene in scenes])
+
+
+@cache
+def _single_scenes(count: int) -> tuple[list[Scene], torch.Tensor]:
+    """Return scenes that hold one thing, and their pictures."""
     rng = np.random.default_rng(0)
-    scenes = [sample_scene(rng, count=1) for _ in range(pictures)]
-    seen = to_unit(np.stack([draw(scene)[0] for scene in scenes]))
-    with torch.no_grad():
-        parts = [clip.vision_model(part).pooler_output for part in seen.split(100)]
-    return _probe(torch.cat(parts), [scene.things[0] for scene in scenes])
+    scenes = [sample_scene(rng, count=1) for _ in range(count)]
+    return scenes, to_unit(np.stack([draw(scene)[0] for scene in scenes]))
 
 
 def _single_things(count: int) -> list[Thing]:

@@ -21,7 +21,7 @@ from nbhelpers.shapes.training import half
 from nbhelpers.shapes.unet import save_pipeline, train_unet
 
 PARTS = ("clip", "autoencoder", "unet", "captioner", "parser")
-STEPS = {"clip": 600, "autoencoder": 2933, "unet": 4000, "captioner": 3000}
+STEPS = {"clip": 4000, "autoencoder": 2400, "unet": 6000, "captioner": 3000}
 COUNT = 24_000
 # Pictures and autoencoder are shared by all seeds: what a second seed shows is the chance of the
 # text encoder and the UNet.
@@ -64,7 +64,7 @@ def train(
     pictures = draw_pictures(work / "pictures", count=COUNT, seed=SHARED_SEED)
     steps = {part: max(1, round(scale * count)) for part, count in STEPS.items()}
     own = work / f"seed-{seed}"
-    if {"clip", "unet"} & set(parts):
+    if {"clip", "unet", "captioner"} & set(parts):
         tokenizer = train_tokenizer(_captions(pictures), own / "tokenizer")
         clip = train_clip(
             pictures, tokenizer, own, seed=seed, steps=steps["clip"], device=device
@@ -93,9 +93,9 @@ def train(
         save_pipeline(vae.cpu(), text.cpu(), tokenizer, unet.cpu(), folder)
         half(folder)
     if "captioner" in parts:
-        words = new_word_tokenizer(_captions(pictures), own / "words")
+        words = new_word_tokenizer(_careful(pictures), own / "words")
         blip = train_captioner(
-            pictures, words, own, seed=seed, steps=steps["captioner"], device=device
+            pictures, words, clip, own, seed=seed, steps=steps["captioner"], device=device
         )
         save_captioner(blip.cpu(), words, out / "blip")
         half(out / "blip")
@@ -107,8 +107,13 @@ def train(
 
 
 def _captions(pictures: Pictures) -> Iterator[str]:
-    """Return every caption of the training set."""
+    """Return every brief caption of the training set."""
     return (text for texts in pictures.captions for text in texts)
+
+
+def _careful(pictures: Pictures) -> Iterator[str]:
+    """Return every careful caption of the training set."""
+    return (text for texts in pictures.careful for text in texts)
 
 
 def _posteriors(vae: AutoencoderKL, pictures: Pictures, work: Path, device: str) -> Tensor:
