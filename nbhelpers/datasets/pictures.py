@@ -13,6 +13,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -102,6 +103,37 @@ def open_regular(path: Any) -> Iterator[io.BufferedReader]:
         )
     with os.fdopen(file, "rb") as opened:
         yield opened
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file in a folder, for a name that a stranger gave.
+
+    Args:
+        folder: The only one that may be read.
+        name: Of a file in it or below it.
+
+    Returns:
+        The path with every link followed; nothing needs to lie there.
+
+    Raises:
+        ValueError: The name leads out of the folder, by itself or by a link.
+
+    Example:
+        >>> inside(Path("images"), "../secret.png")
+        Traceback (most recent call last):
+        ValueError: '../secret.png' leads out of the folder 'images'; put the file into it
+    """
+    try:
+        root = folder.resolve()
+        path = (root / name).resolve()
+        stays = path.is_relative_to(root)
+    except (ValueError, OSError, RuntimeError):  # a zero byte, a name too long, links in a circle
+        stays = False
+    if not stays:
+        raise ValueError(
+            f"{quoted(name)} leads out of the folder {quoted(folder)}; put the file into it"
+        )
+    return path
 
 
 def load_image(path: str | os.PathLike, *, rotate: bool = True) -> UInt8[np.ndarray, "h w 3"]:

@@ -1,0 +1,92 @@
+"""What is known of the public sets: their splits, their files, where these are to be had."""
+
+from dataclasses import dataclass
+
+# References and expressions of each split. RefCOCO: Yu et al. 2016 (arXiv 1608.00272), with the
+# splits of UNC; RefCOCOg: Mao et al. 2016, with the splits of UMD (Nagaraja et al. 2016). None:
+# no published figure.
+SPLITS: dict[tuple[str, str], dict[str, tuple[int | None, int | None]]] = {
+    ("shapes", "shapes"): {"val": (None, None), "testA": (None, None), "testB": (None, None)},
+    ("refcoco", "unc"): {
+        "train": (42_404, 120_624),
+        "val": (3_811, 10_834),
+        "testA": (1_975, 5_657),
+        "testB": (1_810, 5_095),
+    },
+    ("refcoco", "google"): {"train": (40_000, None), "val": (5_000, None), "test": (5_000, None)},
+    ("refcoco+", "unc"): {
+        "train": (42_278, 120_191),
+        "val": (3_805, 10_758),
+        "testA": (1_975, 5_726),
+        "testB": (1_798, 4_889),
+    },
+    ("refcocog", "umd"): {
+        "train": (42_226, 80_512),
+        "val": (2_573, 4_896),
+        "test": (5_023, 9_602),
+    },
+    ("refcocog", "google"): {"train": (None, None), "val": (None, None)},
+}
+MERGED = 8_811  # rows of a mirror's "val": UNC's 3,811 and Google's 5,000 in one
+PICTURES = {"train2014": 82_783, "val2014": 40_504, "train2017": 118_287, "val2017": 5_000}
+
+
+@dataclass(frozen=True)
+class Source:
+    """An archive: its name, the official address, and what to look for when that is gone."""
+
+    archive: str
+    link: str
+    copies: str
+
+
+_UNC = "https://bvisionweb1.cs.unc.edu/licheng/referit/data"
+_COPIES = (
+    "the Internet Archive's copy of the link; or the rows of jxu124/{0} on the Hugging Face Hub, "
+    "saved as SPLIT.jsonl"
+)
+SOURCES = {
+    "refcoco": Source("refcoco.zip", f"{_UNC}/refcoco.zip", _COPIES.format("refcoco")),
+    "refcoco+": Source("refcoco+.zip", f"{_UNC}/refcoco+.zip", _COPIES.format("refcocoplus")),
+    "refcocog": Source("refcocog.zip", f"{_UNC}/refcocog.zip", _COPIES.format("refcocog")),
+    **{
+        split: Source(
+            f"{split}.zip",
+            f"http://images.cocodataset.org/zips/{split}.zip",
+            "the same file behind https://s3.amazonaws.com/images.cocodataset.org/zips/",
+        )
+        for split in PICTURES
+    },
+    **{
+        f"annotations{year}": Source(
+            f"annotations_trainval{year}.zip",
+            f"http://images.cocodataset.org/annotations/annotations_trainval{year}.zip",
+            "the same file behind https://s3.amazonaws.com/images.cocodataset.org/annotations/",
+        )
+        for year in (2014, 2017)
+    },
+}
+
+
+def splits_of(name: str, by: str | None = None) -> tuple[str, tuple[str, ...]]:
+    """Whose splits a set has, and which.
+
+    Args:
+        name: "shapes", "refcoco", "refcoco+" or "refcocog".
+        by: Whose, where there are several; the usual ones when None.
+
+    Raises:
+        ValueError: There is no such set, or it wasn't split by them; says what there is.
+
+    Example:
+        >>> splits_of("refcocog")
+        ('umd', ('train', 'val', 'test'))
+    """
+    known = [maker for one, maker in SPLITS if one == name]
+    if not known:
+        names = ", ".join(dict.fromkeys(one for one, _ in SPLITS))
+        raise ValueError(f"there is no referring set {name!r:.80}; there are {names}")
+    maker = known[0] if by is None else by
+    if maker not in known:
+        raise ValueError(f"{name} has no splits by {maker!r:.80}; it has {', '.join(known)}")
+    return maker, tuple(SPLITS[name, maker])

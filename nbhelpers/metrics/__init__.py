@@ -1,0 +1,38 @@
+"""Masks against true masks: IoU, its means, and intervals over pictures.
+
+Two means go by one name and are mixed up in print. Here **mean IoU** (mIoU) is the mean over
+expressions of the IoU, so that a small thing counts as much as a large one; **overall IoU**
+(oIoU, also "cumulative IoU") is the sum of the intersections over the sum of the unions, so that
+large things rule. A mask and a truth that are both empty have an IoU of 0, as in pycocotools.
+Sums are exact (`math.fsum`, whole numbers), so that no order of the expressions changes a bit.
+"""
+
+from nbhelpers.metrics.bootstrap import Interval, paired_bootstrap, paired_bootstrap_overall
+from nbhelpers.metrics.classes import IGNORED, class_intersection_union, class_iou
+from nbhelpers.metrics.overlaps import (
+    LEVELS,
+    intersection_union,
+    iou,
+    ious,
+    mean_iou,
+    overall_iou,
+    precision_at,
+    threshold_curves,
+)
+
+__all__ = [
+    "iou",
+    "intersection_union",
+    "ious",
+    "mean_iou",
+    "overall_iou",
+    "precision_at",
+    "LEVELS",
+    "threshold_curves",
+    "class_intersection_union",
+    "class_iou",
+    "IGNORED",
+    "paired_bootstrap",
+    "paired_bootstrap_overall",
+    "Interval",
+]

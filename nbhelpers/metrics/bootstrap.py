@@ -1,0 +1,142 @@
+"""How far a difference between two methods can be trusted: both drawn alike, picture by picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from nbhelpers.metrics.overlaps import mean
+
+STEP = 2.0**-40  # what values are rounded to: whole multiples of it sum without an error
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A difference and how far it can be trusted.
+
+    Attributes:
+        mean: The difference.
+        low: The lower end of the interval.
+        high: The upper end.
+        level: The share of resamples that lie inside.
+        pictures: How many were drawn from.
+        resamples: How many times.
+    """
+
+    mean: float
+    low: float
+    high: float
+    level: float
+    pictures: int
+    resamples: int
+
+
+def paired_bootstrap(
+    a: Float[np.ndarray, " mask"],
+    b: Float[np.ndarray, " mask"],
+    groups: Shaped[np.ndarray, " mask"] | Sequence[int],
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """How much larger the mean of `a` is than that of `b`, with a percentile interval.
+
+    Pictures are drawn, with all their expressions, since expressions of one picture succeed and
+    fail together; both methods are drawn alike, since what is asked is the difference. Efron's
+    percentile bootstrap of a ratio: the summed differences over the number of expressions.
+
+    Args:
+        a: One value an expression, in [-1, 1]: the IoU of one method.
+        b: The other method's, of the same expressions.
+        groups: The picture of each.
+        resamples: How many times as many pictures are drawn as there are.
+        seed: Of the draws.
+        level: Of the interval, in (0, 1).
+
+    Returns:
+        The mean of ``a - b`` and its interval, the same to the last bit whatever the order of the
+        expressions.
+
+    Raises:
+        ValueError: Lengths that differ, nothing to compare, or a value that isn't in [-1, 1].
+    """
+    ones = np.ones(len(a), np.int64)
+    return _bootstrap((a, ones), (b, ones), groups, resamples, seed, level)
+
+
+def paired_bootstrap_overall(
+    a: tuple[Int[np.ndarray, " mask"], Int[np.ndarray, " mask"]],
+    b: tuple[Int[np.ndarray, " mask"], Int[np.ndarray, " mask"]],
+    groups: Shaped[np.ndarray, " mask"] | Sequence[int],
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """How much larger the overall IoU of `a` is than that of `b`, as `paired_bootstrap`.
+
+    Args:
+        a: Intersection and union of each expression, from `intersection_union`.
+        b: The other method's.
+        groups: The picture of each.
+        resamples: How many times as many pictures are drawn as there are.
+        seed: Of the draws.
+        level: Of the interval, in (0, 1).
+
+    Raises:
+        ValueError: Lengths that differ, or nothing to compare.
+    """
+    return _bootstrap(a, b, groups, resamples, seed, level)
+
+
+def _bootstrap(
+    a: tuple[np.ndarray, np.ndarray],
+    b: tuple[np.ndarray, np.ndarray],
+    groups: Shaped[np.ndarray, " mask"] | Sequence[int],
+    resamples: int,
+    seed: int,
+    level: float,
+) -> Interval:
+    """The difference of two ratios of sums, and its interval over pictures."""
+    if not 0 < level < 1 or resamples < 1:
+        raise ValueError(f"level lies in (0, 1), resamples from 1; got {level} and {resamples}")
+    parts = [np.asarray(part) for part in (*a, *b)]
+    names, place = np.unique(np.asarray(groups), return_inverse=True)
+    if not len(place) or any(part.shape != place.shape for part in parts):
+        raise ValueError(
+            "a, b and groups hold one value an expression, at least one; got "
+            f"{[part.shape for part in parts]} and {place.shape}"
+        )
+    sums = np.zeros((4, len(names)), np.int64)
+    for total, part in zip(sums, parts, strict=True):
+        np.add.at(total, place, _whole(part))
+    scales = [STEP if part.dtype.kind == "f" else 1.0 for part in parts]
+    rng = np.random.default_rng(seed)
+    found = []
+    for start in range(0, resamples, step := max(1, 2**20 // len(names))):
+        drawn = rng.integers(len(names), size=(min(step, resamples - start), len(names)))
+        found.append(_difference(sums[:, drawn].sum(axis=-1), scales))
+    low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
+    if parts[0].dtype.kind == "f":
+        between = mean(np.concatenate([parts[0], -parts[2]])) * 2
+    else:
+        between = float(_difference(sums.sum(axis=1), scales))
+    return Interval(between, float(low), float(high), level, len(names), resamples)
+
+
+def _difference(sums: np.ndarray, scales: list[float]) -> np.ndarray:
+    """The first ratio less the second; 0 where there is nothing to divide by."""
+    top_a, bottom_a, top_b, bottom_b = sums
+    ratio_a = top_a * scales[0] / np.maximum(bottom_a, 1)
+    return ratio_a - top_b * scales[2] / np.maximum(bottom_b, 1)
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Values as whole multiples of `STEP`; counts as they are."""
+    if values.dtype.kind != "f":
+        return values.astype(np.int64)
+    if not ((values >= -1) & (values <= 1)).all():
+        raise ValueError(f"values lie in [-1, 1]; got {values[:8].tolist()}")
+    return np.rint(values / STEP).astype(np.int64)
