@@ -1,0 +1,7 @@
+"""A dataset through the method, resumable, and the tables that come of it."""
+
+from nbhelpers.evaluation.report import write_report
+from nbhelpers.evaluation.run import run
+from nbhelpers.evaluation.store import Store
+
+__all__ = ["Store", "run", "write_report"]
