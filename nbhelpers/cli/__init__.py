@@ -15,6 +15,7 @@ from typing import NoReturn, TextIO
 PROGRAM = "python -m nbhelpers"
 SUBCOMMANDS = {
     "segment": "find the pixels of a picture that a phrase means",
+    "data": "say which data is there, whether it is right, where the rest is",
 }
 ENDING = f"""
 Each subcommand explains itself:

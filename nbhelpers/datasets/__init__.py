@@ -3,6 +3,7 @@
 Everything here may come from a stranger, so it is looked at before it is believed.
 """
 
+from nbhelpers.datasets.coco import Coco, coco
 from nbhelpers.datasets.expressions import Expression, Referring
 from nbhelpers.datasets.pictures import (
     FORMATS,
@@ -21,6 +22,8 @@ __all__ = [
     "referring",
     "Referring",
     "Expression",
+    "coco",
+    "Coco",
     "Broken",
     "quoted",
     "open_regular",

@@ -1,4 +1,4 @@
-"""How far a difference between two methods can be trusted: both drawn alike, picture by picture."""
+"""How far a difference of two methods can be trusted: both drawn alike, by pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

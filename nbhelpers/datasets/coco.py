@@ -1,0 +1,233 @@
+"""COCO 2014 and 2017: pictures, the classes of their pixels, captions."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from nbhelpers.datasets.annotations import Instances
+from nbhelpers.datasets.expressions import Picture, of_size, read_picture
+from nbhelpers.datasets.pictures import inside, load_image, quoted
+from nbhelpers.datasets.records import AGAIN, Broken, Record, Shown, read_json
+from nbhelpers.datasets.regions import read_region
+
+IGNORED = 255
+
+
+@dataclass(frozen=True, repr=False)
+class Coco:
+    """One split of COCO. `coco` makes it.
+
+    Attributes:
+        split: Such as "val2017".
+        image_ids: Ascending.
+        categories: The classes' names, "background" first: COCO's 80 make 81. A pixel's value in
+            `class_map` is the place here; the gaps in COCO's own numbers are closed.
+        broken: The records that were left out, each with the reason.
+        folder: Where the pictures lie.
+        pictures: By image id.
+        annotations: Of each image id.
+        classes: The place in `categories` of each number that COCO uses.
+        spoken: The captions of each image id; None where the file isn't there.
+    """
+
+    split: str
+    image_ids: tuple[int, ...]
+    categories: tuple[str, ...]
+    broken: tuple[Broken, ...]
+    folder: Path
+    pictures: Mapping[int, Picture]
+    annotations: Mapping[int, tuple[Record, ...]]
+    classes: Mapping[int, int]
+    spoken: Mapping[int, tuple[str, ...]] | None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Coco: {self.split}, {len(self.image_ids):,} pictures, "
+            f"{len(self.categories)} classes, {len(self.broken):,} records broken>"
+        )
+
+    def picture(self, image_id: int) -> Picture:
+        """A picture's name and size.
+
+        Raises:
+            KeyError: There is none of this number.
+        """
+        if image_id not in self.pictures:
+            raise KeyError(f"{self.split} has no picture {image_id}")
+        return self.pictures[image_id]
+
+    def image(self, image_id: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The picture's stored pixels: the annotations are drawn on those, whatever EXIF says.
+
+        Raises:
+            KeyError: There is no such picture.
+            OSError, ValueError: It can't be read, or isn't of the size that the annotations say.
+        """
+        picture = self.picture(image_id)
+        path = inside(self.folder, picture.file_name)
+        return of_size(load_image(path, rotate=False), picture.size, path)
+
+    def class_map(self, image_id: int) -> UInt8[np.ndarray, "h w"]:
+        """The class of each pixel.
+
+        Where things overlap, the smaller one counts, since it mostly stands in front. Pixels of a
+        crowd (``iscrowd`` 1: many things in one rough region) that no single thing covers are 255,
+        to be ignored: neither its class nor background would be fair.
+
+        Returns:
+            Places in `categories`, 0 for background, 255 for what doesn't count.
+
+        Raises:
+            KeyError: There is no such picture.
+            ValueError: One of its annotations can't be used, so that nobody knows its truth.
+        """
+        size = self.picture(image_id).size
+        crowds = np.zeros(size, bool)
+        things = []
+        for annotation in self.annotations.get(image_id, ()):
+            mask = read_region(annotation, size).mask()
+            if annotation.fields.get("iscrowd", 0) in (0, False):
+                number = annotation.whole("category_id")
+                if number not in self.classes:
+                    raise annotation.broken("category_id", "no category has this number")
+                things.append((int(mask.sum()), annotation.whole("id"), number, mask))
+            else:
+                crowds |= mask
+        found = np.zeros(size, np.uint8)
+        for _, _, number, mask in sorted(things, key=lambda thing: thing[:2], reverse=True):
+            found[mask] = self.classes[number]
+        found[crowds & (found == 0)] = IGNORED
+        return found
+
+    def captions(self, image_id: int) -> tuple[str, ...]:
+        """What people wrote about a picture, mostly five sentences.
+
+        Raises:
+            KeyError: There is no such picture.
+            FileNotFoundError: The captions' file isn't there.
+        """
+        self.picture(image_id)
+        if self.spoken is None:
+            raise FileNotFoundError(
+                f"captions_{self.split}.json is not beside the instances; "
+                "python -m nbhelpers data check says where it is to be had"
+            )
+        return self.spoken.get(image_id, ())
+
+
+def coco(root: str | os.PathLike, split: str) -> Coco:
+    """Read one split of COCO.
+
+    In `root` are looked for ``instances_SPLIT.json`` and ``captions_SPLIT.json`` in the folder
+    ``annotations``, and the pictures in ``SPLIT``, ``images/SPLIT`` or ``images``.
+
+    Args:
+        root: The folder.
+        split: Such as "val2014" or "val2017".
+
+    Returns:
+        The split, with what can't be used in `broken`.
+
+    Raises:
+        OSError: The instances or the pictures' folder isn't there.
+        ValueError: A file is damaged as a whole, or has more than 254 classes.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9]{1,40}", split):
+        raise ValueError(f"a split of COCO is called such as 'val2017'; got {Shown(split)}")
+    base = Path(root)
+    path = base / "annotations" / f"instances_{split}.json"
+    instances = Instances.read(path)
+    broken = list(instances.broken)
+    pictures = _pictures(instances, broken)
+    names, classes = _classes(instances)
+    captions = base / "annotations" / f"captions_{split}.json"
+    places = [base / split, base / "images" / split, base / "images"]
+    folder = next((place for place in places if place.is_dir()), None)
+    if folder is None:
+        raise FileNotFoundError(
+            f"the pictures of {split} are in none of {', '.join(map(quoted, places))}; "
+            "python -m nbhelpers data check says where they are to be had"
+        )
+    return Coco(
+        split,
+        tuple(sorted(pictures)),
+        names,
+        tuple(broken),
+        folder,
+        pictures,
+        _annotations(instances, pictures, broken),
+        classes,
+        _captions(captions, pictures) if captions.exists() else None,
+    )
+
+
+def _pictures(instances: Instances, broken: list[Broken]) -> dict[int, Picture]:
+    """The pictures that can be used."""
+    found = {}
+    for number, value in instances.images.items():
+        name = f"image {number}"
+        try:
+            if value is None:
+                raise Broken(instances.file, name, "id", number, f"several images differ; {AGAIN}")
+            found[number] = read_picture(Record(instances.file, name, value))
+        except Broken as error:
+            broken.append(error)
+    return found
+
+
+def _classes(instances: Instances) -> tuple[tuple[str, ...], dict[int, int]]:
+    """The classes' names with background, and the place of each number."""
+    numbers = sorted(instances.categories)
+    if len(numbers) >= IGNORED:
+        raise ValueError(
+            f"{quoted(instances.file)} has {len(numbers)} categories; wanted at most {IGNORED - 1}"
+        )
+    names = ["background"]
+    for number in numbers:
+        value = instances.categories[number] or {}
+        names.append(Record(instances.file, f"category {number}", value).text("name"))
+    return tuple(names), {number: place for place, number in enumerate(numbers, start=1)}
+
+
+def _annotations(
+    instances: Instances, pictures: Mapping[int, Picture], broken: list[Broken]
+) -> dict[int, tuple[Record, ...]]:
+    """The annotations of each picture; what they hold is looked at when it is asked for."""
+    found: dict[int, list[Record]] = {}
+    for number, value in instances.annotations.items():
+        if value is None:
+            raise ValueError(
+                f"{quoted(instances.file)} has several annotations {number} that differ, so that "
+                "no truth can be had from it; get the file again"
+            )
+        record = Record(instances.file, f"annotation {number}", value)
+        try:
+            image = record.whole("image_id")
+            if image not in instances.images:
+                raise record.broken("image_id", "no image of the file has this number")
+        except Broken as error:
+            broken.append(error)
+            continue
+        if image in pictures:
+            found.setdefault(image, []).append(record)
+    return {image: tuple(records) for image, records in found.items()}
+
+
+def _captions(path: Path, pictures: Mapping[int, Picture]) -> dict[int, tuple[str, ...]]:
+    """The captions of each picture, in the order of their numbers."""
+    whole: Any = read_json(path)
+    if not isinstance(whole, dict) or not isinstance(whole.get("annotations"), list):
+        raise ValueError(f"{quoted(path)} has no list 'annotations'; get the file again")
+    found: dict[int, list[tuple[int, str]]] = {image: [] for image in pictures}
+    for place, value in enumerate(whole["annotations"]):
+        record = Record.of(value, str(path), f"caption at place {place}")
+        image = record.whole("image_id")
+        if image in found:
+            found[image].append((record.whole("id"), record.text("caption")))
+    return {image: tuple(text for _, text in sorted(said)) for image, said in found.items()}
