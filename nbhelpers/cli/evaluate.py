@@ -1,0 +1,179 @@
+"""``python -m nbhelpers evaluate``: a dataset through the method, into a folder that resumes."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from nbhelpers.cli import say, versions
+from nbhelpers.cli.segment import METHODS, number, seed
+from nbhelpers.datasets import quoted
+
+DATASETS = ("shapes", "coco", "refcoco", "refcoco+", "refcocog")
+DESCRIPTION = """\
+Read every expression of a dataset and keep, in the --out folder, the pixels that
+each map shares with the truth and those that either has, at 101 thresholds.
+
+Results reach the disk one by one. Stop it, kill it, pull the plug: the same
+command goes on, nothing is lost and nothing done twice. A folder that was made
+with other settings is refused; --batch, --shard and --engine may change.
+
+Written into the folder: manifest.json (what is run), parts/ (the results) and,
+when every item is there, report.json."""
+ENDING = """\
+exit codes
+  0    every item has a result, or, with --shard, this share's items have
+  2    bad input, a full disk, or another process on this folder
+  3    finished, but some items ended in an error; --retry-errors does them again
+  130  Ctrl-C     143  SIGTERM: the same command goes on
+
+examples
+  python -m nbhelpers evaluate --dataset shapes --split val --out out/val
+  python -m nbhelpers evaluate --dataset shapes --split val --method plain paper \\
+      --alpha 0.5 0.9 --seeds 0 1 --pictures 20 --out out/alphas
+  python -m nbhelpers evaluate --dataset refcoco --root DIR --split testA \\
+      --model stable-diffusion-v1-5/stable-diffusion-v1-5 --device cuda --out out/testA
+
+one share of eight, as in a Slurm array of tasks 1-8, all into one folder
+  ... --shard $SLURM_ARRAY_TASK_ID/8 --out DIR
+several GPUs of one or many machines (pip install ray; private networks only: Ray
+asks nobody who they are)
+  ... --engine ray --workers 4 --device cuda --out DIR
+"""
+
+
+def describe(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommand's arguments to its parser."""
+    parser.description, parser.epilog = DESCRIPTION, ENDING
+    add = parser.add_argument
+    add("--dataset", choices=DATASETS, default="shapes", help="default: shapes")
+    add("--split", metavar="NAME", default="val", help="such as val, testA (default: val)")
+    add("--method", choices=METHODS, nargs="+", default=["plain", "paper", "sealed"])
+    add(
+        "--alpha",
+        metavar="W",
+        type=number(0, 2),
+        nargs="+",
+        default=[],
+        help="every method with each of these weights of the noun, in the place of its own",
+    )
+    add(
+        "--seeds",
+        metavar="N",
+        type=seed,
+        nargs="+",
+        default=[],
+        help="every method with the noise of each of these seeds (default: 0)",
+    )
+    add("--pictures", metavar="N", type=whole, help="only the first so many pictures")
+    add("--out", metavar="DIR", required=True, help="the folder of the results")
+    add_model(parser)
+    add_manner(parser)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """What the numbers depend on besides the method."""
+    add = parser.add_argument
+    add("--root", metavar="DIR", help="where the dataset lies (default: the project's own)")
+    add("--splits-by", metavar="WHO", help="whose splits: unc, umd, google (default: the usual)")
+    add("--model", metavar="NAME", default="shapes", help="as in segment (default: shapes)")
+    add("--revision", metavar="COMMIT", help="as in segment")
+    add("--parser", metavar="NAME", help="as in segment")
+    add("--device", metavar="NAME", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
+
+
+def add_manner(parser: argparse.ArgumentParser) -> None:
+    """How it is run, which the numbers don't depend on."""
+    add = parser.add_argument
+    add("--batch", metavar="N", type=whole, default=1, help="items together (default: 1)")
+    add("--shard", metavar="I/N", type=share, default=(1, 1), help="only the I-th of N shares")
+    add("--engine", choices=("local", "ray"), default="local", help="default: local")
+    add("--workers", metavar="N", type=whole, default=1, help="Ray's processes (default: 1)")
+    add(
+        "--seconds",
+        metavar="S",
+        type=number(0.001, 1e6),
+        default=600.0,
+        help="the longest that one item may take before it counts as an error (default: 600)",
+    )
+    add("--retry-errors", action="store_true", help="do again what ended in an error")
+    add("--quiet", action="store_true", help="show no bar and no result")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Look at everything that was given, then load the models and go through the items."""
+    from nbhelpers.evaluation.plan import Job, variants_of
+
+    job = Job(
+        dataset=options.dataset,
+        split=options.split,
+        variants=variants_of(options.method, options.alpha, options.seeds),
+        pictures=options.pictures,
+        **model_of(options),
+    )
+    return finish(job, Path(options.out), options)
+
+
+def finish(job: Any, folder: Path, options: argparse.Namespace) -> int:
+    """Run a job in a folder as the options say, write its report if it is complete, and tell."""
+    from nbhelpers.evaluation import Store, run, write_report
+
+    store = Store(folder, job.settings(), job.items())
+    manner: dict[str, Any] = {
+        "shard": options.shard,
+        "batch": options.batch,
+        "seconds": options.seconds,
+        "retry_errors": options.retry_errors,
+        "progress": not options.quiet,
+        "environment": {"versions": versions(), "device": options.device},
+    }
+    if options.engine == "ray":
+        from nbhelpers.evaluation.engine import run_with_ray
+
+        run_with_ray(store, job.open, workers=options.workers, gpus=gpus(options), **manner)
+    else:
+        run(store, job.open, **manner)
+    left = len(store.pending())
+    if left:
+        if not options.quiet:
+            say(f"{left} of {len(store.ids)} items are left to the other shares", sys.stdout)
+        return 0
+    report = write_report(store)
+    errors = report["errors"]
+    if not options.quiet:
+        done = f"{report['items'] - len(errors)} of {report['items']} items have results"
+        say(f"{done}; {quoted(folder / 'report.json')}", sys.stdout)
+    if errors:
+        name, text = next(iter(errors.items()))
+        what = f"{len(errors)} items ended in an error and are left out, such as {name}: {text}"
+        say(f"nbhelpers: {what}", sys.stderr)
+        return 3
+    return 0
+
+
+def model_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Dataset and model as a job wants them."""
+    names = ("root", "model", "revision", "parser", "device")
+    return {"by": options.splits_by, **{name: getattr(options, name) for name in names}}
+
+
+def gpus(options: argparse.Namespace) -> int:
+    """How many GPUs a worker of Ray's needs."""
+    return 1 if options.device.startswith("cuda") else 0
+
+
+def whole(text: str) -> int:
+    """A count of at least 1."""
+    if not (text.isascii() and text.isdigit()) or int(text[:12]) < 1:
+        raise argparse.ArgumentTypeError(f"wanted a whole number of 1 or more; got {quoted(text)}")
+    return int(text[:12])
+
+
+def share(text: str) -> tuple[int, int]:
+    """A share such as 2/8."""
+    from nbhelpers.evaluation.shards import parse_shard
+
+    try:
+        return parse_shard(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

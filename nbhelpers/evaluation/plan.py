@@ -1,0 +1,244 @@
+"""What is evaluated: a split of a dataset, one model, and several variants of the method."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import nbhelpers
+from nbhelpers.datasets import Expression, Referring, referring
+from nbhelpers.evaluation.run import Evaluate, Item
+from nbhelpers.models import load_models, read_reading
+from nbhelpers.segment import SETTINGS, Settings
+from nbhelpers.weights import locate
+
+PLACES = ("alone", "1 of 2", "2 of 2", "1 of 3", "2 of 3", "3 of 3")
+# On these the numbers depend; what draws and reports them doesn't matter.
+SOURCES = (
+    *("kernels/*.py", "weights.py", "models.py", "datasets/*.py", "captions.py", "chunks.py"),
+    *("embeddings.py", "latents.py", "attention.py", "scores.py", "completion.py", "masks.py"),
+    *("segment.py", "evaluation/reading.py"),
+)
+PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "spacy", "numpy", "pillow")
+POSITION = re.compile(
+    r"\b(left|right|top|bottom|upper|lower|middle|center|centre|front|back|behind|near\w*|next|"
+    r"far|corner|side|above|below|under|between|first|second|third|last|edge|closest|end)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run before it is run; small, and the same in every process.
+
+    Attributes:
+        dataset: "shapes", "refcoco", "refcoco+" or "refcocog".
+        split: Such as "val".
+        variants: Settings by name.
+        root: The dataset's folder; None for the project's own.
+        by: Whose splits.
+        pictures: Only the first so many; all when None.
+        prompts: "phrase", the expression alone; "places", the first thing of each picture named
+            at every place among the other things' phrases.
+        model: As for `load_models`.
+        revision: Likewise.
+        parser: Likewise.
+        device: Likewise.
+    """
+
+    dataset: str
+    split: str
+    variants: Mapping[str, Settings]
+    root: str | None = None
+    by: str | None = None
+    pictures: int | None = None
+    prompts: Literal["phrase", "places"] = "phrase"
+    model: str = "shapes"
+    revision: str | None = None
+    parser: str | None = None
+    device: str = "cpu"
+
+    @cached_property
+    def data(self) -> Referring:
+        """The split, read once."""
+        return referring(self.dataset, self.split, self.root, self.by)
+
+    def items(self) -> list[dict[str, Any]]:
+        """What is to be done, picture by picture.
+
+        Raises:
+            OSError, ValueError: The dataset isn't there, or can't be used.
+        """
+        expressions = sorted(self.data.expressions, key=lambda e: (e.image_id, e.id))
+        pictures = [list(group) for _, group in groupby(expressions, lambda e: e.image_id)]
+        chosen = pictures[: self.pictures]
+        if self.prompts == "phrase":
+            return [_item(e) for group in chosen for e in group]
+        return [item for group in chosen for item in _placed(group)]
+
+    def settings(self) -> dict[str, Any]:
+        """All that the numbers depend on, as plain JSON; loads no weights.
+
+        Raises:
+            OSError, ValueError: Data or model aren't there.
+        """
+        source, commit = locate(self.model, self.revision, "model")
+        reading = asdict(read_reading(Path(source)))
+        data = self.data
+        known = {"name": self.model if commit or self.model == "shapes" else Path(source).name}
+        return {
+            "dataset": {
+                "name": data.name,
+                "split": data.split,
+                "splits_by": data.splits_by,
+                "sha256": data.sha256(),
+                "broken": len(data.broken),
+                "pictures": self.pictures,
+            },
+            "prompts": self.prompts,
+            "model": {**known, "revision": commit, "sha256": None if commit else _digest(source)},
+            "reading": _plain(reading),
+            "parser": self.parser,
+            "device": self.device.partition(":")[0],
+            "dtype": "float32" if self.device == "cpu" else "float16",
+            "variants": {name: _plain(asdict(s)) for name, s in self.variants.items()},
+            "code": code_version(),
+            "packages": {name: _version(name) for name in PACKAGES},
+        }
+
+    def open(self) -> Evaluate:
+        """Load the models; what it returns makes the records of items."""
+        from nbhelpers.evaluation.reading import Reader, count
+
+        models = load_models(
+            self.model, device=self.device, revision=self.revision, parser=self.parser
+        )
+        reader, data = Reader(models, self.variants), self.data
+        expressions = {e.id: e for e in data.expressions}
+        pictures: dict[int, Any] = {}
+
+        def evaluate(items: Sequence[Item]) -> list[dict[str, Any]]:
+            """The counts of each item."""
+            records = []
+            for item in items:
+                if item["image"] not in pictures:
+                    pictures.clear()
+                    pictures[item["image"]] = data.image(item["image"])
+                truth = data.mask(expressions[item["expression"]])
+                words = (item["phrase"], item.get("before", ""), item.get("after", ""))
+                maps = reader.maps(pictures[item["image"]], *words)
+                records.append({"id": item["id"], "counts": count(maps, truth, reader.names)})
+            return records
+
+        return evaluate
+
+
+def variants_of(
+    methods: Iterable[str], alphas: Iterable[float] = (), seeds: Iterable[int] = ()
+) -> dict[str, Settings]:
+    """The settings of every method at every weight and from every seed, by name.
+
+    Raises:
+        ValueError: There is no such method.
+
+    Example:
+        >>> list(variants_of(["plain", "paper"], alphas=[0.3, 0.9]))
+        ['plain alpha=0.3', 'plain alpha=0.9', 'paper alpha=0.3', 'paper alpha=0.9']
+    """
+    found = {}
+    for method in methods:
+        if method not in SETTINGS:
+            raise ValueError(f"method is one of {', '.join(SETTINGS)}; got {method[:40]!r}")
+        for alpha in list(alphas) or [None]:
+            for seed in list(seeds) or [None]:
+                changes = {"alpha": alpha, "seed": seed}
+                given = {key: value for key, value in changes.items() if value is not None}
+                name = " ".join([method, *(f"{key}={value:g}" for key, value in given.items())])
+                found[name] = replace(SETTINGS[method], **given)
+    return found
+
+
+def kind_of(phrase: str, category: str) -> Literal["position", "noun", "attribute"]:
+    """What a phrase tells its thing by: a place, nothing but the noun, or anything else.
+
+    A rule of words, so that any dataset can be parted the same way: some "left" is a verb.
+
+    Example:
+        >>> [kind_of(p, "fish") for p in ("fish on the left", "a fish", "the red fish")]
+        ['position', 'noun', 'attribute']
+    """
+    if POSITION.search(phrase):
+        return "position"
+    words = set(re.findall(r"\w+", phrase.lower())) - {"a", "an", "the"}
+    return "noun" if len(words) <= 1 or words <= set(category.lower().split()) else "attribute"
+
+
+def code_version() -> str:
+    """The SHA-256 of the sources that the numbers depend on."""
+    folder = Path(nbhelpers.__file__).parent
+    total = hashlib.sha256()
+    for path in [path for pattern in SOURCES for path in sorted(folder.glob(pattern))]:
+        total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return total.hexdigest()
+
+
+def _item(e: Expression) -> dict[str, Any]:
+    """An expression, read alone."""
+    return {
+        "id": str(e.id),
+        "expression": e.id,
+        "image": e.image_id,
+        "phrase": e.text,
+        "category": e.category,
+        "kind": kind_of(e.text, e.category),
+    }
+
+
+def _placed(group: Sequence[Expression]) -> list[dict[str, Any]]:
+    """The first thing of a picture at every place among its other things' phrases."""
+    by_kind = sorted(group, key=lambda e: (kind_of(e.text, e.category) != "attribute", e.id))
+    things = {e.annotation_id: e for e in reversed(by_kind)}  # its first, most telling phrase
+    target, *others = (things[number] for number in sorted(things))
+    items = []
+    for place in PLACES:
+        count = 1 if place == "alone" else int(place[-1])
+        if count > len(things):
+            continue
+        first = 0 if place == "alone" else int(place[0]) - 1
+        phrases = [e.text for e in others[: count - 1]]
+        before = "".join(f"{phrase} and " for phrase in phrases[:first])
+        after = "".join(f" and {phrase}" for phrase in phrases[first:])
+        words = {"before": before, "after": after, "place": place}
+        items.append({**_item(target), "id": f"{target.id} {place}", **words})
+    return items
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """Settings as JSON has them: names of weights are text, tuples are lists."""
+    weights = record["weights"]
+    if isinstance(weights, Mapping):
+        weights = {str(factor): weight for factor, weight in weights.items()}
+    return {**record, "weights": weights}
+
+
+def _digest(folder: str) -> str:
+    """The SHA-256 of a model's folder."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+        total.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    """A package's version; None where it isn't installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
