@@ -10,10 +10,12 @@ from nbhelpers.attention import Layer, denoise_once, record_attention
 from nbhelpers.captions import caption
 from nbhelpers.chunks import Chunk, find_target, noun_chunks
 from nbhelpers.completion import complete
-from nbhelpers.datasets import load_image
+from nbhelpers.datasets import load_image, referring
 from nbhelpers.embeddings import Prompt, embed
+from nbhelpers.knobs import turn
 from nbhelpers.latents import encode_image
 from nbhelpers.masks import to_masks
+from nbhelpers.metrics import iou
 from nbhelpers.models import Models, load_models
 from nbhelpers.scores import score_maps
 
@@ -22,11 +24,13 @@ from nbhelpers.segment import SETTINGS, Segmentation, Settings, segment
 
 # These import matplotlib, on first use.
 _FIGURES = ("show_image", "show_chunks", "show_masks", "show_maps", "show_source", "overlay")
+_CHARTS = ("show_matrix", "show_lines", "show_intervals")
 
 __all__ = [
     "load_models",
     "Models",
     "load_image",
+    "referring",
     "caption",
     "noun_chunks",
     "find_target",
@@ -40,6 +44,7 @@ __all__ = [
     "score_maps",
     "complete",
     "to_masks",
+    "iou",
     "segment",
     "Settings",
     "SETTINGS",
@@ -50,16 +55,20 @@ __all__ = [
     "show_maps",
     "show_source",
     "overlay",
+    "show_matrix",
+    "show_lines",
+    "show_intervals",
+    "turn",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FIGURES:
+    if name not in (*_FIGURES, *_CHARTS):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from nbhelpers import figures
+    from nbhelpers import charts, figures
 
-    return getattr(figures, name)
+    return getattr(figures if name in _FIGURES else charts, name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_FIGURES])
+    return sorted([*globals(), *_FIGURES, *_CHARTS])

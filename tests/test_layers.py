@@ -11,12 +11,12 @@ PACKAGE = Path(__file__).parents[1] / "nbhelpers"
 ORDER = (
     *("kernels", "weights", "models", "datasets", "captions", "chunks", "embeddings"),
     *("latents", "attention", "scores", "completion", "masks", "metrics", "segment"),
-    *("evaluation", "display", "figures"),
+    *("evaluation", "display", "knobs", "figures", "charts"),
 )
 # Imported only inside of functions, or only by these modules.
 HEAVY = {
     "spacy": {"chunks", "shapes"},
-    "matplotlib": {"figures", "shapes"},
+    "matplotlib": {"figures", "charts", "shapes"},
     "pycocotools": set(),
     "diffusers": {"shapes"},
     "transformers": {"shapes"},

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nbhelpers.shapes.benchmark import SPLITS
+from nbhelpers.shapes.captions import ALT_TEXT
 from nbhelpers.shapes.leaks import print_table
 from nbhelpers.shapes.recipe import COUNT
 from nbhelpers.shapes.world import COLORS, NOUNS, PATTERNS, SIZE, UNSEEN
@@ -19,14 +20,17 @@ ground. A thing is one of {nouns} nouns ({noun_list}), {colors} colors ({color_l
 
 | part | what | where |
 |---|---|---|
-| training | {count:,} pictures, three captions each, drawn from seed 0; no masks | not shipped: `python -m nbhelpers.shapes train` draws them in a minute |
+| training | {count:,} pictures, six captions each, drawn from seed 0; no masks | not shipped: `python -m nbhelpers.shapes train` draws them in a minute |
 | benchmark | {splits}; three things a scene, two of one noun in two colors | `images/`, `instances.json` (COCO), `refs(shapes).json` and `refs(shapes).p` (RefCOCO) |
 
 * **Held out.** The benchmark's scenes come from another seed than training's. {unseen} pairs of
   color and noun (one a noun) are never drawn in training; each is the target of scenes in testB.
-* **Captions.** They are true and seldom complete: 30 % name only some of the things, 12 % of
-  phrases are a bare noun, 8 % drop the pattern, one in ten puts attributes behind the noun ("a
-  ring in striped red"), a word that has a synonym gives way to it one time in twelve.
+* **Captions.** All true. Three are as brief as what is found beside pictures on the Web: {partial:.0%}
+  name only some of the things, {bare:.0%} of phrases are a bare noun, {colorless:.0%} don't say the color,
+  {patternless:.0%} not the pattern. CLIP and the UNet learn from these. Three more are an annotator's,
+  who names every thing and its color; BLIP learns from them. One phrase with a color in eight puts
+  it behind the noun ("a ring in striped red"), a word that has a synonym gives way to it one time
+  in twelve.
 * **Expressions.** Of three kinds, marked `kind` in the files: attribute ("the striped red ring"),
   position ("ring on the left"), bare noun where it is not ambiguous.
 * **Masks.** A pixel belongs to the thing that covers half of it or more. No mask is used in any
@@ -48,12 +52,12 @@ ones. They are for teaching and tests: they know {nouns} nouns and nothing else.
 
 ## How they were trained
 
-By the functions and steps of `python -m nbhelpers.shapes train`, seed 0, a part at a time; the
-command itself has not been run from end to end. CLIP: contrastive, batches of 256. Autoencoder: mean
-absolute error and a little divergence. UNet: Stable Diffusion's own loss, batches of 32, one
-prompt in ten empty, the text encoder frozen, a moving average of the weights kept. BLIP: the next
-word, batches of 64. No mask is used in any of it. One core each, in bfloat16 where torch offers
-it; several parts and other work shared the two cores, so the seconds are an upper bound.
+By `python -m nbhelpers.shapes train`, seed 0, a part at a time (`--parts`). CLIP: contrastive,
+batches of 256. Autoencoder: mean absolute error and a little divergence. UNet: Stable Diffusion's
+own loss, batches of 32, one prompt in ten empty, the text encoder frozen, a moving average of the
+weights kept. BLIP: the next word, batches of 64, its eye begun from CLIP's. No mask is used in any
+of it. One core each, in bfloat16 where torch offers it; two parts and other work shared two cores,
+so the seconds are an upper bound.
 
 | part | steps | seconds | last loss | more |
 |---|---|---|---|---|
@@ -131,6 +135,10 @@ def write_cards(folder: Path, record: Mapping[str, Any]) -> None:
         patterns=len(PATTERNS),
         pattern_list=", ".join(PATTERNS),
         count=COUNT,
+        partial=ALT_TEXT.partial,
+        bare=ALT_TEXT.bare,
+        colorless=ALT_TEXT.colorless,
+        patternless=ALT_TEXT.patternless,
         splits=", ".join(f"{split} {count}" for split, count in SPLITS.items()),
         unseen=len(UNSEEN),
     )

@@ -1,0 +1,157 @@
+"""Figures that a reader turns: every setting drawn beforehand, stepped through with no kernel."""
+
+from __future__ import annotations
+
+import base64
+import html
+import itertools
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nbhelpers.display import Drawing
+
+MOST = 64  # frames; a page has to stay light
+# Reads every control of the figure, shows the one frame that they name, and says its setting.
+_STEP = (
+    "(function(f){var n=0;"
+    "f.querySelectorAll('input').forEach(function(i){"
+    "var v=i.type=='checkbox'?+i.checked:+i.value;"
+    "n=n*(+i.dataset.count)+v;"
+    "var o=i.parentNode.querySelector('output');"
+    "if(o)o.textContent=JSON.parse(i.dataset.values)[v]});"
+    "f.querySelectorAll('img').forEach(function(p,k){p.hidden=k!=n})"
+    "})(this.closest('.nb-knobs'))"
+)
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """A figure for every setting of some knobs.
+
+    Attributes:
+        draw: makes the figure of one setting, by the knobs' names.
+        values: each knob's values, by name; the last knob turns fastest in `frames`.
+        frames: one figure a setting.
+        start: the setting that is shown first, and printed.
+    """
+
+    draw: Callable[..., Drawing]
+    values: Mapping[str, Sequence[Any]]
+    frames: tuple[Drawing, ...]
+    start: Mapping[str, Any]
+
+    @property
+    def still(self) -> Drawing:
+        """The figure that is shown first."""
+        return self.frames[self._first]
+
+    def live(self) -> Any:
+        """The same knobs as ipywidgets, which draw every change afresh; needs a kernel."""
+        from ipywidgets import SelectionSlider, interactive
+
+        controls = {
+            name: SelectionSlider(
+                options=[(_word(value), value) for value in values],
+                value=self.start[name],
+                description=name.replace("_", " "),
+                continuous_update=False,
+            )
+            for name, values in self.values.items()
+        }
+        return interactive(self.draw, **controls)
+
+    @property
+    def _first(self) -> int:
+        place = 0
+        for name, values in self.values.items():
+            place = place * len(values) + list(values).index(self.start[name])
+        return place
+
+    def __repr__(self) -> str:
+        turns = ", ".join(f"{name}: {len(values)}" for name, values in self.values.items())
+        return f"<Knobs: {turns}; {self.still.alt}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Frames and controls for a page; the first frame for paper and terminals."""
+        pictures = "".join(
+            f'<img src="data:image/png;base64,{base64.b64encode(frame.png).decode("ascii")}" '
+            f'alt="{html.escape(frame.alt, quote=True)}" width="{frame.width}" '
+            f'style="max-width: 100%; height: auto"{"" if place == self._first else " hidden"}>'
+            for place, frame in enumerate(self.frames)
+        )
+        controls = "".join(
+            _control(name, values, list(values).index(self.start[name]))
+            for name, values in self.values.items()
+        )
+        return {
+            "text/html": f'<div class="nb-knobs">{pictures}<div>{controls}</div></div>',
+            "image/png": base64.b64encode(self.still.png).decode("ascii"),
+            "text/plain": repr(self),
+        }
+
+
+def turn(
+    draw: Callable[..., Drawing],
+    *,
+    start: Mapping[str, Any] | None = None,
+    **knobs: Sequence[Any],
+) -> Knobs:
+    """Draw a figure at every setting of its knobs, for a reader to step through.
+
+    A knob whose values are False and True becomes a box to tick, any other one a slider. Nothing
+    is computed while a reader turns, so it works in a page that was saved; `live()` of what comes
+    back gives the same as ipywidgets.
+
+    Args:
+        draw: Called with each knob's value by name; returns a `Drawing`.
+        start: The setting shown first; each knob's first value where none is given.
+        **knobs: Each knob's values, in order.
+
+    Returns:
+        The figures, to be displayed as the last line of a cell.
+
+    Raises:
+        ValueError: No knob, a knob with no value, a start that is none of its values, or more
+            than 64 settings.
+        TypeError: `draw` returned something other than a `Drawing`.
+    """
+    if not knobs or not all(len(values) for values in knobs.values()):
+        raise ValueError(f"each knob needs values to turn through (got {knobs})")
+    count = math.prod(len(values) for values in knobs.values())
+    if count > MOST:
+        raise ValueError(f"{count} settings are too many for a page; give {MOST} at the most")
+    first = {name: values[0] for name, values in knobs.items()} | dict(start or {})
+    for name, value in first.items():
+        if value not in list(knobs.get(name, [])):
+            raise ValueError(f"start={{{name!r}: {value!r}}} is none of the knob's values")
+    frames = []
+    for setting in itertools.product(*knobs.values()):
+        frame = draw(**dict(zip(knobs, setting, strict=True)))
+        if not isinstance(frame, Drawing):
+            raise TypeError(
+                f"draw must return a Drawing, as nb.show_maps does; got {type(frame).__name__}"
+            )
+        frames.append(frame)
+    return Knobs(draw, knobs, tuple(frames), first)
+
+
+def _word(value: Any) -> str:
+    """A value as a reader sees it."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _control(name: str, values: Sequence[Any], place: int) -> str:
+    """One knob's label and input."""
+    label = html.escape(name.replace("_", " "))
+    words = html.escape(json.dumps([_word(value) for value in values]), quote=True)
+    shared = f'data-count="{len(values)}" data-values="{words}" oninput="{_STEP}"'
+    if list(values) == [False, True]:
+        ticked = " checked" if place else ""
+        return f'<label><input type="checkbox"{ticked} {shared}> {label}</label>'
+    return (
+        f'<label>{label} <input type="range" min="0" max="{len(values) - 1}" value="{place}" '
+        f'step="1" {shared}> <output>{html.escape(_word(values[place]))}</output></label>'
+    )
