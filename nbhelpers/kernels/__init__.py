@@ -1,12 +1,28 @@
 """The operators that everything here rests on, behind one name each.
 
-Neither ever holds an ``n x n`` matrix: a wanted column of the cross-attention is
-``exp(q . k_t * scale - lse)`` and the completed map ``A S`` is itself attention, with the map in
-the place of the values. `eager` writes both in stock PyTorch, `sweep` cuts maps at all thresholds
-at once.
+None ever holds an ``n x n`` matrix: a wanted column of the cross-attention is
+``exp(q . k_t * scale - lse)``, and the completed map ``A S`` is itself attention, with the map in
+the place of the values. `eager`, `blend` and `sweep` write them in stock PyTorch, for any
+device; `tiled` and `tiled_maps` in Triton, for NVIDIA GPUs, and `launch` starts those. `choose`
+says which of the two serves a tensor, and every operator can be told with ``by=``.
 """
 
-from nbhelpers.kernels.eager import columns, complete
-from nbhelpers.kernels.sweep import threshold_sweep
+from nbhelpers.kernels.dispatch import (
+    aggregate,
+    choose,
+    columns,
+    columns_from_lse,
+    complete,
+    row_lse,
+    threshold_sweep,
+)
 
-__all__ = ["columns", "complete", "threshold_sweep"]
+__all__ = [
+    "aggregate",
+    "choose",
+    "columns",
+    "columns_from_lse",
+    "complete",
+    "row_lse",
+    "threshold_sweep",
+]

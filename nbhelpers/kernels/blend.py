@@ -1,0 +1,26 @@
+"""Maps of several resolutions as one, in stock PyTorch."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+TELLS = 1e-6  # what differs by less, as a share of the largest value, is the same everywhere
+
+
+def aggregate(
+    maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int, int]
+) -> Float[Tensor, "chunk h w"]:
+    """The weighted sum of maps, each stretched to [0, 1] and enlarged: float32."""
+    total = torch.zeros(len(maps[0]), *size, device=maps[0].device)
+    for level, weight in zip(maps, weights, strict=True):
+        values = level.float()
+        low, high = values.amin(dim=(1, 2), keepdim=True), values.amax(dim=(1, 2), keepdim=True)
+        stretched = torch.where(high - low > TELLS * high, (values - low) / (high - low), 0.0)
+        enlarged = F.interpolate(  # which wants a batch
+            stretched[None], size=size, mode="bilinear", align_corners=False
+        )
+        total += weight * enlarged[0]
+    return total
