@@ -55,7 +55,7 @@ def test_the_report_is_the_sums_of_the_records(whole):
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_shards_in_any_order_make_the_same_report(tmp_path, whole, count):
     store = store_in(tmp_path / "shards")
-    shards = [(i, count) for i in range(1, count + 1)]
+    shards = [(i, count) for i in range(count)]
     random.Random(count).shuffle(shards)
     for number, shard in enumerate(shards):
         with pytest.raises(ValueError, match="is not complete"):
@@ -68,14 +68,14 @@ def test_shards_in_any_order_make_the_same_report(tmp_path, whole, count):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 20, 31])
 def test_shards_hold_every_item_once(count):
-    shares = [cut(range(20), (i, count)) for i in range(1, count + 1)]
+    shares = [cut(range(20), (i, count)) for i in range(count)]
     assert [item for share in shares for item in share] == list(range(20))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-@pytest.mark.parametrize("text", ["0/2", "3/2", "1/0", "1", "a/b", "1/2/3", "-1/2", "¹/2", ""])
+@pytest.mark.parametrize("text", ["2/2", "3/2", "0/0", "1", "a/b", "1/2/3", "-1/2", "¹/2", ""])
 def test_a_share_that_there_is_not(text):
-    with pytest.raises(ValueError, match="i from 1 to n"):
+    with pytest.raises(ValueError, match="I from 0 to N - 1"):
         parse_shard(text)
 
 
@@ -208,7 +208,7 @@ def test_nothing_is_loaded_where_nothing_is_to_be_done(tmp_path):
         raise AssertionError("the models were loaded")
 
     run(store, never, progress=False)
-    with store.lock("shard-1-of-1"), pytest.raises(BlockingIOError, match="being filled by"):
+    with store.lock("shard-0-of-1"), pytest.raises(BlockingIOError, match="being filled by"):
         run(store, never, progress=False)
 
 
@@ -222,7 +222,7 @@ def test_what_is_broken_in_the_code_stops_the_run(tmp_path):
 
 def test_the_bar_counts_what_was_there(tmp_path, capsys):
     store = store_in(tmp_path)
-    run(store, fake_evaluator(), shard=(1, 2), progress=False)
+    run(store, fake_evaluator(), shard=(0, 2), progress=False)
     run(store, fake_evaluator(), progress=True)
     assert " 10/20 " in capsys.readouterr().err
 
@@ -233,7 +233,7 @@ def test_the_environment_is_noted_and_does_not_matter(tmp_path, whole):
     (part,) = (store.folder / "parts").iterdir()
     about = json.loads(part.read_text().splitlines()[0])[1]["environment"]
     assert (
-        about.items() >= {"engine": "local", "batch": 5, "shard": "1/1", "device": "cpu"}.items()
+        about.items() >= {"engine": "local", "batch": 5, "shard": "0/1", "device": "cpu"}.items()
     )
     write_report(store)
     assert report_of(store.folder) == whole

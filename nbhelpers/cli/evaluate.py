@@ -34,7 +34,7 @@ examples
   python -m nbhelpers evaluate --dataset refcoco --root DIR --split testA \\
       --model stable-diffusion-v1-5/stable-diffusion-v1-5 --device cuda --out out/testA
 
-one share of eight, as in a Slurm array of tasks 1-8, all into one folder
+one share of eight, as in a Slurm array of tasks 0-7, all into one folder
   ... --shard $SLURM_ARRAY_TASK_ID/8 --out DIR
 several GPUs of one or many machines (pip install ray; private networks only: Ray
 asks nobody who they are)
@@ -85,8 +85,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def add_manner(parser: argparse.ArgumentParser) -> None:
     """How it is run, which the numbers don't depend on."""
     add = parser.add_argument
-    add("--batch", metavar="N", type=whole, default=1, help="items together (default: 1)")
-    add("--shard", metavar="I/N", type=share, default=(1, 1), help="only the I-th of N shares")
+    add("--batch", metavar="N", type=whole, default=1, help="prompts a pass (default: 1)")
+    add("--shard", metavar="I/N", type=share, default=(0, 1), help="only the I-th of N, from 0")
     add("--engine", choices=("local", "ray"), default="local", help="default: local")
     add("--workers", metavar="N", type=whole, default=1, help="Ray's processes (default: 1)")
     add(
@@ -109,6 +109,7 @@ def run(options: argparse.Namespace) -> int:
         split=options.split,
         variants=variants_of(options.method, options.alpha, options.seeds),
         pictures=options.pictures,
+        prompts="classes" if options.dataset == "coco" else "phrase",
         **model_of(options),
     )
     return finish(job, Path(options.out), options)
@@ -170,7 +171,7 @@ def whole(text: str) -> int:
 
 
 def share(text: str) -> tuple[int, int]:
-    """A share such as 2/8."""
+    """A share such as 0/8."""
     from nbhelpers.evaluation.shards import parse_shard
 
     try:

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any, Literal
 
 import nbhelpers
-from nbhelpers.datasets import Expression, Referring, referring
+from nbhelpers.datasets import Coco, Expression, Referring, coco, referring
+from nbhelpers.evaluation.classes import Drawn, digest, read_classes
+from nbhelpers.evaluation.reading import Question, Reader, count
 from nbhelpers.evaluation.run import Evaluate, Item
 from nbhelpers.models import load_models, read_reading
 from nbhelpers.segment import SETTINGS, Settings
@@ -21,8 +23,16 @@ PLACES = ("alone", "1 of 2", "2 of 2", "1 of 3", "2 of 3", "3 of 3")
 # On these the numbers depend; what draws and reports them doesn't matter.
 SOURCES = (
     *("kernels/*.py", "weights.py", "models.py", "datasets/*.py", "captions.py", "chunks.py"),
-    *("embeddings.py", "latents.py", "attention.py", "scores.py", "completion.py", "masks.py"),
-    *("segment.py", "evaluation/reading.py"),
+    *(
+        "embeddings.py",
+        "latents.py",
+        "anatomy.py",
+        "attention.py",
+        "scores.py",
+        "completion.py",
+        "masks.py",
+    ),
+    *("segment.py", "evaluation/reading.py", "evaluation/classes.py"),
 )
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "spacy", "numpy", "pillow")
 POSITION = re.compile(
@@ -37,14 +47,14 @@ class Job:
     """A run before it is run; small, and the same in every process.
 
     Attributes:
-        dataset: "shapes", "refcoco", "refcoco+" or "refcocog".
+        dataset: "shapes", "refcoco", "refcoco+" or "refcocog"; or, for classes, "coco".
         split: Such as "val".
         variants: Settings by name.
         root: The dataset's folder; None for the project's own.
         by: Whose splits.
         pictures: Only the first so many; all when None.
         prompts: "phrase", the expression alone; "places", the first thing of each picture named
-            at every place among the other things' phrases.
+            at every place among the other things' phrases; "classes", the classes of each picture.
         model: As for `load_models`.
         revision: Likewise.
         parser: Likewise.
@@ -57,7 +67,7 @@ class Job:
     root: str | None = None
     by: str | None = None
     pictures: int | None = None
-    prompts: Literal["phrase", "places"] = "phrase"
+    prompts: Literal["phrase", "places", "classes"] = "phrase"
     model: str = "shapes"
     revision: str | None = None
     parser: str | None = None
@@ -68,12 +78,26 @@ class Job:
         """The split, read once."""
         return referring(self.dataset, self.split, self.root, self.by)
 
+    @cached_property
+    def scenes(self) -> Coco | Drawn:
+        """The split as pictures whose every pixel has a class."""
+        if self.dataset == "shapes":
+            return Drawn(self.data)
+        if self.dataset != "coco" or self.root is None:
+            raise ValueError("classes are those of shapes, or of coco with --root; got neither")
+        return coco(self.root, self.split)
+
     def items(self) -> list[dict[str, Any]]:
         """What is to be done, picture by picture.
 
         Raises:
             OSError, ValueError: The dataset isn't there, or can't be used.
         """
+        if self.prompts == "classes":
+            return [
+                {"id": str(number), "image": number}
+                for number in self.scenes.image_ids[: self.pictures]
+            ]
         expressions = sorted(self.data.expressions, key=lambda e: (e.image_id, e.id))
         pictures = [list(group) for _, group in groupby(expressions, lambda e: e.image_id)]
         chosen = pictures[: self.pictures]
@@ -89,15 +113,15 @@ class Job:
         """
         source, commit = locate(self.model, self.revision, "model")
         reading = asdict(read_reading(Path(source)))
-        data = self.data
+        data: Any = self.scenes if self.prompts == "classes" else self.data
         known = {"name": self.model if commit or self.model == "shapes" else Path(source).name}
         return {
             "dataset": {
-                "name": data.name,
-                "split": data.split,
-                "splits_by": data.splits_by,
-                "sha256": data.sha256(),
-                "broken": len(data.broken),
+                "name": self.dataset,
+                "split": self.split,
+                "splits_by": getattr(data, "splits_by", None),
+                "sha256": digest(data) if self.prompts == "classes" else data.sha256(),
+                "broken": len(getattr(data, "broken", ())),
                 "pictures": self.pictures,
             },
             "prompts": self.prompts,
@@ -113,27 +137,41 @@ class Job:
 
     def open(self) -> Evaluate:
         """Load the models; what it returns makes the records of items."""
-        from nbhelpers.evaluation.reading import Reader, count
-
         models = load_models(
             self.model, device=self.device, revision=self.revision, parser=self.parser
         )
-        reader, data = Reader(models, self.variants), self.data
+        reader = Reader(models, self.variants)
+        if self.prompts == "classes":
+            scenes = self.scenes
+            return lambda items: [
+                {"id": item["id"], "counts": read_classes(scenes, item["image"], reader)}
+                for item in items
+            ]
+        data = self.data
         expressions = {e.id: e for e in data.expressions}
         pictures: dict[int, Any] = {}
 
         def evaluate(items: Sequence[Item]) -> list[dict[str, Any]]:
             """The counts of each item."""
-            records = []
-            for item in items:
-                if item["image"] not in pictures:
-                    pictures.clear()
-                    pictures[item["image"]] = data.image(item["image"])
-                truth = data.mask(expressions[item["expression"]])
-                words = (item["phrase"], item.get("before", ""), item.get("after", ""))
-                maps = reader.maps(pictures[item["image"]], *words)
-                records.append({"id": item["id"], "counts": count(maps, truth, reader.names)})
-            return records
+            wanted = {item["image"] for item in items}
+            for number in pictures.keys() - wanted:
+                del pictures[number]
+            for number in wanted - pictures.keys():
+                pictures[number] = data.image(number)
+            truths = [data.mask(expressions[item["expression"]]) for item in items]
+            questions = [
+                Question(
+                    pictures[item["image"]],
+                    item["phrase"],
+                    item.get("before", ""),
+                    item.get("after", ""),
+                )
+                for item in items
+            ]
+            return [
+                {"id": item["id"], "counts": count(maps, truth, reader.names)}
+                for item, maps, truth in zip(items, reader.maps(questions), truths, strict=True)
+            ]
 
         return evaluate
 
@@ -154,12 +192,11 @@ def variants_of(
     for method in methods:
         if method not in SETTINGS:
             raise ValueError(f"method is one of {', '.join(SETTINGS)}; got {method[:40]!r}")
-        for alpha in list(alphas) or [None]:
-            for seed in list(seeds) or [None]:
-                changes = {"alpha": alpha, "seed": seed}
-                given = {key: value for key, value in changes.items() if value is not None}
-                name = " ".join([method, *(f"{key}={value:g}" for key, value in given.items())])
-                found[name] = replace(SETTINGS[method], **given)
+        for alpha, seed in product(list(alphas) or [None], list(seeds) or [None]):
+            changes = {"alpha": alpha, "seed": seed}
+            given: dict[str, Any] = {k: v for k, v in changes.items() if v is not None}
+            name = " ".join([method, *(f"{key}={value:g}" for key, value in given.items())])
+            found[name] = replace(SETTINGS[method], **given)
     return found
 
 

@@ -49,22 +49,36 @@ def write_report(store: Store) -> dict[str, Any]:
     return report
 
 
-def summarize(records: Sequence[Record]) -> dict[str, dict[str, list[Any]]]:
-    """Sums and means of every variant at each threshold."""
-    if not records:
-        return {}
-    found = {}
-    for variant in sorted(records[0]["counts"]):
+def summarize(records: Sequence[Record]) -> dict[str, Any]:
+    """Sums and means of every variant at each threshold; of every class, where classes were read.
+
+    Example:
+        >>> summarize([{"counts": {"plain": [[1], [2]]}}, {"counts": {"plain": [[3], [4]]}}])
+        {'plain': {'intersection': [4], 'union': [6], 'miou': [0.625]}}
+    """
+    found: dict[str, Any] = {}
+    for variant in sorted(records[0]["counts"]) if records else ():
         pairs = [record["counts"][variant] for record in records]
-        if not isinstance(pairs[0], Mapping):  # classes of a picture have no IoU of their own
+        if not isinstance(pairs[0], Mapping):
             found[variant] = _totals(pairs)
+            continue
+        classes = sorted({name for pair in pairs for name in pair}, key=int)
+        found[variant] = {
+            name: _totals([pair[name] for pair in pairs if name in pair]) for name in classes
+        }
     return found
 
 
 def _totals(pairs: Sequence[Sequence[Sequence[int]]]) -> dict[str, list[Any]]:
     """The totals of one variant's intersections and unions."""
-    rows = [list(zip(inter, union, strict=True)) for inter, union in pairs]
-    columns = list(zip(*rows, strict=True))
+    columns = [
+        list(zip(*both, strict=True))
+        for both in zip(
+            zip(*(shared for shared, _ in pairs), strict=True),
+            zip(*(either for _, either in pairs), strict=True),
+            strict=True,
+        )
+    ]
     return {
         "intersection": [sum(i for i, _ in column) for column in columns],
         "union": [sum(u for _, u in column) for column in columns],

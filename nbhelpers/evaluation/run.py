@@ -36,7 +36,7 @@ def run(
     store: Store,
     open_evaluator: Callable[[], Evaluate],
     *,
-    shard: tuple[int, int] = (1, 1),
+    shard: tuple[int, int] = (0, 1),
     batch: int = 1,
     seconds: float | None = None,
     retry_errors: bool = False,
@@ -51,7 +51,7 @@ def run(
         store: Where the items stand and the records go.
         open_evaluator: Loads what is heavy; called once, after everything else was looked at and
             only if there is something to do.
-        shard: ``(i, n)``, to do only the i-th of n shares, from 1.
+        shard: ``(i, n)``, to do only the i-th of n shares, from 0.
         batch: How many items the evaluator is given together; halved when memory runs out.
         seconds: The longest that one item may take; None for as long as it likes. What hangs
             outside of Python can't be stopped this way.

@@ -1,0 +1,125 @@
+"""The same run on several processes, GPUs or machines, by Ray's actors.
+
+Ray hands out items at least once and keeps what it knows only while its driver lives; that every
+item counts exactly once is the store's doing. So each actor writes its records straight into a
+part of its own, and Ray carries nothing but ids. Ray asks nobody who they are: keep it, as here,
+without a dashboard and on a network of your own.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nbhelpers.evaluation.run import Evaluate, Item, ends_on_sigterm, failure, work
+from nbhelpers.evaluation.shards import cut
+from nbhelpers.evaluation.store import Store
+
+TRIES = 3  # of an item whose worker dies
+
+
+class Worker:
+    """One process with the models loaded; Ray starts it again if it dies."""
+
+    def __init__(
+        self,
+        folder: str,
+        open_evaluator: Callable[[], Evaluate],
+        seconds: float | None,
+        environment: Mapping[str, Any],
+    ) -> None:
+        self.writer = Store.of(Path(folder)).writer(**environment)
+        self.evaluate = open_evaluator()
+        self.seconds = seconds
+
+    def do(self, items: list[Item]) -> int:
+        """Write a record of each item; returns how many."""
+        for record in work(self.evaluate, items, batch=len(items), seconds=self.seconds):
+            self.writer.append(record)
+        return len(items)
+
+
+def run_with_ray(
+    store: Store,
+    open_evaluator: Callable[[], Evaluate],
+    *,
+    workers: int = 1,
+    gpus: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    batch: int = 1,
+    seconds: float | None = None,
+    retry_errors: bool = False,
+    progress: bool = True,
+    environment: Mapping[str, Any] | None = None,
+) -> None:
+    """Do what is still to be done of a store's items, in several processes.
+
+    Joins the cluster that ``ray start`` made, where RAY_ADDRESS names one; else the processes
+    run here and end with this one, however it ends. All machines must see the store's folder.
+
+    Args:
+        store: Where the items stand and the records go.
+        open_evaluator: As for `run`; it is sent to every worker.
+        workers: How many processes.
+        gpus: How many GPUs each needs.
+        shard: As for `run`.
+        batch: Likewise; an item that kills its worker three times takes its batch with it, and
+            the batch is then done one by one.
+        seconds: Likewise.
+        retry_errors: Likewise.
+        progress: Likewise.
+        environment: Likewise.
+
+    Raises:
+        ImportError: Ray isn't installed.
+        OSError: As for `run`.
+    """
+    try:
+        import ray
+        from ray.util import ActorPool
+    except ImportError as error:
+        raise ImportError("--engine ray needs Ray; install it with: pip install ray") from error
+
+    i, n = shard
+    items = cut(store.manifest["items"], shard)
+    about = {"engine": "ray", "shard": f"{i}/{n}", "batch": batch, **(environment or {})}
+    with store.lock(f"shard-{i}-of-{n}"), store.writer(**about) as writer, ends_on_sigterm():
+        pending = store.pending(retry_errors=retry_errors)
+        todo = [item for item in items if item["id"] in pending]
+        if not todo:
+            return
+        ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+        try:
+            actor = ray.remote(Worker).options(
+                num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=TRIES - 1
+            )
+            folder = str(store.folder.absolute())
+            pool = ActorPool(
+                [actor.remote(folder, open_evaluator, seconds, about) for _ in range(workers)]
+            )
+            bar = tqdm(
+                total=len(items),
+                initial=len(items) - len(todo),
+                unit="item",
+                disable=not progress,
+                mininterval=0.5,
+            )
+            with bar:
+                for size in dict.fromkeys((batch, 1)):
+                    left = store.pending(retry_errors=retry_errors)
+                    some = [item for item in todo if item["id"] in left]
+                    groups = [some[k : k + size] for k in range(0, len(some), size)]
+                    for group in groups:
+                        pool.submit(lambda a, value: a.do.remote(value), group)
+                    while pool.has_next():
+                        try:
+                            bar.update(pool.get_next_unordered())
+                        except ray.exceptions.RayActorError:
+                            continue  # killed its worker too often; seen below, as it is missing
+        finally:
+            ray.shutdown()
+        for item in todo:
+            if item["id"] in store.pending():
+                died = RuntimeError(f"its worker died {TRIES} times")
+                writer.append(failure(item, died))
