@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help book test lint format lock clean distclean
+.PHONY: help book test status lint format lock clean distclean
 
 # On a busy machine OpenMP's threads else spin at every barrier, and small models crawl.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -45,6 +45,9 @@ book: $(READY) book/_build/.sources  ## run the chapters and build the site: boo
 
 test: $(READY)  ## run the tests and the docstrings' examples
 	$(BIN)/python -m pytest
+
+status: $(READY)  ## run each chapter alone and note its seconds and memory
+	$(BIN)/python book/measure.py
 
 lint: $(READY)  ## ruff and mypy, as pinned in pyproject.toml
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from nbhelpers.anatomy import factor_of, find_attentions, find_transformers, note_grid, place_of
 from nbhelpers.embeddings import Prompt
 from nbhelpers.latents import encode_image, noise_latent
 from nbhelpers.models import Models
@@ -88,7 +89,7 @@ def record_attention(unet: nn.Module) -> Iterator[Recording]:
         ValueError: The model has no attention layer to record, or some of its layers were not run
             in the block: a recording is never empty, nor short, in silence.
     """
-    attentions = list(_attentions(unet))
+    attentions = list(find_attentions(unet))
     if not attentions:
         raise ValueError(
             f"{type(unet).__name__} holds no transformer block with attention (to_q, to_k); "
@@ -101,9 +102,9 @@ def record_attention(unet: nn.Module) -> Iterator[Recording]:
             handles.callback(handle.remove)
 
         grids: dict[str, tuple[int, int]] = {}  # of the latent, and of each transformer
-        hook(_on_input(unet, "sample", grids, "latent"))
-        for transformer, module in _transformers(unet):
-            hook(_on_input(module, "hidden_states", grids, transformer))
+        hook(note_grid(unet, "sample", grids, "latent"))
+        for transformer, module in find_transformers(unet):
+            hook(note_grid(module, "hidden_states", grids, transformer))
         for name, transformer, attn in attentions:
             keep = _Keeper(recording, name, attn, grids, transformer)
             hook(attn.to_q.register_forward_hook(keep.query))
@@ -135,7 +136,7 @@ class _Keeper:
     ) -> None:
         self.recording, self.name, self.attn = recording, name, attn
         self.grids, self.transformer = grids, transformer
-        self.place = _place(name)
+        self.place = place_of(name)
         self.pending: Tensor | None = None
 
     def query(self, module: nn.Module, args: tuple, output: Tensor) -> None:
@@ -154,7 +155,7 @@ class _Keeper:
                 query=query,
                 key=self._heads(output),
                 grid=grid,
-                factor=_factor(self.grids["latent"], grid),
+                factor=factor_of(self.grids["latent"], grid),
                 scale=float(self.attn.scale),
             )
         )
@@ -200,86 +201,75 @@ def denoise_once(
         if image is None:
             raise ValueError("give a picture or a latent; got neither")
         latent = encode_image(image, models, seed=seed, size=size)
-    channels = models.unet.config.in_channels
-    if latent.shape[1] != channels:
-        raise ValueError(
-            f"the UNet of {models.name} takes {channels} channels and the latent has "
-            f"{latent.shape[1]}; give a text-to-image model, not one for inpainting"
-        )
     timesteps = [timestep] if isinstance(timestep, int) else list(timestep)
     noised = noise_latent(latent, timesteps, models, seed=seed)
-    count = len(timesteps)
+    return look(noised, timesteps, [prompt], models)
+
+
+@torch.no_grad()
+def look(
+    noised: Float[Tensor, "look channel h_latent w_latent"],
+    timesteps: Sequence[int],
+    prompts: Sequence[Prompt],
+    models: Models,
+) -> Float[Tensor, "look channel h_latent w_latent"]:
+    """One pass of the UNet in which several prompts look at noised latents, a batch of them all.
+
+    Args:
+        noised: For each prompt one latent a timestep, one prompt after the other.
+        timesteps: Scheduler indices, the same for every prompt.
+        prompts: From `embed`; of each, keys and values may differ.
+        models: Whose UNet is used.
+
+    Returns:
+        What the UNet says, in the order of the latents.
+
+    Raises:
+        ValueError: Not one latent for each prompt and timestep, or a UNet that wants other inputs
+            (inpainting).
+    """
+    channels, count = models.unet.config.in_channels, len(timesteps)
+    if noised.shape[1] != channels:
+        raise ValueError(
+            f"the UNet of {models.name} takes {channels} channels and the latent has "
+            f"{noised.shape[1]}; give a text-to-image model, not one for inpainting"
+        )
+    if len(noised) != count * len(prompts):
+        raise ValueError(
+            f"{len(prompts)} prompts at {count} timesteps need as many latents as both together; "
+            f"got {len(noised)}"
+        )
+
+    def rows(parts: Sequence[Tensor]) -> Tensor:
+        """One row of each prompt for each of its timesteps."""
+        return torch.cat([part.expand(count, *part.shape[1:]) for part in parts])
+
     more: dict[str, Any] = {}
-    if prompt.extra is not None:
-        sides = [side * models.latent_factor for side in latent.shape[-2:]]
+    if all(prompt.extra is not None for prompt in prompts):
+        extras = [prompt.extra or {} for prompt in prompts]
+        sides = [side * models.latent_factor for side in noised.shape[-2:]]
         # SDXL is told the picture's own size, where it was cropped, and the size wanted.
         ids = torch.tensor([[*sides, 0, 0, *sides]], device=models.device, dtype=models.dtype)
-        extra = {name: value.expand(count, -1) for name, value in prompt.extra.items()}
-        more["added_cond_kwargs"] = {**extra, "time_ids": ids.expand(count, -1)}
-    with _give_values(models.unet, prompt, count):
+        extra = {name: rows([one[name] for one in extras]) for name in extras[0]}
+        more["added_cond_kwargs"] = {**extra, "time_ids": ids.expand(len(noised), -1)}
+    keys = rows([prompt.keys.to(noised) for prompt in prompts])
+    parted = any(prompt.values is not prompt.keys for prompt in prompts)
+    values = rows([prompt.values.to(noised) for prompt in prompts]) if parted else None
+    with _give_values(models.unet, values):
         return models.unet(
             noised,
-            torch.tensor(timesteps, device=models.device),
-            encoder_hidden_states=prompt.keys.to(noised).expand(count, -1, -1),
+            torch.tensor(timesteps, device=models.device).repeat(len(prompts)),
+            encoder_hidden_states=keys,
             **more,
         ).sample
 
 
 @contextmanager
-def _give_values(unet: nn.Module, prompt: Prompt, count: int) -> Iterator[None]:
-    """Let the cross-attention take its values from the prompt's values while the block runs."""
+def _give_values(unet: nn.Module, values: Tensor | None) -> Iterator[None]:
+    """Let the cross-attention take its values from this embedding while the block runs."""
     with ExitStack() as handles:
-        if prompt.values is not prompt.keys:
-            values = prompt.values.to(unet.dtype).expand(count, -1, -1)
-            for _, _, attn in _attentions(unet):
-                if attn.is_cross_attention:
-                    handle = attn.to_v.register_forward_pre_hook(lambda *_: (values,))
-                    handles.callback(handle.remove)
+        for _, _, attn in find_attentions(unet) if values is not None else ():
+            if attn.is_cross_attention:
+                handle = attn.to_v.register_forward_pre_hook(lambda *_: (values,))
+                handles.callback(handle.remove)
         yield
-
-
-def _transformers(unet: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The UNet's transformers, which know the grid, by name."""
-    from diffusers import Transformer2DModel
-
-    for name, module in unet.named_modules():
-        if isinstance(module, Transformer2DModel):
-            yield name, module
-
-
-def _attentions(unet: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
-    """The UNet's attention layers: name, the name of their transformer, module."""
-    for transformer, module in _transformers(unet):
-        for number, block in enumerate(module.transformer_blocks):
-            for part in ("attn1", "attn2"):
-                attn = getattr(block, part, None)
-                if attn is None:
-                    continue
-                name = f"{transformer}.transformer_blocks.{number}.{part}"
-                if getattr(attn, "norm_q", None) is not None:
-                    raise ValueError(f"{name} normalizes its queries; this is no Stable Diffusion")
-                yield name, transformer, attn
-
-
-def _on_input(module: nn.Module, name: str, grids: dict[str, tuple[int, int]], key: str) -> Any:
-    """Note the grid of a module's image-like input on every call; returns the hook's handle."""
-
-    def note(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        height, width = (args[0] if args else kwargs[name]).shape[-2:]
-        grids[key] = (int(height), int(width))
-
-    return module.register_forward_pre_hook(note, with_kwargs=True)
-
-
-def _factor(latent: tuple[int, int], grid: tuple[int, int]) -> int:
-    """How many times coarser than the latent a grid is; each halving rounds odd sides up."""
-    side = 0 if latent[0] >= latent[1] else 1
-    return 2 ** round(math.log2(latent[side] / grid[side]))
-
-
-def _place(name: str) -> Literal["down", "mid", "up"]:
-    """Where in the UNet a layer stands, by its name."""
-    for place in ("down", "mid", "up"):
-        if f"{place}_block" in name:
-            return place
-    raise ValueError(f"{name} stands in no down, mid or up block of a UNet of diffusers")

@@ -123,13 +123,10 @@ def show_lines(
             f"{name}: {mean[0]:.3g} at {x[0]:g}, highest {mean[best]:.3g} at {x[best]:g}, "
             f"{mean[-1]:.3g} at {x[-1]:g}"
         )
-    for name, place in (marks or {}).items():
-        axis.axvline(place, color=DARK, linewidth=0.8, linestyle=":")
-        axis.text(
-            *(place, 1.01, name),
-            transform=axis.get_xaxis_transform(),
-            **{"ha": "center", "va": "bottom", "fontsize": 8, "color": DARK},
-        )
+    for name, spot in (marks or {}).items():
+        axis.axvline(spot, color=DARK, linewidth=0.8, linestyle=":")
+        style: dict[str, Any] = {"transform": axis.get_xaxis_transform(), "fontsize": 8}
+        axis.text(spot, 1.01, name, ha="center", va="bottom", color=DARK, **style)
     if logarithmic:
         axis.set(xscale="log", yscale="log")
         axis.set_xticks(x, [f"{value:g}" for value in x], minor=False)

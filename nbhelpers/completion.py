@@ -11,19 +11,20 @@ from nbhelpers.attention import Layer
 
 
 def complete(
-    scores: Float[Tensor, "chunk h w"],
+    scores: Float[Tensor, "chunk h w"] | Float[Tensor, "prompt chunk h w"],
     self_layers: Sequence[Layer],
     *,
     transpose: bool = False,
     steps: int = 1,
-) -> Float[Tensor, "chunk h w"]:
+) -> Float[Tensor, "chunk h w"] | Float[Tensor, "prompt chunk h w"]:
     """Score maps completed by the self-attention of the scores' own grid.
 
     ``S' = A S`` (section 3.1, after DiffSegmenter), where A is the mean of the attention
     matrices over heads, batch and the layers whose grid is the scores'.
 
     Args:
-        scores: One map a chunk, from `score_maps`.
+        scores: One map a chunk, from `score_maps`; or such maps of several prompts, among which
+            the recorded batch is then split evenly, in order.
         self_layers: What `record_attention` recorded of the self-attention.
         transpose: Whether to apply ``A^T``, which sends a pixel's score to the pixels that it
             looks at, instead of gathering the scores of those pixels.
@@ -34,8 +35,8 @@ def complete(
         within the range of the scores.
 
     Raises:
-        ValueError: No layer was given, none has the scores' grid, `steps` is below 1, or the
-            recorded tensors hold NaN or infinity.
+        ValueError: No layer was given, none has the scores' grid, `steps` is below 1, the batch
+            can't be split among the prompts, or the recorded tensors hold NaN or infinity.
     """
     if not self_layers:
         raise ValueError(
@@ -52,16 +53,15 @@ def complete(
             f"the scores have the grid {grid}, the recorded self-attention the grids {grids}; "
             "make the scores of one of these with score_maps(..., size=)"
         )
-    maps = scores.flatten(1).float()
+    maps = scores.flatten(-2).float()
     for _ in range(steps):
-        carried = [
-            kernels.complete(layer.query, layer.key, maps, layer.scale, transpose)
-            for layer in layers
-        ]
-        maps = torch.stack(carried).mean(dim=0)
+        carried = torch.zeros_like(maps)
+        for layer in layers:
+            carried += kernels.complete(layer.query, layer.key, maps, layer.scale, transpose)
+        maps = carried / len(layers)
     if not torch.isfinite(maps).all():
         raise ValueError(
             f"the completed maps hold NaN or infinity (queries are {layers[0].query.dtype}); "
             "half precision overflows on some models, load them with dtype=torch.float32"
         )
-    return maps.unflatten(1, grid)
+    return maps.unflatten(-1, grid)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -65,19 +64,12 @@ def score_maps(
     nouns = [noun[-1:] if subtokens == "last" else noun for noun in spans.nouns]
     subset = spans.words if keys == "words" else None
     size = size or max((group[0].grid for group in groups.values()), key=math.prod)
-    total = torch.zeros(len(nouns), *size, device=layers[0].query.device)
-    for factor, group in groups.items():
-        if not shares[factor]:
-            continue
-        maps = torch.stack([_noun_maps(layer, nouns, subset) for layer in group]).mean(dim=0)
-        low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
-        # What differs by less than float32 can tell is the same everywhere.
-        tells = high - low > 1e-6 * high
-        stretched = torch.where(tells, (maps - low) / (high - low), 0.0)
-        stretched = stretched[None]  # interpolate wants a batch
-        enlarged = F.interpolate(stretched, size=size, mode="bilinear", align_corners=False)
-        total += shares[factor] * enlarged[0]
-    return total
+    present = [factor for factor in groups if shares[factor]]
+    maps = [
+        torch.stack([_noun_maps(layer, nouns, subset) for layer in groups[factor]]).mean(dim=0)
+        for factor in present
+    ]
+    return kernels.aggregate(maps, [shares[factor] for factor in present], size)
 
 
 def _noun_maps(

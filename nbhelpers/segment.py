@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from nbhelpers.attention import denoise_once, record_attention
+from nbhelpers.attention import Layer, denoise_once, record_attention
 from nbhelpers.captions import caption as write_caption
 from nbhelpers.captions import opening
 from nbhelpers.chunks import Chunk, find_target, noun_chunks
@@ -167,16 +167,47 @@ def segment(
             isn't there, or anything that a stage refuses.
     """
     tell = progress or (lambda stage: None)
-    if not phrase.strip():
-        raise ValueError("the phrase is empty; name a thing, as in 'the striped red ring'")
-    phrase = " ".join(phrase.split())
     if caption in ("phrase", "blip"):
         overrides, caption = {**overrides, "caption": caption}, None
     chosen = resolve(models, method, settings, **overrides)
+    phrase, prompt = read_phrase(image, phrase, models, chosen, target, caption, tell)
+    tell("attention")
+    with record_attention(models.unet) as attention:
+        denoise_once(
+            image,
+            prompt,
+            models,
+            timestep=chosen.timesteps or (),
+            seed=chosen.seed,
+            size=chosen.size,
+            latent=latent,
+        )
+    tell("score map")
+    score = score_target(attention.cross_layers, prompt, chosen)
+    tell("completion")
+    completed = complete(
+        score, attention.self_layers, transpose=chosen.transpose, steps=chosen.steps
+    )
+    tell("mask")
+    return cut(completed, score, image, phrase, prompt, chosen, models, method)
 
+
+def read_phrase(
+    image: UInt8[np.ndarray, "h w 3"],
+    phrase: str,
+    models: Models,
+    settings: Settings,
+    target: str | None,
+    caption: str | None,
+    tell: Callable[[str], None],
+) -> tuple[str, Prompt]:
+    """The stages of `segment` before the picture is looked at: the phrase tidied, the prompt."""
+    phrase = " ".join(phrase.split())
+    if not phrase:
+        raise ValueError("the phrase is empty; name a thing, as in 'the striped red ring'")
     tell("caption")
     text = caption or f"a photograph of {phrase}"
-    if caption is None and chosen.caption == "blip":
+    if caption is None and settings.caption == "blip":
         text = write_caption(image, models.captioner, about=phrase)
     tell("chunks")
     start = opening(text)
@@ -192,53 +223,41 @@ def segment(
     else:
         index = find_target(chunks, target or phrase, caption=text)
     tell("embedding")
-    prompt = embed(
-        text,
-        chunks,
-        models.text,
-        target=index,
-        isolate=chosen.isolate,
-        by=chosen.by,
-        tail=chosen.tail,
-        alpha=chosen.alpha,
-        unconditional=chosen.unconditional,
-        into=chosen.into,
-    )
-    tell("attention")
-    with record_attention(models.unet) as attention:
-        denoise_once(
-            image,
-            prompt,
-            models,
-            timestep=chosen.timesteps or (),
-            seed=chosen.seed,
-            size=chosen.size,
-            latent=latent,
-        )
-    tell("score map")
-    spans = prompt.spans
+    names = ("isolate", "by", "tail", "alpha", "unconditional", "into")
+    edits = {name: getattr(settings, name) for name in names}
+    return phrase, embed(text, chunks, models.text, target=index, **edits)
+
+
+def score_target(layers: Sequence[Layer], prompt: Prompt, settings: Settings) -> Tensor:
+    """The score map of the prompt's target alone: ``1 h w``."""
+    spans, index = prompt.spans, prompt.target or 0
     only = replace(spans, nouns=(spans.nouns[index],), chunks=(spans.chunks[index],))
-    score = score_maps(
-        attention.cross_layers,
-        only,
-        keys=chosen.keys,
-        weights=chosen.weights if isinstance(chosen.weights, Mapping) else None,
-        subtokens=chosen.subtokens,
+    weights = settings.weights if isinstance(settings.weights, Mapping) else None
+    return score_maps(
+        layers, only, keys=settings.keys, weights=weights, subtokens=settings.subtokens
     )
-    tell("completion")
-    completed = complete(
-        score, attention.self_layers, transpose=chosen.transpose, steps=chosen.steps
-    )
-    tell("mask")
+
+
+def cut(
+    completed: Float[Tensor, "1 h_grid w_grid"],
+    score: Float[Tensor, "1 h_grid w_grid"],
+    image: UInt8[np.ndarray, "h w 3"],
+    phrase: str,
+    prompt: Prompt,
+    settings: Settings,
+    models: Models,
+    method: str,
+) -> Segmentation:
+    """The last stage of `segment`: the completed map as large as the picture, and its mask."""
     pixels = to_pixels(completed, (image.shape[0], image.shape[1]))[0]
     return Segmentation(
-        mask=pixels >= chosen.threshold,
+        mask=pixels >= settings.threshold,
         map=pixels,
         score=score[0].cpu().numpy(),
         phrase=phrase,
         prompt=prompt,
-        target=index,
-        settings=chosen,
+        target=prompt.target or 0,
+        settings=settings,
         method=method,
         model=models.name,
         revision=models.revision,

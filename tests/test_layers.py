@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "nbhelpers"
 ORDER = (
     *("kernels", "weights", "models", "datasets", "captions", "chunks", "embeddings"),
-    *("latents", "attention", "scores", "completion", "masks", "metrics", "segment"),
+    *("latents", "anatomy", "attention", "scores", "completion", "masks", "metrics"),
+    *("segment", "batches"),
     *("evaluation", "display", "knobs", "figures", "charts"),
 )
 # Imported only inside of functions, or only by these modules.

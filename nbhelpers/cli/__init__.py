@@ -16,6 +16,9 @@ PROGRAM = "python -m nbhelpers"
 SUBCOMMANDS = {
     "segment": "find the pixels of a picture that a phrase means",
     "data": "say which data is there, whether it is right, where the rest is",
+    "evaluate": "read a whole dataset, resumable, into a folder of results",
+    "tables": "the paper's tables and figures from what was evaluated",
+    "questions": "what the paper leaves open, measured",
 }
 ENDING = f"""
 Each subcommand explains itself:

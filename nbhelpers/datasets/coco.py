@@ -154,6 +154,7 @@ def coco(root: str | os.PathLike, split: str) -> Coco:
             f"the pictures of {split} are in none of {', '.join(map(quoted, places))}; "
             "python -m nbhelpers data check says where they are to be had"
         )
+    annotations = _annotations(instances, pictures, broken)
     return Coco(
         split,
         tuple(sorted(pictures)),
@@ -161,7 +162,7 @@ def coco(root: str | os.PathLike, split: str) -> Coco:
         tuple(broken),
         folder,
         pictures,
-        _annotations(instances, pictures, broken),
+        annotations,
         classes,
         _captions(captions, pictures) if captions.exists() else None,
     )

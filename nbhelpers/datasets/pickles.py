@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nbhelpers.datasets.pictures import STRANGERS, open_regular, quoted
-from nbhelpers.datasets.records import Shown, parse_json
+from nbhelpers.datasets.records import parse_json
 
 MAX_BYTES = 2**28  # RefCOCO's have below 2**25
 MEGABYTES = 2048
@@ -64,7 +64,7 @@ def read_pickle(path: Path, *, megabytes: int = MEGABYTES, seconds: float = SECO
     if done.returncode == 0:
         return parse_json(done.stdout, str(path))
     try:
-        reason = Shown(str(json.loads(done.stdout)))[1:-1] if len(done.stdout) < 2**16 else ""
+        reason = quoted(json.loads(done.stdout), 240)[1:-1]
     except ValueError:
         reason = f"its reader ended by itself (exit code {done.returncode})"
     raise ValueError(f"{name} is not a pickle to be used: {reason}; don't use it, get it again")

@@ -34,8 +34,7 @@ class Broken(ValueError):
     """
 
     def __init__(self, file: str, record: str, field: str, value: object, wanted: str) -> None:
-        shown = value if isinstance(value, Shown) else Shown(value)
-        super().__init__(file, record, field, shown, wanted)
+        super().__init__(file, record, field, Shown(value), wanted)
         self.file, self.record, self.field, self.value, self.wanted = self.args
 
     def __str__(self) -> str:
@@ -53,10 +52,12 @@ class Shown(str):
         '[1, [2.5, None]]'
     """
 
-    def __new__(cls, value: object) -> "Shown":
-        """Make the text of a value."""
+    def __new__(cls, value: object, *, exactly: bool = False) -> "Shown":
+        """Make the text of a value; or take a text of our own exactly as it is."""
         if isinstance(value, Shown):
             return value
+        if exactly:
+            return super().__new__(cls, value)
         if isinstance(value, str):
             return super().__new__(cls, quoted(value))
         short = reprlib.Repr()
@@ -101,9 +102,8 @@ class Record:
         """
         if field not in self.fields:
             there = Shown(sorted(map(str, self.fields)))
-            raise Broken(
-                self.file, self.name, field, Shown("missing"), f"there are {there}; {AGAIN}"
-            )
+            missing = Shown("missing", exactly=True)
+            raise Broken(self.file, self.name, field, missing, f"there are {there}; {AGAIN}")
         return self.fields[field]
 
     def whole(self, field: str, low: int = 0, high: int = 2**53) -> int:
@@ -223,7 +223,7 @@ def parse_json(content: bytes | str, file: str) -> Any:
         try:
             content = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            found = Shown(error.object[error.start :][:4])
+            found = error.object[error.start :][:4].hex(" ")
             raise ValueError(
                 f"{name} is not UTF-8 (byte {error.start}: {found}); save it as UTF-8, or {again}"
             ) from None

@@ -27,7 +27,9 @@ class Closed(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> NoReturn:
         """Refuse a global, and with it every call."""
-        raise Refused(f"it asks for {module}.{name}; a pickle of plain data asks for no name")
+        raise Refused(
+            f"it asks for {module[:40]}.{name[:40]}; a pickle of plain data asks for no name"
+        )
 
     def persistent_load(self, pid: object) -> NoReturn:
         """Refuse an object that is kept outside of the pickle."""

@@ -126,11 +126,11 @@ class Job:
             },
             "prompts": self.prompts,
             "model": {**known, "revision": commit, "sha256": None if commit else _digest(source)},
-            "reading": _plain(reading),
+            "reading": as_json(reading),
             "parser": self.parser,
             "device": self.device.partition(":")[0],
             "dtype": "float32" if self.device == "cpu" else "float16",
-            "variants": {name: _plain(asdict(s)) for name, s in self.variants.items()},
+            "variants": {name: as_json(asdict(s)) for name, s in self.variants.items()},
             "code": code_version(),
             "packages": {name: _version(name) for name in PACKAGES},
         }
@@ -192,7 +192,9 @@ def variants_of(
     for method in methods:
         if method not in SETTINGS:
             raise ValueError(f"method is one of {', '.join(SETTINGS)}; got {method[:40]!r}")
-        for alpha, seed in product(list(alphas) or [None], list(seeds) or [None]):
+        weights: list[float | None] = [*alphas] or [None]
+        noises: list[int | None] = [*seeds] or [None]
+        for alpha, seed in product(weights, noises):
             changes = {"alpha": alpha, "seed": seed}
             given: dict[str, Any] = {k: v for k, v in changes.items() if v is not None}
             name = " ".join([method, *(f"{key}={value:g}" for key, value in given.items())])
@@ -255,12 +257,13 @@ def _placed(group: Sequence[Expression]) -> list[dict[str, Any]]:
     return items
 
 
-def _plain(record: dict[str, Any]) -> dict[str, Any]:
+def as_json(record: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as JSON has them: names of weights are text, tuples are lists."""
     weights = record["weights"]
     if isinstance(weights, Mapping):
         weights = {str(factor): weight for factor, weight in weights.items()}
-    return {**record, "weights": weights}
+    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in record.items()}
+    return {**plain, "weights": weights}
 
 
 def _digest(folder: str) -> str:

@@ -100,8 +100,8 @@ class Reader:
         maps = []
         for question, row in zip(questions, rows, strict=True):
             h, w = question.image.shape[:2]
-            found = [to_pixels(row[name][None], (h, w)) for name in self.names]
-            maps.append(torch.from_numpy(np.concatenate(found)))
+            pixels = [to_pixels(row[name][None], (h, w)) for name in self.names]
+            maps.append(torch.from_numpy(np.concatenate(pixels)))
         return maps
 
     def _read(

@@ -1,0 +1,164 @@
+"""Many phrases of many pictures at once: what they share is computed once, the rest in batches."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from nbhelpers.attention import Layer, look, record_attention
+from nbhelpers.completion import complete
+from nbhelpers.embeddings import Prompt
+from nbhelpers.latents import encode_image, noise_latent
+from nbhelpers.models import Models
+from nbhelpers.segment import Segmentation, Settings, cut, read_phrase, resolve, score_target
+
+
+def segment_batch(
+    images: Sequence[UInt8[np.ndarray, "_h _w 3"]],
+    phrases: Sequence[Sequence[str]],
+    models: Models,
+    *,
+    method: str = "sealed",
+    settings: Settings | None = None,
+    batch: int = 8,
+    progress: Callable[[str], None] | None = None,
+    **overrides: Any,
+) -> list[list[Segmentation]]:
+    """What `segment` finds for many phrases of many pictures, in fewer and larger passes.
+
+    Every picture is encoded once, and phrases and timesteps share passes of the UNet, also those
+    of different pictures. No unconditional half is run.
+
+    Args:
+        images: uint8 ``(h, w, 3)``, of any sizes.
+        phrases: For each picture its phrases.
+        models: From `load_models`; see `speed_up`.
+        method: A name in `SETTINGS`.
+        settings: Settings of one's own in the place of the named ones, as in `segment`.
+        batch: The most latents in one pass of the UNet; a phrase takes one for each timestep. It
+            bounds the memory, and below about 8 a GPU waits for the CPU.
+        progress: Is told each phrase before its pass.
+        **overrides: Single settings, by name: ``alpha=0.7``.
+
+    Returns:
+        For each picture its phrases' segmentations, in order: those of `segment`, but for the
+        rounding of larger products, which moves maps by less than 1e-3 in float32.
+
+    Raises:
+        ValueError: Not one list of phrases for each picture, a batch below 1, or anything that
+            `segment` refuses.
+    """
+    if len(images) != len(phrases) or any(isinstance(asked, str) for asked in phrases):
+        raise ValueError(
+            "phrases holds a list of phrases for each picture; "
+            f"got {len(images)} pictures and {len(phrases)} lists"
+        )
+    if batch < 1:
+        raise ValueError(f"batch counts the latents of a pass, at least 1; got {batch}")
+    chosen = resolve(models, method, settings, **overrides)
+    timesteps = chosen.timesteps or ()
+    found: list[list[Segmentation]] = [[] for _ in images]
+    at_once = max(1, batch // max(1, len(timesteps)))
+    for run in _runs(_noised(images, phrases, models, chosen), at_once):
+        asked = []
+        for number, phrase, _ in run:
+            if progress:
+                progress(phrase)
+            tidy = read_phrase(images[number], phrase, models, chosen, None, None, lambda _: None)
+            asked.append(tidy)
+        prompts = [prompt for _, prompt in asked]
+        with record_attention(models.unet) as attention:
+            look(torch.cat([noised for *_, noised in run]), timesteps, prompts, models)
+        scores = [
+            score_target(_part(attention.cross_layers, prompts, i), prompt, chosen)
+            for i, prompt in enumerate(prompts)
+        ]
+        completed = complete(
+            torch.stack(scores),
+            attention.self_layers,
+            transpose=chosen.transpose,
+            steps=chosen.steps,
+        )
+        for (number, *_), (phrase, prompt), score, maps in zip(
+            run, asked, scores, completed, strict=True
+        ):
+            image = images[number]
+            one = cut(maps, score, image, phrase, prompt, chosen, models, method)
+            found[number].append(one)
+    return found
+
+
+def speed_up(models: Models, *, channels_last: bool = True, compiled: bool = False) -> Models:
+    """The models with their UNet and autoencoder laid out, and partly compiled, for a GPU.
+
+    The residual blocks and feed-forwards are compiled one by one, never the UNet as a whole: the
+    recorder's hooks sit on its attention, and a compiled whole would skip them. Load the models
+    with ``dtype=torch.bfloat16`` for the rest of the gain. How much each brings wasn't measured
+    yet: no GPU was at hand.
+
+    Args:
+        models: From `load_models`, on a CUDA device; they are changed.
+        channels_last: Keep the channels of a pixel side by side, as the tensor cores read them.
+        compiled: Compile, which takes minutes in the first pass of each size.
+
+    Returns:
+        The same models.
+
+    Raises:
+        ValueError: The models aren't on a CUDA device, where this gains nothing.
+    """
+    from diffusers.models.attention import FeedForward
+    from diffusers.models.resnet import ResnetBlock2D
+
+    if models.device.type != "cuda":
+        raise ValueError(
+            f"channels_last and compilation are for a CUDA device, and the models are on "
+            f"{models.device}; load them with device='cuda'"
+        )
+    if channels_last:
+        for model in (models.unet, models.vae):
+            model.to(memory_format=torch.channels_last)
+    for module in models.unet.modules() if compiled else ():
+        if isinstance(module, (FeedForward, ResnetBlock2D)):
+            module.compile()
+    return models
+
+
+def _noised(
+    images: Sequence[np.ndarray],
+    phrases: Sequence[Sequence[str]],
+    models: Models,
+    settings: Settings,
+) -> Iterator[tuple[int, str, Tensor]]:
+    """Each phrase with its picture's number and noised latents, which the picture has once."""
+    for number, (image, asked) in enumerate(zip(images, phrases, strict=True)):
+        if asked:
+            latent = encode_image(image, models, seed=settings.seed, size=settings.size)
+            noised = noise_latent(latent, settings.timesteps or (), models, seed=settings.seed)
+            yield from ((number, phrase, noised) for phrase in asked)
+
+
+def _runs(items: Iterator[Any], length: int) -> Iterator[list[Any]]:
+    """The items in runs of a length, the last perhaps shorter."""
+    run: list[Any] = []
+    for item in items:
+        run.append(item)
+        if len(run) == length:
+            yield run
+            run = []
+    if run:
+        yield run
+
+
+def _part(layers: Sequence[Layer], prompts: Sequence[Prompt], index: int) -> list[Layer]:
+    """The layers as one of the prompts saw them."""
+    part = []
+    for layer in layers:
+        looks = len(layer.query) // len(prompts)
+        own = slice(index * looks, (index + 1) * looks)
+        part.append(replace(layer, query=layer.query[own], key=layer.key[own]))
+    return part
