@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from nbhelpers.models import load_models
 from nbhelpers.shapes import recipe
 from nbhelpers.shapes.__main__ import parse
 from nbhelpers.shapes.captioner import (
@@ -232,6 +233,33 @@ def test_blip_begins_with_what_clip_sees(pictures, tokenizer, tmp_path):
 def test_the_parser_is_not_trained_without_treebanks(tmp_path):
     with pytest.raises(ValueError, match="--treebanks"):
         recipe.train(tmp_path, tmp_path, parts=["parser"])
+
+
+def test_the_recipe_trains_what_loads_and_takes_a_trained_autoencoder(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "COUNT", 40)
+    out = tmp_path / "out"
+    parts = ["clip", "autoencoder", "unet", "captioner"]
+    recipe.train(tmp_path / "work", out, parts=parts, scale=1e-9)
+    models = load_models(out / "stable-diffusion")
+    assert models.text.encoders[0].dtype == torch.float32
+    assert (out / "clip" / "model.safetensors").is_file()
+    assert (out / "blip" / "model.safetensors").is_file()
+
+    other = tmp_path / "other"
+    vae = out / "stable-diffusion" / "vae"
+    recipe.train(
+        tmp_path / "elsewhere", other, parts=["unet"], seed=1, scale=1e-9, autoencoder=vae
+    )
+    assert not (tmp_path / "elsewhere" / "autoencoder.ckpt").exists()
+    again = load_models(other / "stable-diffusion")
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(models.vae.parameters(), again.vae.parameters(), strict=True)
+    )
+    assert not all(
+        torch.equal(a, b)
+        for a, b in zip(models.unet.parameters(), again.unet.parameters(), strict=True)
+    )
 
 
 def test_no_training_module_names_a_mask():

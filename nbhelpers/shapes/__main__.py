@@ -43,6 +43,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="folder of Universal Dependencies .conllu files, for the parser (not shipped: get "
         "English EWT, PUD and ATIS from universaldependencies.org)",
     )
+    train.add_argument(
+        "--autoencoder",
+        type=Path,
+        metavar="DIR",
+        help="use this trained autoencoder, such as data/shapes/stable-diffusion/vae, for another "
+        "seed's UNet (default: train one)",
+    )
 
     commands.add_parser("draw", help="write the benchmark's pictures, masks and expressions")
 
@@ -90,6 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
             device=options.device,
             scale=options.scale,
             treebanks=options.treebanks,
+            autoencoder=options.autoencoder,
         )
     elif options.command == "draw":
         from nbhelpers.shapes.benchmark import write_benchmark

@@ -82,6 +82,19 @@ def train_autoencoder(
     return vae
 
 
+def load_autoencoder(folder: Path) -> AutoencoderKL:
+    """Load a trained autoencoder, with its scaling factor, in float32."""
+    vae = AutoencoderKL.from_pretrained(
+        folder,
+        revision=None,
+        use_safetensors=True,
+        trust_remote_code=False,
+        torch_dtype=torch.float32,
+        local_files_only=True,
+    )
+    return vae.eval()
+
+
 @torch.no_grad()
 def encode_all(
     vae: AutoencoderKL,
@@ -93,7 +106,7 @@ def encode_all(
     progress: bool = True,
 ) -> Tensor:
     """Return the posterior (mean and log-variance) of the first `count` pictures, float16."""
-    count = len(pictures) if count is None else count
+    count = len(pictures) if count is None else min(count, len(pictures))
     starts = range(0, count, batch)
     parts = []
     for start in tqdm(starts, "encoding", disable=not progress, mininterval=5):

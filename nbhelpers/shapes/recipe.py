@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from nbhelpers.shapes.autoencoder import encode_all, train_autoencoder
+from nbhelpers.shapes.autoencoder import encode_all, load_autoencoder, train_autoencoder
 from nbhelpers.shapes.captioner import new_word_tokenizer, save_captioner, train_captioner
 from nbhelpers.shapes.clip import save_clip, text_encoder, train_clip
 from nbhelpers.shapes.pictures import Pictures, draw_pictures
@@ -37,6 +37,7 @@ def train(
     device: str = "cpu",
     scale: float = 1.0,
     treebanks: Path | None = None,
+    autoencoder: Path | None = None,
 ) -> None:
     """Train `parts` and save them into `out`; a part that is done is loaded, not trained again.
 
@@ -48,6 +49,8 @@ def train(
         device: "cpu" or "cuda".
         scale: multiplies the steps of every part.
         treebanks: folder of CoNLL-U files, needed for the parser.
+        autoencoder: folder of a trained one to use, such as the shipped one for another seed;
+            one is trained if not given.
 
     Raises:
         ValueError: if the parser is asked for and no treebanks are given, or the device is not
@@ -73,9 +76,12 @@ def train(
             save_clip(clip, tokenizer, out / "clip")
             half(out / "clip")
     if {"autoencoder", "unet"} & set(parts):
-        vae = train_autoencoder(
-            pictures, work, seed=SHARED_SEED, steps=steps["autoencoder"], device=device
-        )
+        if autoencoder is not None:
+            vae = load_autoencoder(autoencoder).to(device)
+        else:
+            vae = train_autoencoder(
+                pictures, work, seed=SHARED_SEED, steps=steps["autoencoder"], device=device
+            )
     if "unet" in parts:
         text = text_encoder(clip)
         unet = train_unet(
