@@ -11,6 +11,7 @@ from nbhelpers.captions import caption
 from nbhelpers.chunks import Chunk, find_target, noun_chunks
 from nbhelpers.completion import complete
 from nbhelpers.datasets import load_image, referring
+from nbhelpers.display import tabulate
 from nbhelpers.embeddings import Prompt, embed
 from nbhelpers.knobs import turn
 from nbhelpers.latents import encode_image
@@ -58,6 +59,7 @@ __all__ = [
     "show_matrix",
     "show_lines",
     "show_intervals",
+    "tabulate",
     "turn",
 ]
 

@@ -1,14 +1,18 @@
-"""What a notebook, a site and a terminal are given to display: a figure with its words, code."""
+"""What notebooks, sites and terminals are given to display: figures with words, tables, code."""
 
 import ast
 import base64
 import html
 import inspect
+import re
 import sys
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+NUMBER = re.compile(r"[-+−]?\d[\d,.]*%?( \[.*\])?|-?")  # with an interval behind it, or nothing
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,91 @@ class Drawing:
             "image/png": data,
             "text/plain": self.alt,
         }
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headings.
+
+    Attributes:
+        columns: The headings.
+        rows: One text a column each.
+        caption: A line above it; "" for none.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+    @property
+    def _right(self) -> list[bool]:
+        """For each column, whether it holds numbers alone: those are read under each other."""
+        cells = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.columns)
+        return [all(NUMBER.fullmatch(cell) for cell in column) for column in cells]
+
+    def __repr__(self) -> str:
+        lines = [self.columns, *self.rows]
+        wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines.insert(1, tuple("-" * w for w in wide))
+        text = [
+            "  ".join(
+                cell.rjust(w) if right else cell.ljust(w)
+                for cell, w, right in zip(line, wide, self._right, strict=True)
+            ).rstrip()
+            for line in lines
+        ]
+        return "\n".join([self.caption] * bool(self.caption) + text)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """As HTML, which scrolls where the page is narrow, and as text."""
+
+        def line(cells: Sequence[str], tag: str) -> str:
+            """One row."""
+            sides = ["right" if right else "left" for right in self._right]
+            return "".join(
+                f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>'
+                for cell, side in zip(cells, sides, strict=True)
+            )
+
+        body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in self.rows)
+        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        page = (
+            f'<div style="overflow-x: auto"><table class="table">{caption}<thead><tr>'
+            f"{line(self.columns, 'th')}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
+        return {"text/html": page, "text/plain": repr(self)}
+
+
+def tabulate(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, caption: str = "") -> Table:
+    """Rows under headings, for a page or a terminal.
+
+    Args:
+        columns: The headings.
+        rows: One cell a column: text and whole numbers as they are, other numbers with three
+            digits behind the point, None as a dash.
+        caption: A line above it.
+
+    Raises:
+        ValueError: A row has another number of cells than there are headings.
+
+    Example:
+        >>> tabulate(["method", "mIoU"], [["plain", 0.5], ["paper", None]])
+        method   mIoU
+        ------  -----
+        plain   0.500
+        paper       -
+    """
+    for row in rows:
+        if len(row) != len(columns):
+            raise ValueError(f"{len(columns)} columns ({', '.join(columns)}), {len(row)} cells")
+
+    def cell(value: Any) -> str:
+        """A value as the table has it."""
+        if value is None:
+            return "-"
+        return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+    return Table(tuple(columns), tuple(tuple(map(cell, row)) for row in rows), caption)
 
 
 @dataclass(frozen=True)

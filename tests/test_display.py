@@ -1,4 +1,4 @@
-"""What notebooks are given: pictures with alt text, code with its place."""
+"""What notebooks are given: pictures with alt text, tables, code with its place."""
 
 import base64
 import html
@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+import nbhelpers as nb
 from nbhelpers import masks
 from nbhelpers.display import Drawing, Source, show_source
 from nbhelpers.figures import show_image
@@ -35,6 +36,46 @@ def test_a_drawing_is_saved(tmp_path):
     drawing = show_image(np.zeros((2, 3, 3), np.uint8))
     drawing.save(tmp_path / "zeros.png")
     assert (tmp_path / "zeros.png").read_bytes() == drawing.png
+
+
+def test_a_table_lines_up_numbers_and_leaves_words_to_the_left():
+    shown = nb.tabulate(
+        ["method", "mIoU", "gain", "note"],
+        [["a", 0.5, "+0.04 [-0.02, +0.10]", 1], ["longer", None, "−3.1 [−4, −2]", "b"]],
+        caption="Ours",
+    )
+    assert repr(shown).splitlines() == [
+        "Ours",
+        "method   mIoU                  gain  note",
+        "------  -----  --------------------  ----",
+        "a       0.500  +0.04 [-0.02, +0.10]  1",
+        "longer      -         −3.1 [−4, −2]  b",
+    ]
+    page = shown._repr_mimebundle_()["text/html"]
+    assert re.findall(r'<th style="text-align: (\w+)">', page) == [
+        "left",
+        "right",
+        "right",
+        "left",
+    ]
+    assert page.count("<tr>") == 3
+    assert "<caption>Ours</caption>" in page
+
+
+def test_a_table_without_rows_has_its_headings():
+    assert repr(nb.tabulate(["a", "b"], [])) == "a  b\n-  -"
+
+
+def test_a_table_of_ragged_rows_is_refused():
+    with pytest.raises(ValueError, match=r"2 columns \(a, b\), 1 cells"):
+        nb.tabulate(["a", "b"], [["x"]])
+
+
+def test_the_cells_of_a_table_are_escaped():
+    hostile = "<img src=x onerror=alert(1)>"
+    page = nb.tabulate([hostile], [[hostile]], caption=hostile)._repr_mimebundle_()["text/html"]
+    assert "<img" not in page
+    assert page.count(html.escape(hostile)) == 3
 
 
 def test_show_source_is_the_file():
