@@ -21,7 +21,8 @@ _STEP = (
     "var v=i.type=='checkbox'?+i.checked:+i.value;"
     "n=n*(+i.dataset.count)+v;"
     "var o=i.parentNode.querySelector('output');"
-    "if(o)o.textContent=JSON.parse(i.dataset.values)[v]});"
+    "if(o){o.textContent=JSON.parse(i.dataset.values)[v];"
+    "i.setAttribute('aria-valuetext',o.textContent)}});"
     "f.querySelectorAll('img').forEach(function(p,k){p.hidden=k!=n})"
     "})(this.closest('.nb-knobs'))"
 )
@@ -86,8 +87,9 @@ class Knobs:
             _control(name, values, list(values).index(self.start[name]))
             for name, values in self.values.items()
         )
+        inside = f"{pictures}<div>{controls}</div>"
         return {
-            "text/html": f'<div class="nb-knobs">{pictures}<div>{controls}</div></div>',
+            "text/html": f'<div class="nb-knobs" role="group">{inside}</div>',
             "image/png": base64.b64encode(self.still.png).decode("ascii"),
             "text/plain": repr(self),
         }
@@ -151,7 +153,8 @@ def _control(name: str, values: Sequence[Any], place: int) -> str:
     if list(values) == [False, True]:
         ticked = " checked" if place else ""
         return f'<label><input type="checkbox"{ticked} {shared}> {label}</label>'
+    said = html.escape(_word(values[place]), quote=True)
     return (
         f'<label>{label} <input type="range" min="0" max="{len(values) - 1}" value="{place}" '
-        f'step="1" {shared}> <output>{html.escape(_word(values[place]))}</output></label>'
+        f'step="1" aria-valuetext="{said}" {shared}> <output>{said}</output></label>'
     )

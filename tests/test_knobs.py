@@ -40,6 +40,7 @@ def test_controls_name_their_values():
     assert 'type="checkbox"' in box
     found = [re.search('data-values="([^"]*)"', tag)[1] for tag in (slider, box)]
     assert [json.loads(html.unescape(text)) for text in found] == [["0.5", "1"], ["False", "True"]]
+    assert 'aria-valuetext="0.5"' in slider  # a screen reader says the value, not its place
     assert "is sealed" in page
     assert "<output>0.5</output>" in page
 
