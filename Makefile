@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help book test status lint format lock clean distclean
+.PHONY: help book test status record lint format lock clean distclean
 
 # On a busy machine OpenMP's threads else spin at every barrier, and small models crawl.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -17,9 +17,13 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.11 python3.12 python3.13,
 	$(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& echo $(python))))
 
-# What a chapter's outputs rest on besides its own text.
-SOURCES := $(shell find nbhelpers -name '*.py' 2>/dev/null) \
-	$(shell find data/shapes -name '*.safetensors' -o -name 'meta.json' 2>/dev/null)
+# What a chapter's outputs rest on besides its own text: code, weights, measurements, records,
+# and which model is asked for. The runs of one model are never shown as another's.
+SOURCES := $(shell find nbhelpers -name '*.py' 2>/dev/null) $(wildcard book/recorded/*.ipynb) \
+	$(shell find data -name '*.safetensors' -o -name meta.json -o -name results.json \
+		-o -path 'data/benchmarks/*.json' ! -name chapters.json 2>/dev/null)
+MODEL := $(shell printf '%s' "$${NBHELPERS_MODEL:-shapes}" | tr -c '[:alnum:].' '-')
+RUNS := book/_build/.runs-of-$(MODEL)
 
 help:  ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,13 +37,14 @@ $(READY): pyproject.toml requirements.lock | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[$(EXTRAS)]'
 	@touch $@
 
-book/_build/.sources: $(SOURCES)
+$(RUNS): $(SOURCES)
 	@rm -rf book/_build
 	@mkdir -p book/_build
 	@touch $@
 
-book: $(READY) book/_build/.sources  ## run the chapters and build the site: book/_build/html/index.html
+book: $(READY) $(RUNS)  ## run the chapters and build the site: book/_build/html/index.html
 	@mkdir -p book/_build/.ipython
+	@test ! -d book/recorded || $(BIN)/python book/record.py show
 	JUPYTER_PREFER_ENV_PATH=1 IPYTHONDIR=$(CURDIR)/book/_build/.ipython TQDM_DISABLE=1 \
 		$(BIN)/jupyter-book build --all -W --keep-going book
 
@@ -48,6 +53,9 @@ test: $(READY)  ## run the tests and the docstrings' examples
 
 status: $(READY)  ## run each chapter alone and note its seconds and memory
 	$(BIN)/python book/measure.py
+
+record: $(READY)  ## run the chapters with NBHELPERS_MODEL, on a GPU box, and keep what they show
+	$(BIN)/python book/record.py make
 
 lint: $(READY)  ## ruff and mypy, as pinned in pyproject.toml
 	$(BIN)/ruff check .

@@ -1,0 +1,105 @@
+"""Records of what chapters showed elsewhere: shown as they were, stale once code moves."""
+
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from jupyter_cache import get_cache
+from myst_nb.core.read import read_myst_markdown_notebook
+
+BOOK = Path(__file__).parents[1] / "book"
+PAGE = """---
+jupytext:
+  text_representation:
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+# A chapter
+
+Look at the number.
+
+```{code-cell} ipython3
+---
+mystnb:
+  figure:
+    caption: A number.
+---
+import os
+os.environ["NBHELPERS_MODEL"] + "!"
+```
+"""
+
+
+@pytest.fixture
+def record(monkeypatch):
+    monkeypatch.syspath_prepend(str(BOOK))
+    import record
+
+    yield record
+    sys.modules.pop("record")
+    sys.modules.pop("measure")
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch, record):
+    """A book of one page with the record of a model that this machine doesn't have."""
+    (tmp_path / "page.md").write_text(PAGE, encoding="utf-8")
+    monkeypatch.setenv("NBHELPERS_MODEL", "someone/large")
+    record.record(tmp_path / "recorded", [tmp_path / "page.md"])
+    monkeypatch.delenv("NBHELPERS_MODEL")
+    return tmp_path
+
+
+def shown(book):
+    """What the book's engine would find for the page as it stands; KeyError where it would run."""
+    page = read_myst_markdown_notebook((book / "page.md").read_text(encoding="utf-8"))
+    _, notebook = get_cache(book / "cache").merge_match_into_notebook(page)
+    return notebook.cells[1].outputs[0]["data"]["text/plain"]
+
+
+def rewrite(book, old, new):
+    text = (book / "page.md").read_text(encoding="utf-8")
+    assert old in text
+    (book / "page.md").write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_a_record_is_shown_in_place_of_a_run(record, recorded):
+    made = nbformat.read(recorded / "recorded" / "page.ipynb", as_version=4).metadata["recorded"]
+    assert made["model"] == "someone/large"
+    assert {"device", "machine", "python", "versions", "seconds", "peak_mib"} <= set(made)
+    rewrite(recorded, "Look at", "Keep an eye on")
+    rewrite(recorded, "caption: A number.", "caption: A text.")
+    assert record.stale(recorded / "recorded", recorded) == []
+    args = (recorded / "recorded", recorded, recorded / "cache")
+    assert record.bring_back(*args) == ["page"]
+    assert shown(recorded) == "'someone/large!'"
+    assert record.bring_back(*args) == ["page"]  # again, as each build does
+
+
+def test_other_code_makes_a_record_stale(record, recorded, capsys):
+    rewrite(recorded, '+ "!"', '+ "?"')
+    assert record.stale(recorded / "recorded", recorded) == ["page"]
+    args = (recorded / "recorded", recorded, recorded / "cache")
+    assert record.bring_back(*args) == []
+    assert "the record of page is stale" in capsys.readouterr().out
+    with pytest.raises(KeyError):
+        shown(recorded)
+
+
+def test_a_record_without_its_chapter_is_stale(record, recorded):
+    (recorded / "page.md").unlink()
+    assert record.stale(recorded / "recorded", recorded) == ["page"]
+
+
+def test_no_record_of_the_book_is_stale(record):
+    assert record.stale() == [], "record these chapters anew: NBHELPERS_MODEL=... make record"
+
+
+def test_a_book_without_records_is_built_as_ever(record, tmp_path):
+    assert record.bring_back(tmp_path / "recorded", tmp_path, tmp_path / "cache") == []
+    assert not (tmp_path / "cache").exists()
