@@ -19,6 +19,7 @@ SUBCOMMANDS = {
     "evaluate": "read a whole dataset, resumable, into a folder of results",
     "tables": "the paper's tables and figures from what was evaluated",
     "questions": "what the paper leaves open, measured",
+    "reproduce": "run all that tables and questions need, then make them",
 }
 ENDING = f"""
 Each subcommand explains itself:

@@ -36,6 +36,8 @@ examples
 
 one share of eight, as in a Slurm array of tasks 0-7, all into one folder
   ... --shard $SLURM_ARRAY_TASK_ID/8 --out DIR
+both cores of this machine
+  ... --workers 2 --out DIR
 several GPUs of one or many machines (pip install ray; private networks only: Ray
 asks nobody who they are)
   ... --engine ray --workers 4 --device cuda --out DIR
@@ -88,7 +90,13 @@ def add_manner(parser: argparse.ArgumentParser) -> None:
     add("--batch", metavar="N", type=whole, default=1, help="prompts a pass (default: 1)")
     add("--shard", metavar="I/N", type=share, default=(0, 1), help="only the I-th of N, from 0")
     add("--engine", choices=("local", "ray"), default="local", help="default: local")
-    add("--workers", metavar="N", type=whole, default=1, help="Ray's processes (default: 1)")
+    add(
+        "--workers",
+        metavar="N",
+        type=whole,
+        default=1,
+        help="processes, each with the models and one thread on a CPU (default: 1)",
+    )
     add(
         "--seconds",
         metavar="S",
@@ -132,6 +140,10 @@ def finish(job: Any, folder: Path, options: argparse.Namespace) -> int:
         from nbhelpers.evaluation.engine import run_with_ray
 
         run_with_ray(store, job.open, workers=options.workers, gpus=gpus(options), **manner)
+    elif options.workers > 1:
+        from nbhelpers.evaluation.processes import run_with_processes
+
+        run_with_processes(store, job.open, workers=options.workers, **manner)
     else:
         run(store, job.open, **manner)
     left = len(store.pending())

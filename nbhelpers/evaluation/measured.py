@@ -1,6 +1,6 @@
 """A complete run as arrays, and what one variant of it is worth beside another."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,19 @@ class Run:
         """The picture of each item."""
         return np.asarray([item["image"] for item in self.items])
 
-    def like(self, settings: Settings) -> list[str]:
-        """The variants of these settings, from whichever seeds."""
+    def like(self, settings: Settings, seeds: Collection[int] | None = None) -> list[str]:
+        """The variants of these settings, from whichever seeds; or only from some."""
         wanted = {**as_json(asdict(settings)), "seed": None, "threshold": None}
         return [
             name
             for name, found in self.settings["variants"].items()
             if {**found, "seed": None, "threshold": None} == wanted
+            and (seeds is None or found["seed"] in seeds)
         ]
+
+    def seeds(self, settings: Settings) -> set[int]:
+        """The seeds from which these settings were read."""
+        return {self.settings["variants"][name]["seed"] for name in self.like(settings)}
 
     def only(self, **facts: Any) -> "Run":
         """The items of which these facts hold, such as ``kind="position"``."""
@@ -84,9 +89,13 @@ class Run:
         shared = np.stack([self.shared[name][:, threshold] for name in variants])
         return shared, np.stack([self.either[name][:, threshold] for name in variants])
 
+    def curve(self, variants: list[str]) -> list[float]:
+        """mIoU at each of `THRESHOLDS`."""
+        return [float(self.ious(variants, t).mean()) for t in range(len(THRESHOLDS))]
+
     def best(self, variants: list[str]) -> int:
         """The place of the threshold with the highest mIoU; the lowest of several."""
-        return int(np.argmax([self.ious(variants, t).mean() for t in range(len(THRESHOLDS))]))
+        return int(np.argmax(self.curve(variants)))
 
 
 @dataclass(frozen=True)
@@ -103,8 +112,9 @@ class Worth:
         half: mIoU at the paper's usual threshold, 0.5.
         oracle_threshold: The best on the test itself, which nobody may choose.
         oracle: mIoU at that.
-        precision: Pr@0.5 to Pr@0.9 at the threshold from val.
-        seeds: mIoU of each seed.
+        precision: Pr@0.5 to Pr@0.9 at the threshold from val, of each expression's mean over
+            seeds.
+        seeds: mIoU from the noise of each seed.
     """
 
     threshold: float
@@ -116,7 +126,7 @@ class Worth:
     oracle_threshold: float
     oracle: float
     precision: Mapping[float, float]
-    seeds: tuple[float, ...]
+    seeds: Mapping[str, float]
 
 
 def load(folder: Path) -> Run:
@@ -144,30 +154,43 @@ def load(folder: Path) -> Run:
 
 
 def worth(
-    val: Run, test: Run, settings: Settings, baseline: Settings | None = None, *, seed: int = 0
+    val: Run,
+    test: Run,
+    settings: Settings,
+    baseline: Settings | None = None,
+    *,
+    seeds: Collection[int] | None = None,
+    seed: int = 0,
 ) -> Worth | None:
     """What a variant is worth on `test`, the threshold of both chosen on `val`.
 
     Args:
         val: Where thresholds are chosen.
         test: Where the figures come from.
-        settings: Of the variant, from whichever seeds it was read.
+        settings: Of the variant.
         baseline: To compare it with; None for no comparison.
+        seeds: Only the noise of these; None for all from which both were read.
         seed: Of the bootstrap over pictures.
 
     Returns:
         None where one of the runs hasn't read the variant.
     """
-    names = test.like(settings)
-    if not names or not val.like(settings):
+    if baseline is not None and not (test.like(baseline) and val.like(baseline)):
+        baseline = None
+    both = [settings] if baseline is None else [settings, baseline]
+    common = set.intersection(*(run.seeds(s) for run in (val, test) for s in both))
+    if seeds is not None:
+        common &= set(seeds)
+    names = test.like(settings, common)
+    if not names:
         return None
-    place, oracle = val.best(val.like(settings)), test.best(names)
+    place = val.best(val.like(settings, common))
+    oracle = test.best(names)
     ious = test.ious(names, place)
     shared, either = test.counts(names, place)
     gain = overall = None
-    if baseline is not None and test.like(baseline) and val.like(baseline):
-        base = test.like(baseline)
-        at = val.best(val.like(baseline))
+    if baseline is not None:
+        base, at = test.like(baseline, common), val.best(val.like(baseline, common))
         gain = paired_bootstrap(ious, test.ious(base, at), test.pictures, seed=seed)
         theirs = test.counts(base, at)
         overall = paired_bootstrap_overall(
@@ -186,5 +209,15 @@ def worth(
         oracle_threshold=THRESHOLDS[oracle],
         oracle=float(test.ious(names, oracle).mean()),
         precision=precision_at(ious),
-        seeds=tuple(float(test.ious([name], place).mean()) for name in names),
+        seeds={
+            str(test.settings["variants"][name]["seed"]): float(test.ious([name], place).mean())
+            for name in names
+        },
     )
+
+
+def ious_of(val: Run, test: Run, settings: Settings) -> Float[np.ndarray, " item"] | None:
+    """IoUs at the threshold from val, from the settings' own seed; None if not read."""
+    seeds = (settings.seed,)
+    names, there = test.like(settings, seeds), val.like(settings, seeds)
+    return test.ious(names, val.best(there)) if names and there else None

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import nbhelpers
 from nbhelpers.datasets import Coco, Expression, Referring, coco, referring
 from nbhelpers.evaluation.classes import Drawn, digest, read_classes
-from nbhelpers.evaluation.reading import Question, Reader, count
+from nbhelpers.evaluation.reading import Question, Reader, count, one_thread
 from nbhelpers.evaluation.run import Evaluate, Item
 from nbhelpers.models import load_models, read_reading
 from nbhelpers.segment import SETTINGS, Settings
@@ -53,8 +53,9 @@ class Job:
         root: The dataset's folder; None for the project's own.
         by: Whose splits.
         pictures: Only the first so many; all when None.
-        prompts: "phrase", the expression alone; "places", the first thing of each picture named
-            at every place among the other things' phrases; "classes", the classes of each picture.
+        prompts: "phrase", every expression alone; "first", one of each picture, the most telling
+            of its first thing; "places", the same at every place among the other things' phrases;
+            "classes", the classes of each picture.
         model: As for `load_models`.
         revision: Likewise.
         parser: Likewise.
@@ -67,7 +68,7 @@ class Job:
     root: str | None = None
     by: str | None = None
     pictures: int | None = None
-    prompts: Literal["phrase", "places", "classes"] = "phrase"
+    prompts: Literal["phrase", "first", "places", "classes"] = "phrase"
     model: str = "shapes"
     revision: str | None = None
     parser: str | None = None
@@ -103,7 +104,8 @@ class Job:
         chosen = pictures[: self.pictures]
         if self.prompts == "phrase":
             return [_item(e) for group in chosen for e in group]
-        return [item for group in chosen for item in _placed(group)]
+        places = PLACES if self.prompts == "places" else PLACES[:1]
+        return [item for group in chosen for item in _placed(group, places)]
 
     def settings(self) -> dict[str, Any]:
         """All that the numbers depend on, as plain JSON; loads no weights.
@@ -114,6 +116,7 @@ class Job:
         source, commit = locate(self.model, self.revision, "model")
         reading = asdict(read_reading(Path(source)))
         data: Any = self.scenes if self.prompts == "classes" else self.data
+        classes = {"classes": data.categories} if self.prompts == "classes" else {}
         known = {"name": self.model if commit or self.model == "shapes" else Path(source).name}
         return {
             "dataset": {
@@ -123,6 +126,7 @@ class Job:
                 "sha256": digest(data) if self.prompts == "classes" else data.sha256(),
                 "broken": len(getattr(data, "broken", ())),
                 "pictures": self.pictures,
+                **classes,
             },
             "prompts": self.prompts,
             "model": {**known, "revision": commit, "sha256": None if commit else _digest(source)},
@@ -136,17 +140,23 @@ class Job:
         }
 
     def open(self) -> Evaluate:
-        """Load the models; what it returns makes the records of items."""
+        """Load the models; what it returns makes the records of items.
+
+        On a CPU one thread computes, since more would round otherwise: use more processes.
+        """
         models = load_models(
             self.model, device=self.device, revision=self.revision, parser=self.parser
         )
         reader = Reader(models, self.variants)
+        threads = one_thread() if self.device == "cpu" else lambda function: function
         if self.prompts == "classes":
             scenes = self.scenes
-            return lambda items: [
-                {"id": item["id"], "counts": read_classes(scenes, item["image"], reader)}
-                for item in items
-            ]
+            return threads(
+                lambda items: [
+                    {"id": item["id"], "counts": read_classes(scenes, item["image"], reader)}
+                    for item in items
+                ]
+            )
         data = self.data
         expressions = {e.id: e for e in data.expressions}
         pictures: dict[int, Any] = {}
@@ -173,7 +183,7 @@ class Job:
                 for item, maps, truth in zip(items, reader.maps(questions), truths, strict=True)
             ]
 
-        return evaluate
+        return threads(evaluate)
 
 
 def variants_of(
@@ -238,13 +248,13 @@ def _item(e: Expression) -> dict[str, Any]:
     }
 
 
-def _placed(group: Sequence[Expression]) -> list[dict[str, Any]]:
-    """The first thing of a picture at every place among its other things' phrases."""
+def _placed(group: Sequence[Expression], places: Sequence[str]) -> list[dict[str, Any]]:
+    """The first thing of a picture at these places among its other things' phrases."""
     by_kind = sorted(group, key=lambda e: (kind_of(e.text, e.category) != "attribute", e.id))
     things = {e.annotation_id: e for e in reversed(by_kind)}  # its first, most telling phrase
     target, *others = (things[number] for number in sorted(things))
     items = []
-    for place in PLACES:
+    for place in places:
         count = 1 if place == "alone" else int(place[-1])
         if count > len(things):
             continue

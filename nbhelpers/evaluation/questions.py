@@ -7,122 +7,130 @@ from typing import Any
 
 import numpy as np
 
-from nbhelpers.evaluation.measured import Run, worth
+from nbhelpers.evaluation.measured import Run, ious_of, worth
 from nbhelpers.evaluation.plan import PLACES
-from nbhelpers.evaluation.tables import about
+from nbhelpers.evaluation.tables import Row, Table, about
 from nbhelpers.metrics import paired_bootstrap
 from nbhelpers.segment import SETTINGS, Settings
 
-PLAIN, SEALED = SETTINGS["plain"], SETTINGS["sealed"]
-WEIGHTS = tuple(round(0.1 * i, 1) for i in range(17))  # and those that somebody uses
+PLAIN, CHUNK, SEALED = SETTINGS["plain"], SETTINGS["chunk"], SETTINGS["sealed"]
+WEIGHTS = tuple(round(0.1 * i, 1) for i in range(17))
 MARKED = {"the paper's": 0.9, "plain": 1.0, "DiffSegmenter's": 1.21, "iSeg's": 1.6}
-TIMESTEPS = ((20,), (50,), (100,), (200,), (300,), (400,), (600,), (800,))
-SEVERAL = ((100, 200, 300), (200, 400, 600), tuple(range(20, 201, 20)))
-
-
-def leaks() -> dict[str, Settings]:
-    """Which chunks are isolated, how, whose tail follows, what the softmax runs over."""
-    found = {}
-    isolated = [("none", "encoding"), *product(("target", "others", "every"), BY)]
-    for (isolate, by), tail, keys in product(isolated, TAILS, ("all", "words")):
-        how = "" if isolate == "none" or by == "encoding" else f" by {by}"
-        name = f"isolate {isolate}{how}, tail {tail}, keys {keys}"
-        found[name] = replace(PLAIN, isolate=isolate, by=by, tail=tail, keys=keys)  # type: ignore[arg-type]
-    return found
-
-
-BY = ("encoding", "masking")
+TIMESTEPS = (
+    *((20,), (50,), (100,), (200,), (300,), (400,), (600,), (800,)),
+    *((100, 200, 300), (200, 400, 600), tuple(range(20, 201, 20))),
+)
+ISOLATED = (
+    ("none", "encoding"),
+    *product(("target", "others", "every"), ("encoding", "masking")),
+)
 TAILS = ("prompt", "empty", "empty-eos", "empty-padding")
+WITH_CHUNK = {"plain": PLAIN, "chunk": CHUNK}
+WITH_SEALED = {"plain": PLAIN, "sealed": SEALED}
 
 
-def weights() -> dict[str, Settings]:
+def changed(label: str, settings: Settings, facts: Mapping[str, Any], **changes: Any) -> Row:
+    """A row of settings with some changed, and told apart by these."""
+    return Row(label, replace(settings, **changes), {**facts, **changes})
+
+
+def leaks() -> list[Row]:
+    """Which chunks are isolated, how, whose tail follows, what the softmax runs over."""
+    rows = []
+    for (isolate, by), tail, keys in product(ISOLATED, TAILS, ("all", "words")):
+        how = "" if isolate == "none" or by == "encoding" else f" by {by}"
+        label = f"isolate {isolate}{how}, tail {tail}, keys {keys}"
+        rows.append(changed(label, PLAIN, {}, isolate=isolate, by=by, tail=tail, keys=keys))
+    return rows
+
+
+def weights() -> list[Row]:
     """The noun's weight on one axis, with the chunk encoded alone (Eq. 3) and without."""
-    axis = sorted({*WEIGHTS, 1.21, 0.85, 0.95})
-    ways = {"chunk": SETTINGS["chunk"], "plain": PLAIN}
-    return {f"{n}, w {w:g}": replace(s, alpha=w) for (n, s), w in product(ways.items(), axis)}
+    axis = sorted({*WEIGHTS, *MARKED.values(), 0.85, 0.95})
+    return [
+        changed(f"{name}, w = {w:g}", settings, {"method": name}, alpha=w)
+        for (name, settings), w in product(WITH_CHUNK.items(), axis)
+    ]
 
 
-def into() -> dict[str, Settings]:
+def into() -> list[Row]:
     """The changed embedding for keys, values or both."""
     methods = {name: SETTINGS[name] for name in ("chunk", "paper", "sealed")}
-    plain = {"plain": PLAIN}
-    return plain | {
-        f"{name} into {place}": replace(s, into=place)  # type: ignore[arg-type]
-        for (name, s), place in product(methods.items(), ("keys", "values", "both"))
-    }
+    return [
+        Row("plain", PLAIN, {"method": "plain", "into": "both"}),
+        *(
+            changed(f"{name} into {place}", settings, {"method": name}, into=place)
+            for (name, settings), place in product(methods.items(), ("keys", "values", "both"))
+        ),
+    ]
 
 
-def completions() -> dict[str, Settings]:
+def completions() -> list[Row]:
     """A S or A^T S, and how often."""
-    methods = {"plain": PLAIN, "sealed": SEALED}
-    return {
-        f"{name}, {'Aᵀ' if transpose else 'A'} S x {steps}": replace(
-            s, transpose=transpose, steps=steps
+    return [
+        changed(
+            f"{name}, {'Aᵀ' if transpose else 'A'} S, {steps} x",
+            settings,
+            {"method": name},
+            transpose=transpose,
+            steps=steps,
         )
-        for (name, s), transpose, steps in product(methods.items(), (False, True), (1, 2, 3))
-    }
+        for (name, settings), transpose, steps in product(
+            WITH_SEALED.items(), (False, True), (1, 2, 3)
+        )
+    ]
 
 
-def timesteps() -> dict[str, Settings]:
+def timesteps() -> list[Row]:
     """Where in the noise to look, once or several times."""
-    methods = {"plain": PLAIN, "sealed": SEALED}
-    return {
-        f"{name}, t {', '.join(map(str, t))}": replace(s, timesteps=t)
-        for (name, s), t in product(methods.items(), (*TIMESTEPS, *SEVERAL))
-    }
+    return [
+        changed(f"{name}, t = {', '.join(map(str, t))}", s, {"method": name}, timesteps=t)
+        for (name, s), t in product(WITH_SEALED.items(), TIMESTEPS)
+    ]
 
 
-# What each question compares its variants with.
-QUESTIONS: Mapping[str, tuple[dict[str, Settings], Settings]] = {
-    "Eq. 4 as a weight w of the noun": (weights(), PLAIN),
-    "Keys, values or both": (into(), PLAIN),
-    "A S or Aᵀ S, and how often": (completions(), PLAIN),
-    "Which timesteps": (timesteps(), replace(PLAIN, timesteps=(100,))),
+QUESTIONS: Mapping[str, Table] = {
+    "weight": Table("Eq. 4 as a weight w of the noun", weights(), PLAIN),
+    "into": Table("Keys, values or both", into(), PLAIN),
+    "completion": Table("A S or Aᵀ S, and how often", completions(), PLAIN),
+    "timesteps": Table("Which timesteps", timesteps(), replace(PLAIN, timesteps=(100,))),
 }
 
 
+def place_variants() -> dict[str, Settings]:
+    """All variants that are read at every place."""
+    return {row.label: row.settings for row in leaks()}
+
+
 def phrase_variants() -> dict[str, Settings]:
-    """All variants that are read of expressions alone, each once."""
-    found: dict[str, Settings] = dict(SETTINGS)
-    for variants, baseline in QUESTIONS.values():
-        for name, settings in {**variants, "baseline": baseline}.items():
-            if settings not in found.values():
-                found[name] = settings
+    """All variants that are read of one phrase a picture, each once."""
+    found: dict[str, Settings] = {}
+    for table in QUESTIONS.values():
+        for row in table.rows:
+            if row.settings not in found.values():
+                found[row.label] = row.settings
     return found
 
 
 def answer_places(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any]:
     """How each way of closing leaks reads the target at every place, against plain there.
 
-    Thresholds are chosen on val, over all places together.
+    Gains are over the plain prompt under the same softmax at the same place. Thresholds are
+    chosen on val, over all places together.
     """
     rows = []
-    for label, settings in leaks().items():
-        baseline = replace(PLAIN, keys=settings.keys)
+    for row in leaks():
+        baseline = replace(PLAIN, keys=row.settings.keys)
         for place in PLACES:
             here = test.only(place=place)
             if not here.items:
                 continue
-            versus = None if settings == baseline else baseline
-            value = worth(val, here, settings, versus, seed=seed)
+            versus = None if row.settings == baseline else baseline
+            value = worth(val, here, row.settings, versus, seed=seed)
             if value is not None:
-                rows.append({"label": label, "place": place, **asdict(value)})
-    return {"title": "Three leaks, at every place", **about(test), "rows": rows}
-
-
-def answer_phrases(val: Run, test: Run, *, seed: int = 0) -> list[dict[str, Any]]:
-    """The questions about single expressions, a table each."""
-    found = []
-    for title, (variants, baseline) in QUESTIONS.items():
-        rows = []
-        for label, settings in variants.items():
-            versus = None if settings == baseline else baseline
-            value = worth(val, test, settings, versus, seed=seed)
-            if value is not None:
-                rows.append({"label": label, **asdict(value)})
-        if rows:
-            found.append({"title": title, **about(test), "rows": rows})
-    return found
+                rows.append({"label": row.label, "place": place, **row.facts, **asdict(value)})
+    title = "Three leaks, at every place of the target's phrase"
+    return {"name": "leaks", "title": title, **about(test), "rows": rows}
 
 
 def answer_kinds(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any]:
@@ -130,12 +138,13 @@ def answer_kinds(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any]:
     rows = []
     for kind in ("attribute", "position", "noun"):
         here = test.only(kind=kind)
-        for name, settings in SETTINGS.items() if here.items else ():
+        for method, settings in SETTINGS.items() if here.items else ():
             versus = None if settings == PLAIN else PLAIN
             value = worth(val, here, settings, versus, seed=seed)
             if value is not None:
-                rows.append({"label": f"{kind}: {name}", **asdict(value)})
-    return {"title": "By what the phrase says", **about(test), "rows": rows}
+                facts = {"kind": kind, "method": method, "expressions": len(here.items)}
+                rows.append({"label": f"{kind}: {method}", **facts, **asdict(value)})
+    return {"name": "kinds", "title": "By what the phrase says", **about(test), "rows": rows}
 
 
 def answer_gains(
@@ -143,39 +152,38 @@ def answer_gains(
 ) -> dict[str, Any]:
     """How much each method gains over plain, by how good plain is.
 
-    Sorting by a noisy figure makes the worst seem to gain and the best to lose whatever is
-    compared. So the groups are formed by plain's reading, and beside each gain stands that of
-    plain from another seed, where one was read: what chance alone gives.
+    Sorting by a noisy figure makes the worst seem to gain and the best to lose, whatever is
+    compared. So beside each gain stands that of plain from other noise: what chance alone gives.
 
     Args:
         val: Where thresholds are chosen.
         test: Where the figures come from.
         edges: Of the groups, in IoU of plain.
         seed: Of the bootstrap.
+
+    Returns:
+        A row for each group and method; in `points` the IoU of every expression by each method.
     """
-    base = ious_of(val, test, PLAIN)
-    again = {"plain, another seed": replace(PLAIN, seed=1)}
+    compared = {**SETTINGS, "plain, other noise": replace(PLAIN, seed=1)}
+    read = {name: ious_of(val, test, settings) for name, settings in compared.items()}
+    points = {name: values for name, values in read.items() if values is not None}
+    if "plain" not in points:
+        raise ValueError(f"{test.folder} has not read plain, which gains are measured over")
+    base = points["plain"]
     rows = []
     for low, high in pairwise(edges):
         group = (base >= low) & ((base < high) | (high == edges[-1]))
-        for name, settings in {**SETTINGS, **again}.items():
-            found = ious_of(val, test, settings, exactly=True)
-            if name == "plain" or found is None or not group.any():
+        for name, values in points.items():
+            if name == "plain" or not group.any():
                 continue
-            gain = paired_bootstrap(found[group], base[group], test.pictures[group], seed=seed)
-            label = f"plain's IoU {low:g} to {high:g}: {name}"
-            facts = {"expressions": int(group.sum()), "miou": float(found[group].mean())}
+            gain = paired_bootstrap(values[group], base[group], test.pictures[group], seed=seed)
+            facts = {"low": low, "high": high, "method": name, "expressions": int(group.sum())}
+            label = f"plain's IoU from {low:g} to {high:g}: {name}"
             rows.append({"label": label, **facts, "gain": asdict(gain)})
-    return {"title": "Gain by the baseline's IoU", **about(test), "rows": rows}
-
-
-def ious_of(val: Run, test: Run, settings: Settings, exactly: bool = False) -> Any:
-    """IoUs at the threshold from val, from the settings' own seed; None if not read."""
-    names = [
-        name
-        for name in test.like(settings)
-        if test.settings["variants"][name]["seed"] == settings.seed
-    ]
-    if not names:
-        return None
-    return np.asarray(test.ious(names, val.best(names)))
+    return {
+        "name": "gains",
+        "title": "Gain by the IoU of plain",
+        **about(test),
+        "rows": rows,
+        "points": {name: np.round(values, 4).tolist() for name, values in points.items()},
+    }

@@ -5,7 +5,8 @@ self-attention is applied) shares that pass; what differs only in the prompt sha
 latent. Each map is the one that `segment` makes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from typing import Any
@@ -168,6 +169,17 @@ def _look_of(settings: Settings) -> tuple[Any, ...]:
 def _part(layer: Layer, own: slice) -> Layer:
     """A layer as one of the prompts saw it."""
     return replace(layer, query=layer.query[own], key=layer.key[own])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread of PyTorch's in the block: its bits then don't hang on the number of cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def count(

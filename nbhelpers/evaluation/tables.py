@@ -5,35 +5,22 @@ in the table. Its numbers are of RefCOCO, or of COCO, with Stable Diffusion.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nbhelpers.evaluation.measured import Run, load, worth
-from nbhelpers.evaluation.report import write_report
-from nbhelpers.evaluation.store import Store, read_manifest
+from nbhelpers.evaluation.measured import Run, ious_of, load, worth
+from nbhelpers.evaluation.store import read_manifest
 from nbhelpers.segment import SETTINGS, Settings
 
-# Table 3: alpha, the paper's threshold, its mIOU in per cent.
+# Table 3: alpha, the paper's threshold, its mIOU.
 ALPHAS = (
-    *((0.1, 0.5, 17.6), (0.3, 0.5, 19.1), (0.5, 0.55, 20.2), (0.7, 0.5, 21.9), (0.8, 0.5, 22.5)),
-    *((0.85, 0.5, 22.6), (0.9, 0.5, 23.0), (0.95, 0.5, 22.8), (1.0, 0.55, 22.6)),
+    *((0.1, 0.5, 0.176), (0.3, 0.5, 0.191), (0.5, 0.55, 0.202), (0.7, 0.5, 0.219)),
+    *((0.8, 0.5, 0.225), (0.85, 0.5, 0.226), (0.9, 0.5, 0.23), (0.95, 0.5, 0.228)),
+    (1.0, 0.55, 0.226),
 )
-# Table 1: what the paper cites for COCO, in its order; mIOU in per cent.
-CITED = {
-    "ReCo": 15.7,
-    "MaskCLIP": 20.6,
-    "TCL": 30.4,
-    "CLIPpy": 32.0,
-    "ViewCo": 23.5,
-    "SegCLIP": 26.5,
-    "OVSegmentor": 25.1,
-    "OVDiff": 34.8,
-    "Baseline (DiffSegmenter)": 37.9,
-    "Ours (the paper's)": 37.9,
-}
 
 
 @dataclass(frozen=True)
@@ -43,14 +30,29 @@ class Row:
     Attributes:
         label: What the row is called.
         settings: Of the variant.
-        threshold: The paper's; None where it has none.
-        miou: The paper's mIOU in per cent; likewise.
+        facts: What tells it from the other rows, for a program.
+        paper: The paper's threshold and mIOU; empty where it has none.
     """
 
     label: str
     settings: Settings
-    threshold: float | None = None
-    miou: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    paper: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that are compared with one baseline.
+
+    Attributes:
+        title: With the paper's number, where it is the paper's.
+        rows: In order.
+        baseline: What gains are over.
+    """
+
+    title: str
+    rows: Sequence[Row]
+    baseline: Settings
 
 
 def weighted(alpha: float) -> Settings:
@@ -58,30 +60,57 @@ def weighted(alpha: float) -> Settings:
     return replace(SETTINGS["paper"], alpha=alpha)
 
 
-TABLES: Mapping[str, Sequence[Row]] = {
-    "Table 2. Referring expressions": (
-        Row("plain (baseline)", SETTINGS["plain"], 0.5, 22.4),
-        Row("DiffSegmenter's code: weight 1.21, last token", SETTINGS["diffsegmenter"]),
-        Row("paper (Eq. 3 and 4)", SETTINGS["paper"], 0.5, 23.0),
-        Row("sealed (ours)", SETTINGS["sealed"]),
+def named(method: str, label: str, threshold: float | None = None, miou: float = 0.0) -> Row:
+    """The row of one of `SETTINGS`."""
+    paper = {} if threshold is None else {"threshold": threshold, "miou": miou}
+    return Row(label, SETTINGS[method], {"method": method}, paper)
+
+
+TABLES: Mapping[str, Table] = {
+    "table-2": Table(
+        "Table 2. Referring expressions",
+        (
+            named("plain", "plain (baseline)", 0.5, 0.224),
+            named("diffsegmenter", "DiffSegmenter's code: weight 1.21, last token"),
+            named("paper", "paper (Eq. 3 and 4)", 0.5, 0.23),
+            named("sealed", "sealed (ours)"),
+        ),
+        SETTINGS["plain"],
     ),
-    "Table 3. The weight α of the noun": tuple(
-        Row(f"α = {alpha:g}", weighted(alpha), threshold, miou)
-        for alpha, threshold, miou in ALPHAS
+    "table-3": Table(
+        "Table 3. The weight α of the noun",
+        [
+            Row(f"α = {a:g}", weighted(a), {"alpha": a}, {"threshold": threshold, "miou": miou})
+            for a, threshold, miou in ALPHAS
+        ],
+        weighted(1.0),
     ),
-    "Table 4. Ablation": (
-        Row("plain (baseline)", SETTINGS["plain"], 0.5, 22.4),
-        Row("noun chunk replacement (Eq. 3)", SETTINGS["chunk"], 0.55, 22.6),
-        Row("and unconditioned embedding averaging (Eq. 4)", SETTINGS["paper"], 0.5, 23.0),
+    "table-4": Table(
+        "Table 4. Ablation",
+        (
+            named("plain", "plain (baseline)", 0.5, 0.224),
+            named("chunk", "noun chunk replacement (Eq. 3)", 0.55, 0.226),
+            named("paper", "and unconditioned embedding averaging (Eq. 4)", 0.5, 0.23),
+        ),
+        SETTINGS["plain"],
     ),
 }
 
 
+def methods(seeds: Iterable[int] = (0, 1)) -> dict[str, Settings]:
+    """Every named method from the noise of every seed."""
+    return {
+        name if seed == settings.seed else f"{name}, seed {seed}": replace(settings, seed=seed)
+        for seed in seeds
+        for name, settings in SETTINGS.items()
+    }
+
+
 def variants() -> dict[str, Settings]:
-    """All settings that the tables have rows for, by name."""
-    others = {f"paper alpha={a:g}": weighted(a) for a, *_ in ALPHAS}
+    """All settings that the tables have rows for, by name; the named methods from two seeds."""
+    others = {f"paper, alpha {a:g}": weighted(a) for a, *_ in ALPHAS}
     # 0.9 is "paper" and 1 is "chunk" already.
-    return {**SETTINGS, **{n: s for n, s in others.items() if s not in SETTINGS.values()}}
+    return methods() | {n: s for n, s in others.items() if s not in SETTINGS.values()}
 
 
 def find_runs(folder: Path, prompts: str) -> list[Path]:
@@ -93,20 +122,28 @@ def find_runs(folder: Path, prompts: str) -> list[Path]:
     return found
 
 
-def part_by_split(runs: Iterable[Run]) -> tuple[Run, list[Run]]:
+def load_runs(folder: Path, prompts: str = "phrase") -> tuple[Run, list[Run]]:
+    """The val and test runs of a folder.
+
+    Raises:
+        ValueError: They aren't there, aren't complete, or don't belong together.
+    """
+    return part_by_split([load(path) for path in find_runs(folder, prompts)], folder)
+
+
+def part_by_split(runs: Sequence[Run], folder: Path) -> tuple[Run, list[Run]]:
     """The run of val, and those of the test splits.
 
     Raises:
-        ValueError: There is no val, more than one, or nothing but it.
+        ValueError: There is no val, more than one, or nothing but it; or runs that differ.
     """
-    runs = list(runs)
     vals = [run for run in runs if run.split == "val"]
     tests = sorted((run for run in runs if run.split != "val"), key=lambda run: run.split)
     if len(vals) != 1 or not tests:
         raise ValueError(
-            "thresholds are chosen on val and reported on a test split, and the runs here are of "
-            f"{', '.join(run.split for run in runs) or 'none'}; evaluate one run of val and one "
-            "of a test split, such as testA, into folders side by side"
+            "thresholds are chosen on val and reported on a test split, and the runs in "
+            f"{folder} are of {', '.join(run.split for run in runs) or 'no split'}; evaluate one "
+            "run of val and one of a test split, such as testA, into folders side by side there"
         )
     for test in tests:
         for key in ("model", "reading", "code", "packages", "device", "dtype", "parser"):
@@ -120,30 +157,38 @@ def part_by_split(runs: Iterable[Run]) -> tuple[Run, list[Run]]:
     return vals[0], tests
 
 
-def make_tables(val: Run, tests: Sequence[Run], *, seed: int = 0) -> list[dict[str, Any]]:
-    """Tables 2 to 4 of every test split, as far as their rows were read.
+def make_tables(
+    val: Run, tests: Sequence[Run], plans: Mapping[str, Table] = TABLES, *, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Tables of every test split, as far as their rows were read.
+
+    All rows of a table are read from the same seeds: those that every one of them was read from.
 
     Args:
         val: Where thresholds are chosen.
         tests: Where the figures come from.
+        plans: Which tables, by name.
         seed: Of the bootstrap.
 
     Returns:
-        One record a table and split: title, split, how many expressions, pictures and errors,
-        and a record a row, from `worth`.
+        One record a table and split: `about` it, and a record a row, from `worth`.
     """
     found = []
-    for title, rows in TABLES.items():
+    for name, plan in plans.items():
         for test in tests:
+            read = [row for row in plan.rows if test.like(row.settings)]
+            seeds = set.intersection(*(test.seeds(row.settings) for row in read)) if read else ()
             lines = []
-            for row in rows:
-                plain = SETTINGS["plain"] if row.settings != SETTINGS["plain"] else None
-                value = worth(val, test, row.settings, plain, seed=seed)
+            for row in read:
+                baseline = None if row.settings == plan.baseline else plan.baseline
+                value = worth(val, test, row.settings, baseline, seeds=seeds, seed=seed)
                 if value is not None:
-                    paper = {"threshold": row.threshold, "miou": row.miou}
-                    lines.append({"label": row.label, **asdict(value), "paper": paper})
+                    paper = dict(row.paper) or None
+                    curve = test.curve(test.like(row.settings, seeds))
+                    facts = {"label": row.label, **row.facts, **asdict(value), "paper": paper}
+                    lines.append(facts | ({"curve": curve} if name == "table-2" else {}))
             if lines:
-                found.append({"title": title, **about(test), "rows": lines})
+                found.append({"name": name, "title": plan.title, **about(test), "rows": lines})
     return found
 
 
@@ -162,70 +207,34 @@ def about(run: Run) -> dict[str, Any]:
     }
 
 
-def class_table(val: Path, tests: Sequence[Path]) -> list[dict[str, Any]]:
-    """Table 1 of every test split: mIoU over classes, their pixels pooled.
+def examples(
+    val: Run, test: Run, methods: Sequence[str] = ("plain", "chunk", "paper")
+) -> dict[str, Any] | None:
+    """Figure 8's pictures, chosen by a rule and not by taste.
 
-    Args:
-        val: A complete run of classes, where thresholds are chosen.
-        tests: Others.
+    Of the expressions with an attribute: where the last method gains most over the first, where
+    it gains as much as it does in the middle of all, and where it loses most.
 
     Returns:
-        One record a split, with mIoU at the threshold from val and at the best one, and the IoU
-        of each class. There is no interval: pooled pixels have no pictures to draw.
-
-    Raises:
-        ValueError: A run isn't complete.
+        One record, whose rows name the expression, its picture, and each method's IoU and
+        threshold; None where a method wasn't read.
     """
-    chosen = {name: best(m)[0] for name, m in _class_curves(val).items()}
-    found = []
-    for folder in tests:
-        report = write_report(Store.of(folder))
-        rows = []
-        for name, curves in _class_curves(folder).items():
-            if name not in chosen:
-                continue
-            place, (top, oracle) = chosen[name], best(curves)
-            rows.append(
-                {
-                    "label": name,
-                    "threshold": place / 100,
-                    "miou": float(np.mean([curve[place] for curve in curves.values()])),
-                    "oracle_threshold": top / 100,
-                    "oracle": oracle,
-                    "classes": {c: float(curve[place]) for c, curve in curves.items()},
-                }
-            )
-        dataset = report["settings"]["dataset"]
-        facts = {"dataset": dataset["name"], "split": dataset["split"]}
-        facts |= {"pictures": report["items"] - len(report["errors"])}
-        facts |= {"errors": len(report["errors"]), "fingerprint": report["fingerprint"]}
-        title = "Table 1. Classes, pooled, background among them"
-        found.append({"title": title, **facts, "rows": rows, "cited": CITED})
-    return found
-
-
-def best(curves: Mapping[str, np.ndarray]) -> tuple[int, float]:
-    """The place of the threshold with the highest mean over classes, and that mean."""
-    means = np.mean(list(curves.values()), axis=0)
-    return int(means.argmax()), float(means.max())
-
-
-def _class_curves(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """The pooled IoU of every variant and class at each threshold."""
-    report = write_report(Store.of(folder))
-    return {
-        variant: {
-            c: np.asarray(sums["intersection"]) / np.maximum(sums["union"], 1)
-            for c, sums in classes.items()
-        }
-        for variant, classes in report["variants"].items()
+    read = {name: ious_of(val, test, SETTINGS[name]) for name in methods}
+    found = {name: values for name, values in read.items() if values is not None}
+    told = [i for i, item in enumerate(test.items) if item["kind"] == "attribute"]
+    if not told or len(found) < len(methods):
+        return None
+    gains = found[methods[-1]] - found[methods[0]]
+    order = sorted(told, key=lambda i: (gains[i], test.items[i]["id"]))
+    chosen = {"gains most": order[-1], "in the middle": order[len(order) // 2]}
+    chosen["loses most"] = order[0]
+    cuts = {
+        name: val.best(val.like(SETTINGS[name], (SETTINGS[name].seed,))) / 100 for name in methods
     }
-
-
-def load_runs(folder: Path, prompts: str = "phrase") -> tuple[Run, list[Run]]:
-    """The val and test runs of a folder.
-
-    Raises:
-        ValueError: They aren't there, aren't complete, or don't belong together.
-    """
-    return part_by_split(load(path) for path in find_runs(folder, prompts))
+    rows = []
+    for label, i in chosen.items():
+        item = {key: test.items[i][key] for key in ("id", "expression", "image", "phrase")}
+        scores = {name: float(values[i]) for name, values in found.items()}
+        rows.append({"label": label, **item, "iou": scores, "threshold": cuts})
+    title = "Figure 8. Maps of the ablation"
+    return {"name": "figure-8", "title": title, **about(test), "rows": rows}

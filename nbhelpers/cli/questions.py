@@ -1,0 +1,54 @@
+"""``python -m nbhelpers questions``: what the paper leaves open, from what was evaluated."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from nbhelpers.cli import say
+from nbhelpers.cli.tables import add_places, places
+
+FILES = ("questions.json", "questions.md")
+DESCRIPTION = """\
+Answer, from the runs in a folder, what the paper leaves open: which leak between
+phrases costs what, at every place of the target's phrase; EOS and padding apart;
+Eq. 4 as a weight from 0 to 1.6; keys, values or both; A S or its transpose, and how
+often; which timesteps; what kind of phrase; and the gain by how good the baseline is.
+Written, as far as the runs were made: questions.json, questions.md."""
+ENDING = """\
+example
+  python -m nbhelpers reproduce --parts places settings tables --work out/runs
+  python -m nbhelpers questions out/runs --out out
+beside the same of a model trained from another seed, whose tables are in out/seed-1
+  python -m nbhelpers questions out/runs --out out --beside out/seed-1
+"""
+
+
+def describe(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommand's arguments to its parser."""
+    parser.description, parser.epilog = DESCRIPTION, ENDING
+    add_places(parser)
+    parser.add_argument(
+        "--beside",
+        metavar="DIR",
+        help="holds tables of another model; beside.md then shows both models' gains",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read the runs, write the answers."""
+    folder, out = places(options, [*FILES, "beside.md"])
+    return write(folder, out, options)
+
+
+def write(folder: Path, out: Path, options: argparse.Namespace) -> int:
+    """Make the answers of a folder."""
+    from nbhelpers.evaluation.reproduction import answers
+    from nbhelpers.evaluation.results import load_results, save_beside, save_tables
+
+    paths = save_tables(out, "questions", "What the paper leaves open", answers(folder))
+    if options.beside:
+        paths.append(save_beside(out, load_results(out), load_results(options.beside)))
+    if not options.quiet:
+        for path in paths:
+            say(str(path), sys.stdout)
+    return 0

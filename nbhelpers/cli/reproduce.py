@@ -1,0 +1,78 @@
+"""``python -m nbhelpers reproduce``: from the weights to the tables and the answers."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from nbhelpers.cli import questions, say, tables
+from nbhelpers.cli.evaluate import add_manner, add_model, finish, model_of, whole
+from nbhelpers.cli.outputs import check_writable
+from nbhelpers.datasets import quoted
+from nbhelpers.weights import data_folder
+
+DATASETS = ("shapes", "refcoco", "refcoco+", "refcocog")
+DESCRIPTION = """\
+Evaluate all that the paper's tables and the questions it leaves open need, then make
+them: `tables` and `questions` tell what is written. Stop it, kill it, pull the plug:
+the same command goes on.
+
+parts
+  tables     Tables 2, 3 and 4: every phrase; the named methods from two seeds
+  classes    Table 1: the classes of each picture (of shapes; for COCO see evaluate)
+  places     the three leaks: one thing a picture, named at every place, 56 variants
+  settings   weight, keys and values, completion, timesteps: one phrase a picture"""
+ENDING = """\
+examples
+  python -m nbhelpers reproduce --workers 2
+  python -m nbhelpers reproduce --parts tables classes --workers 2 --out out
+  python -m nbhelpers reproduce --dataset refcoco --root DIR --pictures 1500 \\
+      --model stable-diffusion-v1-5/stable-diffusion-v1-5 --device cuda --batch 8 \\
+      --work out/runs --out out
+a model of another seed, and both models' gains side by side
+  python -m nbhelpers reproduce --model FOLDER --parser shapes --work build/seed-1 \\
+      --out data/results/seed-1
+  python -m nbhelpers questions build/results --out data/results \\
+      --beside data/results/seed-1
+"""
+
+
+def describe(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommand's arguments to its parser."""
+    from nbhelpers.evaluation.reproduction import PARTS
+
+    parser.description, parser.epilog = DESCRIPTION, ENDING
+    add = parser.add_argument
+    add("--dataset", choices=DATASETS, default="shapes", help="default: shapes")
+    add("--parts", choices=list(PARTS), nargs="+", default=list(PARTS), help="default: all")
+    add("--pictures", metavar="N", type=whole, help="of each split (default: each part's own)")
+    add("--work", metavar="DIR", default="build/results", help="the runs (default: build/results)")
+    add("--out", metavar="DIR", help="tables and figures (default: the project's data/results)")
+    add_model(parser)
+    add_manner(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run part by part; write tables and answers as soon as what they need is there."""
+    from nbhelpers.evaluation.plan import Job
+    from nbhelpers.evaluation.reproduction import OF_QUESTIONS, OF_TABLES, jobs
+
+    work = Path(options.work)
+    out = Path(options.out) if options.out else data_folder() / "results"
+    check_writable(out, [*tables.FILES, *questions.FILES])
+    options.no_maps, options.beside = False, None
+    base = Job(options.dataset, "val", {}, **model_of(options))
+    errors = False
+    for group, make in ((OF_TABLES, tables.write), (OF_QUESTIONS, questions.write)):
+        wanted = [part for part in group if part in options.parts]
+        complete = True
+        for name, job in jobs(base, wanted, options.pictures).items():
+            if not options.quiet:
+                say(f"{name}: {quoted(work / name)}", sys.stderr)
+            code = finish(job, work / name, options)
+            errors = errors or code == 3
+            complete = complete and (work / name / "report.json").exists()
+        if wanted and complete:
+            make(work, out, options)
+        elif wanted and not options.quiet:
+            say("tables are made when the other shares are done", sys.stdout)
+    return 3 if errors else 0

@@ -1,0 +1,138 @@
+"""``python -m nbhelpers tables``: the paper's tables and figures from what was evaluated."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nbhelpers.cli import say
+from nbhelpers.cli.outputs import check_writable
+from nbhelpers.datasets import quoted
+
+FILES = ("tables.json", "tables.md", "figure-7.png")
+DESCRIPTION = """\
+Make the paper's tables from the runs in a folder: thresholds are chosen on val and
+used on the test splits, the best one on the test itself (an oracle's) stands beside
+it, gains have intervals over pictures, and the paper's own numbers a column of their
+own. Written, as far as their rows were read:
+
+  tables.json      Tables 1 to 4, and what Figures 7 and 8 show, for programs
+  tables.md        the same for readers
+  figure-7.png     mIoU over the weight of the noun, here and in the paper
+  figure-8-*.png   maps of the ablation, of pictures that a rule chooses"""
+ENDING = """\
+examples
+  python -m nbhelpers evaluate --split val --out out/runs/val
+  python -m nbhelpers evaluate --split testA --out out/runs/testA
+  python -m nbhelpers tables out/runs
+all runs that the tables need, and the tables, by one command
+  python -m nbhelpers reproduce
+"""
+
+
+def describe(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommand's arguments to its parser."""
+    parser.description, parser.epilog = DESCRIPTION, ENDING
+    add_places(parser)
+    add = parser.add_argument
+    add("--no-maps", action="store_true", help="leave out figure 8, which needs the model")
+    add("--root", metavar="DIR", help="where the dataset lies, for figure 8")
+    add("--model", metavar="NAME", help="for figure 8 (default: as the runs name it)")
+    add("--parser", metavar="NAME", help="as in segment, for figure 8")
+    add("--device", metavar="NAME", default="cpu", help="for figure 8 (default: cpu)")
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Where the runs are and where the tables go."""
+    add = parser.add_argument
+    add("folder", metavar="DIR", help="holds the runs, one of val and others, side by side")
+    add("--out", metavar="DIR", help="the folder of what is written (default: DIR)")
+    add("--quiet", action="store_true", help="print nothing")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read the runs, write the tables, draw the figures."""
+    folder, out = places(options, FILES)
+    return write(folder, out, options)
+
+
+def places(options: argparse.Namespace, files: Sequence[str]) -> tuple[Path, Path]:
+    """The folder of the runs, and the one to write to, which is looked at first."""
+    folder, out = Path(options.folder), Path(options.out or options.folder)
+    if "\0" in f"{folder}{out}" or not folder.is_dir():
+        raise ValueError(f"{quoted(options.folder)} is no folder; give one that holds runs")
+    check_writable(out, files)
+    return folder, out
+
+
+def write(folder: Path, out: Path, options: argparse.Namespace) -> int:
+    """Make the tables and figures of a folder."""
+    from nbhelpers.evaluation.reproduction import paper_tables
+    from nbhelpers.evaluation.results import save_tables
+
+    tables = paper_tables(folder)
+    paths = save_tables(out, "tables", "The paper's tables", tables)
+    for name, drawing in drawings(tables, options).items():
+        drawing.save(out / f"{name}.png")
+        paths.append(out / f"{name}.png")
+    if not options.quiet:
+        for path in paths:
+            say(str(path), sys.stdout)
+    return 0
+
+
+def drawings(tables: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+    """Figure 7 of the first test split with a Table 3, Figure 8 of the first that has one."""
+    firsts = {table["name"]: table for table in reversed(tables)}
+    found = {}
+    if len(firsts.get("table-3", {"rows": ()})["rows"]) > 1:
+        found["figure-7"] = weight_chart(firsts["table-3"])
+    if "figure-8" in firsts and not options.no_maps:
+        for row, drawing in ablation_maps(firsts["figure-8"], options):
+            found[f"figure-8-{row['label'].replace(' ', '-')}"] = drawing
+    return found
+
+
+def weight_chart(table: Mapping[str, Any]) -> Any:
+    """Figure 7: how mIoU changes with the weight of the noun, against the weight 1."""
+    from nbhelpers.charts import show_lines
+
+    rows = [row for row in table["rows"] if row["gain"]]
+    ours = [tuple(100 * row["gain"][key] for key in ("mean", "low", "high")) for row in rows]
+    (whole,) = (row["paper"]["miou"] for row in table["rows"] if row["alpha"] == 1)
+    theirs = [100 * (row["paper"]["miou"] - whole) for row in rows]
+    return show_lines(
+        [*(row["alpha"] for row in rows), 1.0],
+        {
+            f"{table['dataset']} {table['split']}, 95 % interval": [*ours, (0.0, 0.0, 0.0)],
+            "the paper, RefCOCO": [*theirs, 0.0],
+        },
+        x_label="α, the weight of the noun",
+        y_label="mIoU against α = 1, in points",
+        marks={"the paper's choice": 0.9},
+    )
+
+
+def ablation_maps(table: Mapping[str, Any], options: argparse.Namespace) -> Any:
+    """Figure 8: the completed maps of each method, for each of the pictures."""
+    from nbhelpers.datasets import referring
+    from nbhelpers.figures import show_maps
+    from nbhelpers.models import load_models
+    from nbhelpers.segment import segment
+
+    name = options.model or table["model"]
+    if not options.model and name != "shapes" and "/" not in name:
+        raise ValueError(
+            f"figure 8 needs the model, which the runs call {quoted(name)}; give its folder with "
+            "--model, or leave the figure out with --no-maps"
+        )
+    data = referring(table["dataset"], table["split"], options.root)
+    models = load_models(name, device=options.device, parser=options.parser)
+    for row in table["rows"]:
+        image = data.image(row["image"])
+        maps = np.stack([segment(image, row["phrase"], models, method=m).map for m in row["iou"]])
+        labels = [f"{method}: IoU {iou:.2f}" for method, iou in row["iou"].items()]
+        yield row, show_maps(image, maps, labels)
