@@ -202,6 +202,6 @@ def sha256(path: Path) -> str:
 def _where(source: Source, wanted: str) -> str:
     """What to fetch and from where; the official links come and go."""
     return (
-        f"{wanted} is in {source.archive}, officially at {source.link} "
+        f"{source.archive} holds {wanted}, officially at {source.link} "
         f"(often down: then {source.copies})"
     )

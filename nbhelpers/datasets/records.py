@@ -64,6 +64,10 @@ class Shown(str):
         short.maxstring = short.maxother = 80
         return super().__new__(cls, quoted(short.repr(value))[1:-1])
 
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, bool]]:
+        """What makes it again in another process: its text, which is not to be quoted twice."""
+        return (str(self),), {"exactly": True}
+
 
 @dataclass(frozen=True)
 class Record:
