@@ -4,6 +4,7 @@ Importing it needs torch, NumPy and Pillow alone: diffusers, transformers, spaCy
 are imported by the functions that use them.
 """
 
+import importlib
 from typing import Any
 
 from nbhelpers.attention import Layer, denoise_once, record_attention
@@ -65,6 +66,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "labs":  # the checks of the exercises; they stand on all of it
+        return importlib.import_module("nbhelpers.labs")
     if name not in (*_FIGURES, *_CHARTS):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from nbhelpers import charts, figures
