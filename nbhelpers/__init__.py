@@ -5,7 +5,15 @@ are imported by the functions that use them.
 """
 
 import importlib
+import os
+import sys
 from typing import Any
+
+# In a program of ours (`python -m nbhelpers ...`, of which Python says "-m" while it looks for
+# it) OpenMP's threads sleep at a barrier. By default they spin, and where other work keeps the
+# cores busy a command then takes many times as long. libgomp asks once, when torch loads it.
+if sys.argv[:1] == ["-m"]:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from nbhelpers.attention import Layer, denoise_once, record_attention
 from nbhelpers.captions import caption
@@ -25,8 +33,11 @@ from nbhelpers.scores import score_maps
 from nbhelpers.segment import SETTINGS, Segmentation, Settings, segment
 
 # These import matplotlib, on first use.
-_FIGURES = ("show_image", "show_chunks", "show_masks", "show_maps", "show_source", "overlay")
-_CHARTS = ("show_matrix", "show_lines", "show_intervals")
+_DRAWN = {
+    "figures": ("show_image", "show_chunks", "show_masks", "show_maps", "show_source", "overlay"),
+    "comparisons": ("show_rows",),
+    "charts": ("show_matrix", "show_lines", "show_intervals"),
+}
 
 __all__ = [
     "load_models",
@@ -57,6 +68,7 @@ __all__ = [
     "show_maps",
     "show_source",
     "overlay",
+    "show_rows",
     "show_matrix",
     "show_lines",
     "show_intervals",
@@ -68,12 +80,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "labs":  # the checks of the exercises; they stand on all of it
         return importlib.import_module("nbhelpers.labs")
-    if name not in (*_FIGURES, *_CHARTS):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from nbhelpers import charts, figures
-
-    return getattr(figures if name in _FIGURES else charts, name)
+    for module, names in _DRAWN.items():
+        if name in names:
+            return getattr(importlib.import_module(f"nbhelpers.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_FIGURES, *_CHARTS])
+    return sorted([*globals(), *(name for names in _DRAWN.values() for name in names)])

@@ -481,7 +481,7 @@ def test_without_arguments(capsys, tmp_path, monkeypatch):
     assert ended.value.code == 0
     assert re.fullmatch(r"nbhelpers \S.*\n", capsys.readouterr().out)
     assert refused(capsys, "segmnt", "x.png", "ring").startswith(
-        "there is no subcommand 'segmnt'; there are segment; see python -m nbhelpers --help"
+        "there is no subcommand 'segmnt'; there are segment, "
     )
     assert "unrecognized arguments: --verbose" in refused(capsys, "--verbose")
     assert r"there is no subcommand '\x1b[2J'" in refused(capsys, "\x1b[2J")
@@ -514,6 +514,28 @@ def test_as_a_program(tmp_path):
     assert ended.stderr.count(b"\n") == 1
     assert ended.stderr.startswith(b"nbhelpers: error: '")
     assert b"doesn't exist; check the path" in ended.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only libgomp tells what it was told")
+@pytest.mark.parametrize(
+    ("program", "policy", "spins"),
+    [
+        (["-m", "nbhelpers", "--version"], {}, "0"),
+        (["-m", "nbhelpers", "--version"], {"OMP_WAIT_POLICY": "ACTIVE"}, "30000000000"),
+        (["-c", "import nbhelpers"], {}, "300000"),  # a person's own program is left alone
+    ],
+)
+def test_threads_sleep_while_they_wait(program, policy, spins):
+    """Spinning threads make a command many times slower on a machine that is busy."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    ended = subprocess.run(
+        [sys.executable, *program],
+        capture_output=True,
+        cwd=ROOT,
+        env={**kept, **policy, "OMP_DISPLAY_ENV": "VERBOSE"},
+        check=True,
+    )
+    assert f"GOMP_SPINCOUNT = '{spins}'" in ended.stderr.decode()
 
 
 def test_help_imports_nothing_of_the_models():
