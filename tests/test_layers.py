@@ -1,18 +1,21 @@
 """The package's order: who may import whom and what, and how weights may be loaded."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from nbhelpers.weights import data_folder
+
 PACKAGE = Path(__file__).parents[1] / "nbhelpers"
 ORDER = (
     *("kernels", "weights", "models", "datasets", "captions", "chunks", "embeddings"),
     *("latents", "anatomy", "attention", "scores", "completion", "masks", "metrics"),
     *("segment", "batches"),
-    *("evaluation", "display", "knobs", "figures", "charts"),
+    *("evaluation", "display", "knobs", "figures", "charts", "comparisons"),
 )
 # Imported only inside of functions, or only by these modules.
 HEAVY = {
@@ -72,25 +75,105 @@ def test_heavy_imports_stand_where_they_may(path):
         assert room(path) in HEAVY.get(head, {room(path)}), f"{head} is imported by {path.name}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+ROOT = PACKAGE.parent
+CODE = sorted([*SOURCES, *(ROOT / "tests").glob("*.py"), *(ROOT / "book").glob("*.md")])
+# What reads weights by other ways than those that are checked here.
+UNCHECKED = {
+    *("snapshot_download", "from_single_file", "load_state_dict_from_url", "pickle.load"),
+    *("load_lora_weights", "load_textual_inversion", "load_attn_procs", "torch.hub.load"),
+}
+
+
+def code_of(path):
+    """The parsed Python of a module, or of all of a chapter's cells."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        cells = re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        lines = [line for cell in cells for line in cell.splitlines()]
+        text = "\n".join(line for line in lines if not re.match(r"[:%!]|---", line))
+    return ast.parse(text)
+
+
+def is_unsafe(call, *, located=False):
+    """Whether a call might read other weights than those meant, pickled ones, or remote code.
+
+    `located`: whether a variable's revision is one that `nbhelpers.weights.locate` has checked.
+    """
+    whole = ast.unparse(call.func)
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    shown = {name: ast.unparse(value) for name, value in given.items()}
+    revision = getattr(given.get("revision"), "value", "")
+    pinned = revision is None or bool(re.fullmatch(r"[0-9a-f]{40}", str(revision)))
+    pinned = pinned or (located and shown.get("revision") == "commit")
+    if whole.endswith(".from_pretrained"):
+        tensors, code = shown.get("use_safetensors"), shown.get("trust_remote_code")
+        return not pinned or (tensors, code) != ("True", "False")
+    if whole.endswith("hf_hub_download"):
+        return not pinned
+    if whole == "torch.load":
+        return shown.get("weights_only") != "True"
+    return bool({whole, whole.rpartition(".")[2]} & UNCHECKED)
+
+
+def calls(path):
+    """All calls in a file."""
+    return [node for node in ast.walk(code_of(path)) if isinstance(node, ast.Call)]
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_weights_are_pinned_safetensors_without_remote_code(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call):
-            continue
-        called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-        if called == "from_pretrained":
-            given = {k.arg: ast.unparse(k.value) for k in node.keywords}
-            assert given.get("use_safetensors") == "True", ast.unparse(node)
-            assert given.get("trust_remote_code") == "False", ast.unparse(node)
-            assert "revision" in given, ast.unparse(node)
-        whole = ast.unparse(node.func)
-        assert not whole.endswith("pickle.load"), whole
-        assert not whole.endswith("pickle.loads"), whole
-        assert "load_lora" not in whole, whole
-        if whole == "torch.load":
-            given = {k.arg: ast.unparse(k.value) for k in node.keywords}
-            assert given.get("weights_only") == "True", ast.unparse(node)
+    located = path == PACKAGE / "weights.py"
+    found = [ast.unparse(call) for call in calls(path) if is_unsafe(call, located=located)]
+    assert not found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_is_unpickled_but_by_the_closed_reader(path):
+    assert not [c for c in calls(path) if ast.unparse(c.func) in {"pickle.load", "pickle.loads"}]
+
+
+def test_a_variable_revision_is_one_that_was_located():
+    """Where `from_pretrained` gets its commit: `locate`, which lets none pass but 40 digits."""
+    for path in SOURCES:
+        for call in calls(path):
+            if ast.unparse(call.func) == "from_pretrained":
+                assert ast.unparse(call.args[2]) == "commit", f"{path.name}: {ast.unparse(call)}"
+    text = (PACKAGE / "models.py").read_text(encoding="utf-8")
+    made = re.findall(r"commit = (\w+)\(", text)
+    assert made
+    assert made == ["locate"] * text.count("commit = ")
+
+
+LOCAL = "use_safetensors=True, trust_remote_code=False"
+HEX = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("call", "caught"),
+    [
+        (f"CLIP.from_pretrained('a/b', revision='{HEX}', {LOCAL})", False),
+        (f"CLIP.from_pretrained(folder, revision=None, {LOCAL})", False),
+        (f"CLIP.from_pretrained('a/b', revision='main', {LOCAL})", True),
+        (f"CLIP.from_pretrained('a/b', revision='{HEX[:7]}', {LOCAL})", True),
+        (f"CLIP.from_pretrained('a/b', revision=commit, {LOCAL})", True),
+        (f"CLIP.from_pretrained('a/b', {LOCAL})", True),
+        ("CLIP.from_pretrained('a', revision=None, use_safetensors=True)", True),
+        ("CLIP.from_pretrained('a', revision=None, trust_remote_code=False)", True),
+        ("A.from_pretrained('a', revision=None, trust_remote_code=1, use_safetensors=1)", True),
+        (
+            "A.from_pretrained('a', revision=None, trust_remote_code=True, use_safetensors=True)",
+            True,
+        ),
+        ("torch.load(path)", True),
+        ("torch.load(path, weights_only=False)", True),
+        ("torch.load(path, weights_only=True)", False),
+        ("huggingface_hub.hf_hub_download('a/b', 'c.json')", True),
+        ("pickle.load(file)", True),
+        ("pipeline.load_lora_weights('a/b')", True),
+    ],
+)
+def test_the_check_itself(call, caught):
+    assert is_unsafe(ast.parse(call, mode="eval").body) == caught
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -120,6 +203,44 @@ def test_it_is_imported_where_much_is_absent():
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+WITHOUT = {
+    *("spacy", "pycocotools", "matplotlib", "ipywidgets", "IPython", "ipykernel", "traitlets"),
+    *("jupyter", "jupyter_core", "jupyter_client", "jupyter_book", "notebook", "nbformat"),
+}
+WHOLE_WAY = """
+import sys
+sys.modules.update(dict.fromkeys({absent!r}))  # each import of them fails
+import importlib, pkgutil
+import nbhelpers as nb, nbhelpers.shapes
+for module in pkgutil.iter_modules(nbhelpers.shapes.__path__, "nbhelpers.shapes."):
+    if module.name != "nbhelpers.shapes.__main__":
+        importlib.import_module(module.name)
+from nbhelpers.shapes.benchmark import scene_of
+from nbhelpers.shapes.world import draw
+image, _ = draw(scene_of(1, "val"))
+models = nb.load_models("shapes")
+chunk = nb.Chunk("a red ring", 16, 26, "ring", 22, 26)
+prompt = nb.embed("a photograph of a red ring", (chunk,), models.text)
+with nb.record_attention(models.unet) as attention:
+    nb.denoise_once(image, prompt, models)
+scores = nb.score_maps(attention.cross_layers, prompt.spans)
+maps = nb.complete(scores, attention.self_layers)
+print(nb.to_masks(maps, size=image.shape[:2]).shape == (1, *image.shape[:2]))
+"""
+
+
+@pytest.mark.skipif(
+    not (data_folder() / "shapes" / "stable-diffusion").is_dir(),
+    reason="needs the models of data/shapes; train them",
+)
+def test_shapes_and_attention_run_without_spacy_pycocotools_and_jupyter():
+    code = WHOLE_WAY.format(absent=sorted(WITHOUT))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent
+    )
+    assert done.stdout.strip() == "True", done.stderr
 
 
 def test_the_public_names_are_there():
