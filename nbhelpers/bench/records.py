@@ -1,0 +1,148 @@
+"""What a benchmark found, as a file: rows, targets, versions and machine."""
+
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nbhelpers.bench.measure import Measured
+
+FOLDER = Path(__file__).parents[2] / "data" / "benchmarks"
+PACKAGES = ("nbhelpers", "torch", "triton", "diffusers", "transformers", "numpy")
+Row = dict[str, Any]
+
+
+def rows_of(
+    found: Mapping[str, Measured],
+    case: Mapping[str, Any],
+    differences: Mapping[str, float | None] | None = None,
+) -> list[Row]:
+    """A row for each way: the case, the way, how far its result is from the base's, its costs."""
+    return [
+        {**case, "way": name, "difference": (differences or {}).get(name), **measured.row()}
+        for name, measured in found.items()
+    ]
+
+
+def pick(rows: Sequence[Row], way: str, **case: Any) -> Row:
+    """The row of a way in a case.
+
+    Raises:
+        ValueError: There is none.
+    """
+    for row in rows:
+        if row["way"] == way and all(row.get(name) == value for name, value in case.items()):
+            return row
+    raise ValueError(f"nothing was measured of {way!r} with {case}")
+
+
+def target(
+    what: str,
+    found: float | None,
+    *,
+    at_most: float | None = None,
+    at_least: float | None = None,
+    unit: str = "x",
+) -> Row:
+    """A promise and what was found; not met where nothing could be measured."""
+    met = found is not None and (
+        (at_most is None or found <= at_most) and (at_least is None or found >= at_least)
+    )
+    wanted = f"<= {at_most:g}" if at_most is not None else f">= {at_least:g}"
+    shown = None if found is None else round(found, 4)
+    return {"what": what, "wanted": wanted, "unit": unit, "found": shown, "met": met}
+
+
+def record(
+    benchmark: str,
+    device: torch.device,
+    settings: Mapping[str, Any],
+    rows: Sequence[Row],
+    targets: Sequence[Row] = (),
+    **more: Any,
+) -> dict[str, Any]:
+    """Everything about one benchmark, ready for JSON."""
+    return {
+        "benchmark": benchmark,
+        "device": device.type,
+        "when": datetime.now(UTC).isoformat(timespec="minutes"),
+        "machine": machine(device),
+        "versions": versions(),
+        "settings": dict(settings),
+        "rows": list(rows),
+        "targets": list(targets),
+        **more,
+    }
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What it ran on, without the machine's name."""
+    found: dict[str, Any] = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    if hasattr(os, "getloadavg"):
+        found["load"] = round(os.getloadavg()[0], 1)  # other work that ran beside it
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        found["memory_gib"] = round(
+            os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+        )
+    if device.type == "cuda":
+        gpu = torch.cuda.get_device_properties(device)
+        found |= {"gpu": gpu.name, "gpu_memory_gib": round(gpu.total_memory / 2**30, 1)}
+        found |= {"capability": f"{gpu.major}.{gpu.minor}", "cuda": torch.version.cuda}
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a benchmark depends on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def write(found: Mapping[str, Any], folder: Path = FOLDER) -> Path:
+    """Write a record under its benchmark's and device's name, whole or not at all."""
+    from nbhelpers.cli.outputs import write_together
+
+    name = f"{found['benchmark']}-{found['device']}.json"
+    text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+    return write_together(folder, {name: text.encode("utf-8")})[0]
+
+
+def read(benchmark: str, device: str = "cpu", folder: Path = FOLDER) -> dict[str, Any]:
+    """A record.
+
+    Raises:
+        FileNotFoundError: It wasn't measured; the message says how to.
+    """
+    path = folder / f"{benchmark}-{device}.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path.name} isn't in {folder}: nothing was measured; run "
+            f"python -m nbhelpers.bench {benchmark} --device {device}"
+        )
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    path = Path("/proc/cpuinfo")
+    named = (
+        re.search(r"^model name\s*:\s*(.+)$", path.read_text(), re.M) if path.exists() else None
+    )
+    return named[1].strip() if named else platform.processor() or platform.machine()
