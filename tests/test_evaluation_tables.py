@@ -1,0 +1,479 @@
+"""Tables and answers from made-up runs, against plain loops over the same counts."""
+
+import json
+import re
+from argparse import Namespace
+from dataclasses import replace
+
+import pytest
+from evaluated_runs import KINDS, PLACES, made_counts, made_items, made_run
+
+from nbhelpers.cli import main
+from nbhelpers.evaluation import load_results, markdown, side_by_side
+from nbhelpers.evaluation.class_tables import class_tables
+from nbhelpers.evaluation.measured import ious_of, load, worth
+from nbhelpers.evaluation.plan import Job
+from nbhelpers.evaluation.questions import (
+    QUESTIONS,
+    answer_gains,
+    answer_kinds,
+    answer_places,
+    leaks,
+    phrase_variants,
+)
+from nbhelpers.evaluation.reproduction import PARTS, answers, jobs, paper_tables
+from nbhelpers.evaluation.results import Results, save_tables
+from nbhelpers.evaluation.store import Store
+from nbhelpers.evaluation.tables import (
+    TABLES,
+    examples,
+    load_runs,
+    make_tables,
+    methods,
+    part_by_split,
+    variants,
+)
+from nbhelpers.segment import SETTINGS
+
+PLAIN, PAPER = SETTINGS["plain"], SETTINGS["paper"]
+TWO = {"plain": PLAIN, "paper": PAPER}
+
+
+def loop_iou(split, names, item, t):
+    """The mean over seeds of one item's IoU at a threshold."""
+    values = []
+    for name in names:
+        shared, either = made_counts(split, name, item)
+        values.append(shared[t] / either[t])
+    return sum(values) / len(values)
+
+
+def loop_miou(split, names, items, t):
+    values = [loop_iou(split, names, item, t) for item in items]
+    return sum(values) / len(values)
+
+
+def loop_best(split, names, items):
+    curve = [loop_miou(split, names, items, t) for t in range(101)]
+    return curve.index(max(curve))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run of val and one of testA, with all that the tables need."""
+    folder = tmp_path_factory.mktemp("runs")
+    for split, pictures in (("val", 4), ("testA", 6)):
+        made_run(folder / split, split, variants(), pictures=pictures)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def both(runs):
+    val, (test,) = load_runs(runs)
+    return val, test
+
+
+def test_worth_is_what_loops_say(both):
+    val, test = both
+    found = worth(val, test, PAPER, PLAIN, seeds=[0])
+    place = loop_best("val", ["paper"], made_items(4))
+    base = loop_best("val", ["plain"], made_items(4))
+    items = made_items(6)
+    assert found.threshold == place / 100
+    assert place != loop_best("testA", ["paper"], items)  # else the next line says little
+    assert found.miou == pytest.approx(loop_miou("testA", ["paper"], items, place), abs=1e-12)
+    assert found.half == pytest.approx(loop_miou("testA", ["paper"], items, 50), abs=1e-12)
+    top = loop_best("testA", ["paper"], items)
+    assert found.oracle_threshold == top / 100
+    assert found.oracle == pytest.approx(loop_miou("testA", ["paper"], items, top), abs=1e-12)
+    gain = found.miou - loop_miou("testA", ["plain"], items, base)
+    assert found.gain.mean == pytest.approx(gain, abs=1e-9)
+    assert found.gain.low < found.gain.mean < found.gain.high
+    assert found.gain.pictures == 6
+    counts = [made_counts("testA", "paper", item) for item in items]
+    whole = sum(c[0][place] for c in counts) / sum(c[1][place] for c in counts)
+    theirs = [made_counts("testA", "plain", item) for item in items]
+    other = sum(c[0][base] for c in theirs) / sum(c[1][base] for c in theirs)
+    assert found.oiou == pytest.approx(whole, abs=1e-12)
+    assert found.overall_gain.mean == pytest.approx(whole - other, abs=1e-9)
+    reached = [loop_iou("testA", ["paper"], item, place) >= 0.5 for item in items]
+    assert found.precision[0.5] == sum(reached) / len(reached)
+    assert 0 < found.precision[0.5] < 1
+
+
+def test_seeds_are_averaged_before_anything_else(both):
+    val, test = both
+    found = worth(val, test, PAPER)
+    names = ["paper", "paper, seed 1"]
+    place = loop_best("val", names, made_items(4))
+    assert found.threshold == place / 100
+    assert found.miou == pytest.approx(loop_miou("testA", names, made_items(6), place), abs=1e-12)
+    assert list(found.seeds) == ["0", "1"]
+    for name, seed in zip(names, "01", strict=True):
+        alone = loop_miou("testA", [name], made_items(6), place)
+        assert found.seeds[seed] == pytest.approx(alone, abs=1e-12)
+    assert found.gain is None
+
+
+def test_only_seeds_that_both_have_are_compared(both):
+    val, test = both
+    weak = next(s for name, s in variants().items() if name == "paper, alpha 0.5")
+    found = worth(val, test, weak, PLAIN)
+    assert list(found.seeds) == ["0"]
+    base = loop_best("val", ["plain"], made_items(4))
+    gain = found.miou - loop_miou("testA", ["plain"], made_items(6), base)
+    assert found.gain.mean == pytest.approx(gain, abs=1e-9)
+
+
+def test_what_was_not_read_is_left_out(both):
+    val, test = both
+    assert worth(val, test, replace(PLAIN, steps=3)) is None
+    assert worth(val, test, PAPER, replace(PLAIN, steps=3)).gain is None
+    assert ious_of(val, test, replace(PLAIN, seed=7)) is None
+
+
+def test_the_papers_tables_have_the_papers_numbers(both):
+    val, test = both
+    found = {table["name"]: table for table in make_tables(val, [test])}
+    assert list(found) == ["table-2", "table-3", "table-4"]
+    theirs = [
+        (r["alpha"], r["paper"]["threshold"], r["paper"]["miou"]) for r in found["table-3"]["rows"]
+    ]
+    assert [f"{100 * miou:.1f}" for *_, miou in theirs] == (
+        "17.6 19.1 20.2 21.9 22.5 22.6 23.0 22.8 22.6".split()
+    )
+    assert [alpha for alpha, threshold, _ in theirs if threshold == 0.55] == [0.5, 1]
+    assert [r["paper"] and r["paper"]["miou"] for r in found["table-2"]["rows"]] == (
+        [0.224, None, 0.23, None]
+    )
+    assert [r["paper"]["miou"] for r in found["table-4"]["rows"]] == [0.224, 0.226, 0.23]
+    assert [r["gain"] is None for r in found["table-4"]["rows"]] == [True, False, False]
+    # One seed for all of Table 3, since most of its weights were read from one alone.
+    assert {tuple(r["seeds"]) for r in found["table-3"]["rows"]} == {("0",)}
+    assert {tuple(r["seeds"]) for r in found["table-2"]["rows"]} == {("0", "1")}
+    assert found["table-3"]["rows"][-1]["gain"] is None
+    (nine,) = (r for r in found["table-3"]["rows"] if r["alpha"] == 0.9)
+    assert nine["miou"] == worth(val, test, PAPER, seeds=[0]).miou
+    curve = found["table-2"]["rows"][2]["curve"]
+    names = ["paper", "paper, seed 1"]
+    assert curve[30] == pytest.approx(loop_miou("testA", names, made_items(6), 30), abs=1e-12)
+
+
+def test_every_setting_of_the_tables_is_read():
+    read = list(variants().values())
+    for table in TABLES.values():
+        assert all(row.settings in read for row in table.rows)
+    assert len(read) == len({repr(s) for s in read}) == 2 * len(SETTINGS) + 7
+    assert [s.seed for s in methods().values()] == [0] * len(SETTINGS) + [1] * len(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("splits", "words"),
+    [
+        (["val"], "are of val; evaluate one run of val and one of a test split"),
+        (["testA"], "are of testA;"),
+        (["val", "val", "testA"], "are of val, val, testA"),
+        ([], "are of no split"),
+    ],
+)
+def test_runs_that_make_no_table(tmp_path, splits, words):
+    loaded = [load(made_run(tmp_path / str(i), s, TWO)) for i, s in enumerate(splits)]
+    with pytest.raises(ValueError, match=re.escape(words)):
+        part_by_split(loaded, tmp_path)
+
+
+def test_runs_that_differ_are_not_mixed(tmp_path):
+    val = load(made_run(tmp_path / "val", "val", TWO))
+    other = load(made_run(tmp_path / "testA", "testA", TWO, model={"name": "another"}))
+    with pytest.raises(ValueError, match="differ in model, so that a threshold"):
+        part_by_split([val, other], tmp_path)
+
+
+def test_errors_are_left_out_and_counted(tmp_path):
+    def refuse(split, name, item):
+        if item["id"] == "2-1":
+            raise ValueError("a map is all equal")
+        return made_counts(split, name, item)
+
+    made_run(tmp_path / "val", "val", TWO)
+    made_run(tmp_path / "testA", "testA", TWO, counts=refuse)
+    val, (test,) = load_runs(tmp_path)
+    assert (test.errors, len(test.items)) == (1, 14)
+    items = [item for item in made_items(5) if item["id"] != "2-1"]
+    place = loop_best("val", ["paper"], made_items(5))
+    found = worth(val, test, PAPER)
+    assert found.miou == pytest.approx(loop_miou("testA", ["paper"], items, place), abs=1e-12)
+    assert "1 errors and 0 broken records left out" in markdown(make_tables(val, [test])[0])
+
+
+def test_figure_8_shows_the_best_the_middle_and_the_worst(both):
+    val, test = both
+    table = examples(val, test)
+    told = [item for item in made_items(6) if item["kind"] == "attribute"]
+    cuts = {name: loop_best("val", [name], made_items(4)) for name in ("plain", "chunk", "paper")}
+    gains = {
+        item["id"]: loop_iou("testA", ["paper"], item, cuts["paper"])
+        - loop_iou("testA", ["plain"], item, cuts["plain"])
+        for item in told
+    }
+    order = sorted(gains, key=gains.get)
+    assert [row["id"] for row in table["rows"]] == [order[-1], order[len(order) // 2], order[0]]
+    row = table["rows"][0]
+    assert row["iou"]["paper"] - row["iou"]["plain"] == pytest.approx(gains[order[-1]], abs=1e-12)
+    assert row["threshold"] == {name: cut / 100 for name, cut in cuts.items()}
+
+
+# The questions ---------------------------------------------------------------------------------
+
+
+def test_every_way_of_closing_leaks_is_asked():
+    rows = leaks()
+    assert len({repr(row.settings) for row in rows}) == 7 * 4 * 2
+    assert SETTINGS["sealed"] in [row.settings for row in rows]
+    assert SETTINGS["chunk"] in [row.settings for row in rows]
+    for row in rows:
+        assert all(getattr(row.settings, key) == value for key, value in row.facts.items())
+
+
+def test_the_questions_variants():
+    weights = {row.facts["alpha"] for row in QUESTIONS["weight"].rows}
+    assert {0, 0.9, 1, 1.21, 1.6} < weights
+    assert {row.facts["into"] for row in QUESTIONS["into"].rows} == {"keys", "values", "both"}
+    assert len({repr(s) for s in phrase_variants().values()}) == len(phrase_variants())
+    for table in QUESTIONS.values():
+        assert table.baseline in [row.settings for row in table.rows]
+        for row in table.rows:
+            changed = {key: v for key, v in row.facts.items() if key != "method"}
+            assert all(getattr(row.settings, key) == value for key, value in changed.items())
+
+
+def test_places_are_compared_with_plain_at_the_same_place(tmp_path):
+    read = {row.label: row.settings for row in leaks()[::5]}
+    for split in ("val", "testA"):
+        made_run(tmp_path / split, split, read, prompts="places", pictures=3)
+    val, (test,) = load_runs(tmp_path, "places")
+    table = answer_places(val, test)
+    assert len(table["rows"]) == len(read) * len(PLACES)
+    facts = {"isolate": "target", "by": "encoding", "tail": "empty", "keys": "all"}
+    row = Results((table,)).row("leaks", place="2 of 2", **facts)
+    items = made_items(3, "places")
+    here = [item for item in items if item["place"] == "2 of 2"]
+    name, plain = row["label"], "isolate none, tail prompt, keys all"
+    mine = loop_miou("testA", [name], here, loop_best("val", [name], items))
+    base = loop_miou("testA", [plain], here, loop_best("val", [plain], items))
+    assert row["miou"] == pytest.approx(mine, abs=1e-12)
+    assert row["gain"]["mean"] == pytest.approx(mine - base, abs=1e-9)
+    page = markdown(table)
+    assert page.count("\n| isolate ") == len(read)
+    assert "| alone | 1 of 2 | 2 of 2 |" in page
+
+
+def test_kinds_part_the_expressions(both):
+    val, test = both
+    rows = answer_kinds(val, test)["rows"]
+    assert [row["kind"] for row in rows] == [k for k in KINDS for _ in SETTINGS]
+    (row,) = (r for r in rows if (r["kind"], r["method"]) == ("noun", "paper"))
+    here = [item for item in made_items(6) if item["kind"] == "noun"]
+    names = ["paper", "paper, seed 1"]
+    place = loop_best("val", names, made_items(4))
+    assert row["miou"] == pytest.approx(loop_miou("testA", names, here, place), abs=1e-12)
+    assert row["expressions"] == 6
+
+
+def test_gains_go_by_plains_own_iou(both):
+    val, test = both
+    table = answer_gains(val, test)
+    base = loop_best("val", ["plain"], made_items(4))
+    groups = {}
+    for item in made_items(6):
+        groups.setdefault(int(loop_iou("testA", ["plain"], item, base) / 0.2), []).append(item)
+    assert len(groups) > 1
+    names = {row["method"] for row in table["rows"]}
+    assert names == {*SETTINGS, "plain, other noise"} - {"plain"}
+    place = loop_best("val", ["paper"], made_items(4))
+    for number, items in groups.items():
+        (row,) = (
+            r for r in table["rows"] if r["method"] == "paper" and round(r["low"] / 0.2) == number
+        )
+        assert row["expressions"] == len(items)
+        gain = loop_miou("testA", ["paper"], items, place) - loop_miou(
+            "testA", ["plain"], items, base
+        )
+        assert row["gain"]["mean"] == pytest.approx(gain, abs=1e-9)
+    assert len(table["points"]["sealed"]) == 18
+
+
+def test_classes_are_pooled(tmp_path):
+    """Two pictures of one class each: the sums count, not the pictures' means."""
+    pairs = {
+        "val": {"1-0": {"0": (9, 10), "1": (1, 2)}, "2-0": {"0": (1, 2)}},
+        "testA": {"1-0": {"0": (9, 10), "1": (1, 2)}, "2-0": {"0": (1, 10), "1": (0, 8)}},
+    }
+
+    def counts(split, name, item):
+        found = {}
+        for c, (shared, either) in pairs[split].get(item["id"], {"0": (0, 1)}).items():
+            found[c] = [[0] * 101, [either] * 101]
+            found[c][0][40 if split == "val" else 60] = shared
+            found[c][0][70] = shared if split == "testA" else 0
+        return found
+
+    for split in pairs:
+        made_run(
+            tmp_path / split, split, {"plain": PLAIN}, prompts="classes", pictures=1, counts=counts
+        )
+    (table,) = class_tables(tmp_path / "val", [tmp_path / "testA"])
+    (row,) = table["rows"]
+    assert (row["threshold"], row["miou"]) == (0.4, 0)
+    assert row["oracle_threshold"] == 0.6
+    expected = (9 / 12 + 1 / 2) / 2  # 1-0 with its class; two items of background alone
+    assert row["oracle"] == pytest.approx(expected)
+    assert list(row["classes"]) == ["background", "cat"]
+    assert table["cited"]["OVDiff"] == 0.348
+    assert "| OVDiff, on COCO, as the paper cites it |  | 34.8 |" in markdown(table)
+
+
+# What is written -------------------------------------------------------------------------------
+
+
+def test_results_are_found_by_their_facts(tmp_path, both):
+    val, test = both
+    save_tables(tmp_path, "tables", "Tables", make_tables(val, [test]))
+    results = load_results(tmp_path)
+    assert results.row("table-3", alpha=0.9)["label"] == "α = 0.9"
+    assert len(results.rows("table-4")) == 3
+    with pytest.raises(KeyError, match="there is no 'leaks' of 'testA'; there are table-2 of"):
+        results.table("leaks")
+    with pytest.raises(KeyError, match="no row of 'table-3'"):
+        results.rows("table-3", alpha=0.2)
+    with pytest.raises(KeyError, match="9 rows"):
+        results.row("table-3")
+    pairs = side_by_side(results, results, "table-2")
+    assert [pair["label"] for pair in pairs][-1] == "sealed (ours)"
+    assert pairs[0]["gains"][0] == pairs[0]["gains"][1]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"tables": 1}', "{}"])
+def test_results_that_are_none(tmp_path, content):
+    with pytest.raises(ValueError, match="holds neither tables.json nor questions.json"):
+        load_results(tmp_path)
+    (tmp_path / "tables.json").write_text(content)
+    with pytest.raises(ValueError, match="is damaged"):
+        load_results(tmp_path)
+
+
+def test_markdown_shows_per_cent_and_escapes(both):
+    val, test = both
+    tables = {table["name"]: table for table in make_tables(val, [test])}
+    row = tables["table-2"]["rows"][2]
+    page = markdown(tables["table-2"])
+    gain = row["gain"]
+    shown = f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
+    line = next(line for line in page.splitlines() if line.startswith("| paper"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1:4] == [f"{row['threshold']:.2f}", f"{100 * row['miou']:.1f}", shown]
+    assert cells[-2:] == ["0.5", "23.0"]
+    assert "noise of seed 0, 1" in page
+    table = examples(val, test)
+    table["rows"][0]["phrase"] = "<script>alert(1)</script> | a | `b` [x](y)\u202e\x1b"
+    table["model"] = "a|b<c>"
+    page = markdown(table)
+    assert "<" not in page and "`" not in page and "\u202e" not in page and "\x1b" not in page
+    assert {line.count("|") for line in page.splitlines() if line.startswith("|")} == {7}
+    assert "&#60;script&#62;" in page
+
+
+def test_every_run_belongs_to_a_part():
+    found = jobs(Job("shapes", "val", {}), PARTS)
+    assert list(found) == [
+        *("tables-val", "tables-testA", "tables-testB", "classes-val", "classes-testA"),
+        *("places-val", "places-testA", "settings-val", "settings-testA"),
+    ]
+    assert found["tables-testB"].variants == methods()
+    assert {job.pictures for job in jobs(Job("shapes", "val", {}), PARTS, 7).values()} == {7}
+    others = jobs(Job("refcocog", "val", {}, by="umd"), PARTS)
+    assert list(others) == [
+        *("tables-val", "tables-test", "places-val", "places-test"),
+        *("settings-val", "settings-test"),
+    ]
+
+
+def test_one_phrase_a_picture():
+    items = Job("shapes", "val", {}, prompts="first", pictures=5).items()
+    assert [item["image"] for item in items] == [1, 2, 3, 4, 5]
+    assert {(item["kind"], item["before"], item["after"]) for item in items} == {
+        ("attribute", "", "")
+    }
+
+
+# The commands ----------------------------------------------------------------------------------
+
+
+def test_the_tables_command(runs, tmp_path, capsys):
+    assert main(["tables", str(runs), "--out", str(tmp_path), "--no-maps"]) == 0
+    shown = capsys.readouterr().out.split()
+    assert [path.rpartition("/")[2] for path in shown] == (
+        ["tables.json", "tables.md", "figure-7.png"]
+    )
+    assert (tmp_path / "figure-7.png").read_bytes().startswith(b"\x89PNG")
+    made = json.loads((tmp_path / "tables.json").read_text())
+    assert made["tables"] == json.loads(json.dumps(paper_tables(runs)))
+    assert main(["questions", str(runs), "--out", str(tmp_path), "--quiet"]) == 0
+    names = [table["name"] for table in load_results(tmp_path).tables]
+    assert names == ["table-2", "table-3", "table-4", "figure-8", "kinds", "gains"]
+    assert main(["questions", str(runs), "--out", str(tmp_path), "--beside", str(tmp_path)]) == 0
+    assert "# The same from two models" in (tmp_path / "beside.md").read_text()
+
+
+def test_figure_8_is_drawn_from_the_model(both, models, image, monkeypatch):
+    """With a small random model, which knows none of the benchmark's nouns but this one."""
+    import nbhelpers.models
+    from nbhelpers.cli import tables
+    from nbhelpers.datasets import Referring
+
+    table = examples(*both)
+    for row in table["rows"]:
+        row["phrase"] = "a striped ring"
+    monkeypatch.setattr(nbhelpers.models, "load_models", lambda *a, **k: models)
+    monkeypatch.setattr(Referring, "image", lambda self, number: image)
+    options = Namespace(root=None, model=None, parser=None, device="cpu", no_maps=False)
+    found = tables.drawings([table], options)
+    assert list(found) == ["figure-8-gains-most", "figure-8-in-the-middle", "figure-8-loses-most"]
+    assert f"paper: IoU {table['rows'][0]['iou']['paper']:.2f}" in found["figure-8-gains-most"].alt
+    options.no_maps = True
+    assert tables.drawings([table], options) == {}
+    table["model"], options.no_maps = "my-model", False
+    with pytest.raises(ValueError, match="give its folder with --model"):
+        tables.drawings([table], options)
+
+
+@pytest.mark.parametrize("command", ["tables", "questions"])
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("nowhere", "'nowhere' is no folder; give one that holds runs"),
+        ("a\0b", "is no folder"),
+        (".", "are of no split; evaluate one run of val and one of a test split"),
+    ],
+)
+def test_folders_without_runs(tmp_path, monkeypatch, capsys, command, folder, words):
+    monkeypatch.chdir(tmp_path)
+    assert main([command, folder]) == 2
+    message = capsys.readouterr().err
+    assert words in message and message.count("\n") == 1
+
+
+def test_incomplete_runs_make_no_table(tmp_path, capsys):
+    made_run(tmp_path / "val", "val", TWO)
+    made_run(tmp_path / "testA", "testA", TWO)
+    for part in (tmp_path / "testA" / "parts").iterdir():
+        lines = part.read_bytes().splitlines(keepends=True)
+        part.write_bytes(b"".join(lines[:-2]))
+    assert main(["tables", str(tmp_path)]) == 2
+    assert "is not complete: 2 of 15 items are missing" in capsys.readouterr().err
+    assert not (tmp_path / "tables.json").exists()
+    assert len(Store.of(tmp_path / "val").results()) == 15
+
+
+def test_answers_name_what_is_there(runs):
+    assert [table["name"] for table in answers(runs)] == ["kinds", "gains"]
