@@ -1,0 +1,204 @@
+"""A picture, a phrase and four sliders: what each change makes of the map and of its IoU.
+
+`Playground` is the logic, without a widget; `playground` puts sliders on it. Each stage is kept
+until something that it depends on changes: the latent of a picture, the recording of a phrase,
+alpha and timestep, the maps of a number of steps. A threshold is only a cut.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from nbhelpers.attention import denoise_once, record_attention
+from nbhelpers.completion import complete
+from nbhelpers.datasets import Expression, Referring
+from nbhelpers.display import Drawing
+from nbhelpers.latents import encode_image
+from nbhelpers.masks import to_pixels
+from nbhelpers.metrics import iou
+from nbhelpers.models import Models
+from nbhelpers.segment import SETTINGS, read_phrase, resolve, score_target
+
+KEPT = 32  # recordings, about 2 MB each in the shapes world
+
+
+@dataclass(frozen=True)
+class View:
+    """What one setting of the playground shows.
+
+    Attributes:
+        phrase: What was looked for.
+        prompt: The prompt that it became.
+        heat: The map in [0, 1], as large as the picture.
+        mask: Where it reaches the threshold.
+        iou: Of the mask with the mask of the thing that is asked for.
+    """
+
+    phrase: str
+    prompt: str
+    heat: Float[np.ndarray, "h w"]
+    mask: Bool[np.ndarray, "h w"]
+    iou: float
+
+
+class Playground:
+    """One referring set, looked at with every setting that a person may turn.
+
+    Args:
+        models: From `load_models`.
+        data: From `referring`; its pictures and true masks.
+    """
+
+    def __init__(self, models: Models, data: Referring) -> None:
+        self.models, self.data = models, data
+        self._picture = lru_cache(KEPT)(self._load)
+        self._recording = lru_cache(KEPT)(self._record)
+        self._maps = lru_cache(KEPT)(self._complete)
+
+    def look(
+        self,
+        asked: Expression,
+        phrase: str,
+        *,
+        method: str = "sealed",
+        alpha: float = 1.0,
+        timestep: int = 200,
+        steps: int = 1,
+        threshold: float = 0.5,
+    ) -> View:
+        """The map and the mask of a phrase in the picture of an expression.
+
+        Args:
+            asked: Whose picture is shown and whose true mask the IoU is of.
+            phrase: What to look for there; needn't be the expression's own.
+            method: A name in `SETTINGS`.
+            alpha: The noun's weight, in [0, 2].
+            timestep: How much noise, 0 to 999.
+            steps: How often the map is completed; 0 shows the score map.
+            threshold: In [0, 1].
+
+        Raises:
+            ValueError: No noun in the phrase, or a setting out of range.
+        """
+        prompt, heat = self._maps(asked.image_id, phrase, method, alpha, timestep, steps)
+        mask = heat >= threshold
+        return View(phrase, prompt, heat, mask, iou(mask, self.data.mask(asked)))
+
+    def image(self, asked: Expression) -> UInt8[np.ndarray, "h w 3"]:
+        """The picture of an expression."""
+        return self._picture(asked.image_id)[0]
+
+    def _load(self, number: int) -> tuple[np.ndarray, Tensor]:
+        image = self.data.image(number)
+        return image, encode_image(image, self.models)
+
+    def _record(
+        self, number: int, phrase: str, method: str, alpha: float, timestep: int
+    ) -> tuple[str, Tensor, Any]:
+        """The prompt, its score map, and the self-attention."""
+        image, latent = self._picture(number)
+        settings = replace(SETTINGS[method], alpha=alpha, timesteps=(timestep,))
+        chosen = resolve(self.models, method, settings)
+        _, prompt = read_phrase(image, phrase, self.models, chosen, None, None, lambda stage: None)
+        with record_attention(self.models.unet) as attention:
+            denoise_once(None, prompt, self.models, timestep=timestep, latent=latent)
+        score = score_target(attention.cross_layers, prompt, chosen)
+        return prompt.text, score, attention.self_layers
+
+    def _complete(
+        self, number: int, phrase: str, method: str, alpha: float, timestep: int, steps: int
+    ) -> tuple[str, np.ndarray]:
+        image, _ = self._picture(number)
+        prompt, score, layers = self._recording(number, phrase, method, alpha, timestep)
+        maps = complete(score, layers, steps=steps) if steps else score
+        return prompt, to_pixels(maps, (image.shape[0], image.shape[1]))[0]
+
+
+def draw(image: UInt8[np.ndarray, "h w 3"], view: View, *, height: int = 240) -> Drawing:
+    """Picture, map and mask side by side, without matplotlib, which would take most of the time.
+
+    Args:
+        image: The picture.
+        view: From `Playground.look`.
+        height: Of the drawing in pixels, as the file has them.
+    """
+    cold, warm = np.array([20.0, 24.0, 60.0]), np.array([255.0, 226.0, 90.0])
+    heat = cold + view.heat[..., None] * (warm - cold)
+    shade = np.where(view.mask[..., None], image, 0.25 * image + 0.75 * 255)
+    row = np.concatenate([image, heat, shade], axis=1).astype(np.uint8)
+    width = round(height * row.shape[1] / row.shape[0])
+    file = io.BytesIO()
+    picture = Image.fromarray(row).resize((width, height), Image.Resampling.NEAREST)
+    picture.save(file, "PNG", compress_level=1)
+    words = (
+        f"Three panels: the picture; the map of {view.phrase!r}, bright where it is looked at "
+        f"most; the mask, {view.mask.mean():.0%} of the picture, IoU {view.iou:.2f}."
+    )
+    return Drawing(file.getvalue(), words, width)
+
+
+def playground(models: Models, data: Referring, *, first: int = 0) -> Any:
+    """The playground as widgets; they need a kernel.
+
+    Args:
+        models: From `load_models`.
+        data: From `referring`.
+        first: The place of the expression that is shown first.
+
+    Returns:
+        A box to be displayed as the last line of a cell: choose a thing, type a phrase, drag.
+    """
+    import ipywidgets as widgets
+
+    scene = Playground(models, data)
+    things = data.expressions[:100]
+    named = {"layout": widgets.Layout(width="36em"), "style": {"description_width": "8em"}}
+    choices = [(f"picture {e.image_id}: {e.text}", i) for i, e in enumerate(things)]
+    thing = widgets.Dropdown(options=choices, value=first, description="what is meant", **named)
+    phrase = widgets.Text(
+        things[first].text, continuous_update=False, description="phrase", **named
+    )
+    settings = {
+        "method": widgets.Dropdown(options=list(SETTINGS), value="sealed", **named),
+        "alpha": widgets.FloatSlider(1.0, min=0, max=1.6, step=0.1, **named),
+        "timestep": widgets.IntSlider(200, min=0, max=980, step=20, **named),
+        "steps": widgets.IntSlider(1, min=0, max=4, **named),
+        "threshold": widgets.FloatSlider(0.5, min=0, max=1, step=0.05, **named),
+    }
+    for name, control in settings.items():
+        control.description = name
+    page = widgets.HTML()
+
+    def show(change: Any = None) -> None:
+        """Draw what the widgets say."""
+        asked = things[thing.value]
+        chosen = {name: control.value for name, control in settings.items()}
+        try:
+            view = scene.look(asked, phrase.value, **chosen)
+        except ValueError as error:
+            page.value = f"<p><b>{html.escape(str(error)[:300])}</b></p>"
+            return
+        picture = draw(scene.image(asked), view)._repr_mimebundle_()["text/html"]
+        words = f"IoU {view.iou:.3f} for {view.prompt!r}"
+        page.value = f"<p role='status'>{html.escape(words[:300])}</p>{picture}"
+
+    def turn_to(change: Any) -> None:
+        """Another thing, asked for by its own phrase."""
+        if phrase.value == things[thing.value].text:
+            show()
+        phrase.value = things[thing.value].text  # shows it, if it is another
+
+    thing.observe(turn_to, "value")
+    for control in (phrase, *settings.values()):
+        control.observe(show, "value")
+    show()
+    return widgets.VBox([thing, phrase, *settings.values(), page])

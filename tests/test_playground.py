@@ -1,0 +1,242 @@
+"""The playground: the numbers of `segment`, nothing computed twice, and sliders in a browser."""
+
+import importlib.util
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import nbformat
+import numpy as np
+import pytest
+
+import nbhelpers as nb
+from nbhelpers.labs.playground import Playground, View, draw
+
+ROOT = Path(__file__).parents[1]
+FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-sync".split()
+CHANGES = {
+    "threshold": 0.4,
+    "steps": 2,
+    "alpha": 0.8,
+    "timestep": 320,
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return nb.referring("shapes", "testA")
+
+
+@pytest.fixture
+def scene(models, data):
+    return Playground(models, data)
+
+
+@pytest.fixture
+def passes(models):
+    """Counts the passes of the UNet."""
+    count = []
+    handle = models.unet.register_forward_hook(lambda *_: count.append(1))
+    yield count
+    handle.remove()
+
+
+@pytest.mark.parametrize("method", ["plain", "paper", "sealed"])
+def test_it_shows_what_segment_finds(scene, models, data, method):
+    asked = data.expressions[0]
+    view = scene.look(
+        asked, "a red ring", method=method, alpha=0.7, timestep=300, steps=2, threshold=0.6
+    )
+    found = nb.segment(
+        data.image(asked.image_id),
+        "a red ring",
+        models,
+        method=method,
+        alpha=0.7,
+        timesteps=(300,),
+        steps=2,
+        threshold=0.6,
+    )
+    np.testing.assert_array_equal(view.mask, found.mask)
+    assert view.prompt == found.caption
+    assert view.iou == nb.iou(found.mask, data.mask(asked))
+
+
+def test_no_step_shows_the_score_map(scene, data):
+    bare = scene.look(data.expressions[0], "a red ring", steps=0)
+    whole = scene.look(data.expressions[0], "a red ring", steps=1)
+    assert np.abs(bare.heat - whole.heat).max() > 0.01
+
+
+def test_a_pass_is_made_only_for_what_it_depends_on(scene, data, passes):
+    asked = data.expressions[0]
+    settings = {"phrase": "a red ring"}
+    wanted = 1
+    for name, value in [
+        *(("threshold", 0.3), ("threshold", 0.7), ("steps", 3), ("steps", 0)),
+        *(("alpha", 0.9), ("timestep", 100), ("phrase", "a cat"), ("method", "plain")),
+        *(("alpha", 1.0), ("alpha", 0.9)),
+    ]:
+        before = dict(settings)
+        scene.look(asked, **settings)
+        assert len(passes) == wanted, before
+        settings[name] = value
+        scene.look(asked, **settings)
+        again = name in ("threshold", "steps") or before.get("alpha") == 1.0
+        wanted += not again
+        assert len(passes) == wanted, settings
+
+
+def test_pictures_are_encoded_once(scene, data, models, monkeypatch):
+    encoded = []
+    encode = models.vae.encode
+    monkeypatch.setattr(models.vae, "encode", lambda x: encoded.append(1) or encode(x))
+    for phrase in ("a red ring", "a cat", "a moon"):
+        scene.look(data.expressions[0], phrase)
+    assert len(encoded) == 1
+
+
+def test_it_refuses_what_segment_refuses(scene, data):
+    with pytest.raises(ValueError, match="alpha is a weight"):
+        scene.look(data.expressions[0], "a red ring", alpha=3)
+    with pytest.raises(ValueError, match="empty"):
+        scene.look(data.expressions[0], "  ")
+
+
+def test_the_drawing_has_three_panels_and_says_them():
+    image = np.full((4, 6, 3), 200, np.uint8)
+    heat = np.zeros((4, 6), np.float32)
+    heat[1, 2] = 1
+    shown = draw(image, View("a ring", "", heat, heat > 0.5, 0.25), height=4)
+    assert re.search(r"'a ring'.*IoU 0\.25", shown.alt)
+    import io
+
+    from PIL import Image
+
+    pixels = np.asarray(Image.open(io.BytesIO(shown.png)))
+    assert pixels.shape == (4, 18, 3)
+    assert (pixels[:, :6] == 200).all()
+    assert pixels[1, 8].sum() > pixels[0, 8].sum()  # bright where the map is
+    assert (pixels[1, 14] == 200).all()  # the mask shows the picture,
+    assert (pixels[0, 14] > 230).all()  # the rest is pale
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return nb.load_models("shapes")
+
+
+def test_a_change_takes_less_than_a_third_of_a_second(drawn, data):
+    scene, asked = Playground(drawn, data), data.expressions[0]
+    settings = {"alpha": 1.0, "timestep": 200, "steps": 1, "threshold": 0.5}
+    draw(scene.image(asked), scene.look(asked, asked.text, **settings))
+    for name, value in CHANGES.items():
+        spent = []
+        for shift in (0.0, 0.01, 0.02, 0.03, 0.04):
+            new = value + (int(shift * 100) if isinstance(value, int) else shift)
+            started = time.process_time()  # a busy machine doesn't count
+            view = scene.look(asked, asked.text, **(settings | {name: new}))
+            draw(scene.image(asked), view)
+            spent.append(time.process_time() - started)
+        assert statistics.median(spent) < 0.3, (name, spent)
+
+
+CELL = """\
+import nbhelpers as nb
+from nbhelpers.labs.playground import playground
+models = nb.load_models("shapes")
+models.parser
+playground(models, nb.referring("shapes", "testA"))
+"""
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """The address of a notebook in a JupyterLab of its own."""
+    if importlib.util.find_spec("jupyterlab") is None:
+        pytest.skip("JupyterLab is not installed; pip install -e '.[lab]'")
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [nbformat.v4.new_code_cell(CELL)]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, tmp_path / "play.ipynb")
+    home = {name: str(tmp_path / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "IPYTHONDIR")}
+    home |= {name: str(tmp_path / "run") for name in ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
+    quiet = ["--no-browser", "--port=0", "--IdentityProvider.token=", "--allow-root"]
+    quiet += ["--ServerApp.disable_check_xsrf=True", "--LabApp.extension_manager=readonly"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", *quiet, f"--ServerApp.root_dir={tmp_path}"],
+        env=os.environ | home | {"PYTHONPATH": str(ROOT), "JUPYTER_PREFER_ENV_PATH": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for line in server.stderr:
+            if found := re.search(r"http://(?:localhost|127\.0\.0\.1):(\d+)/lab", line):
+                break
+        else:
+            pytest.fail("JupyterLab didn't start")
+        address = f"http://127.0.0.1:{found[1]}/lab/tree/play.ipynb"
+        assert urlopen(address).status == 200
+        yield address
+    finally:
+        server.terminate()
+        server.wait(20)
+        server.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip("there is no Chromium on this machine")
+    return found
+
+
+@pytest.mark.timeout(240)
+def test_dragging_a_slider_changes_map_and_iou(lab, chromium, record_property):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1300, "height": 1400})
+        page.goto(lab)
+        page.wait_for_selector(".jp-CodeCell .cm-content", timeout=90_000)
+        page.click(".jp-CodeCell .cm-content")
+        page.keyboard.press("Shift+Enter")
+        page.wait_for_selector("p[role=status]", timeout=90_000)
+        said = page.locator("p[role=status]")
+        picture = page.locator("p[role=status] ~ img")
+        assert re.match(r"IoU \d\.\d{3}", said.inner_text())
+
+        handles = page.locator(".widget-slider .noUi-handle")
+        assert handles.count() == 4
+        took = {}
+        for place, name in enumerate(("alpha", "timestep", "steps", "threshold")):
+            before = picture.get_attribute("src")
+            handles.nth(place).focus()
+            started = time.monotonic()
+            page.keyboard.press("ArrowLeft")
+            page.wait_for_function(
+                "src => document.querySelector('p[role=status] ~ img').src != src", arg=before
+            )
+            took[name] = time.monotonic() - started
+        record_property("seconds", took)
+        print({name: round(seconds, 2) for name, seconds in took.items()})
+
+        box = page.locator(".widget-text input[type=text]").first
+        box.fill("a white ball")
+        box.press("Enter")
+        page.wait_for_function(
+            "() => document.querySelector('p[role=status]').innerText.includes('a white ball')"
+        )
+        box.fill("<img src=x onerror=alert(1)>")
+        box.press("Enter")
+        page.wait_for_timeout(1000)
+        assert page.locator("img[src=x]").count() == 0  # what is typed is text
+        browser.close()
