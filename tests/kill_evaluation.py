@@ -1,24 +1,38 @@
 """Kill an evaluation again and again, then let it finish: its report must be the unbroken one's.
 
-    python tests/kill_evaluation.py --kills 100 --seed 0
+    python tests/kill_evaluation.py --kills 100
+    python tests/kill_evaluation.py --kills 10 --evaluator shapes
+    python tests/kill_evaluation.py --kills 6 --engine ray
 
-The evaluator is a fake one, so that most kills hit the store and not the model. Each kill is a
-``kill -9`` of a process of its own, half of them at a random moment, half at a random call to the
-disk: before it, after it, or with half of the bytes written.
+The evaluator is a fake one, so that most kills hit the store and not the model; or a real one on
+the drawn pictures. Each kill is a ``kill -9``. Of the fake evaluator in one process, half of them
+come at a random moment, half at a random call to the disk: before it, after it, or with half of
+the bytes written. Of several processes, a worker is killed first and then who started it.
 """
 
 import argparse
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from nbhelpers.evaluation import Store, run, write_report
+from nbhelpers.evaluation.engine import run_with_ray
+from nbhelpers.evaluation.plan import Job, variants_of
+from nbhelpers.evaluation.processes import run_with_processes
 
 CALLS = ("write", "fsync", "replace", "open", "close")
+ENGINES = {
+    "local": run,
+    "processes": partial(run_with_processes, workers=2),
+    "ray": partial(run_with_ray, workers=2),
+}
 
 
 def fake_items(count):
@@ -34,14 +48,19 @@ def fake_record(item):
     return {"id": item["id"], "counts": counts}
 
 
-def fake_evaluator(seconds=0.0):
-    """Opens an evaluator that takes so long for an item."""
+def open_fake(seconds):
+    """An evaluator that takes so long for an item."""
 
     def evaluate(items):
         time.sleep(seconds * len(items))
         return [fake_record(item) for item in items]
 
-    return lambda: evaluate
+    return evaluate
+
+
+def fake_evaluator(seconds=0.0):
+    """Opens one, in this process or in another."""
+    return partial(open_fake, seconds)
 
 
 def make_store(folder, count):
@@ -87,41 +106,116 @@ def killed_run(folder, count, rng, seconds):
     return os.waitpid(child, 0)[1] == 0
 
 
+def real_job(pictures):
+    """A few pictures of the drawn world, by two methods."""
+    return Job("shapes", "val", variants_of(["plain", "sealed"]), pictures=pictures)
+
+
+def open_store(folder, evaluator, count):
+    """The store of a run, and what opens its evaluator."""
+    if evaluator == "fake":
+        return make_store(folder, count), fake_evaluator(0.02)
+    job = real_job(count)
+    return Store(folder, job.settings(), job.items()), job.open
+
+
+def alive(pid):
+    """Whether a process still does anything; one that nobody has asked after yet does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def killed_processes(folder, options, count, rng, longest):
+    """One run started as from a shell: a worker of it is killed, then the run; True if it ended.
+
+    Who writes is in the parts' names, HOST-PID-UUID.
+    """
+    more = ["--evaluator", options.evaluator, "--engine", options.engine, "--items", str(count)]
+    child = subprocess.Popen(
+        [sys.executable, __file__, "--child", str(folder), *more], start_new_session=True
+    )
+    before = set(Path(folder, "parts").glob("*.jsonl"))
+    with suppress(subprocess.TimeoutExpired):
+        return child.wait(rng.uniform(0.2, 1) * longest) == 0
+    written = set(Path(folder, "parts").glob("*.jsonl")) - before
+    writers = {int(path.name.rsplit("-", 2)[1]) for path in written} - {child.pid}
+    for pid in sorted(writers)[:1]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            time.sleep(rng.uniform(0, 0.1) * longest)
+    child.kill()
+    child.wait()
+    deadline = time.monotonic() + 30
+    while any(map(alive, writers)):  # they must not outlive it
+        if time.monotonic() > deadline:
+            sys.exit(f"a worker outlived the run that started it: {writers}")
+        time.sleep(0.1)
+    return False
+
+
+def unbroken(folder, evaluator, count):
+    """One run in this process, never killed."""
+    store, opener = open_store(folder, evaluator, count)
+    run(store, fake_evaluator() if evaluator == "fake" else opener, progress=False)
+    write_report(store)
+    return store
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--items", type=int)
+    parser.add_argument("--items", type=int, help="expressions of the fake, pictures of shapes")
+    parser.add_argument("--evaluator", choices=("fake", "shapes"), default="fake")
+    parser.add_argument("--engine", choices=ENGINES, default="local")
+    parser.add_argument("--longest", type=float, help="seconds until a kill, at most")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    count = options.items or 30 * options.kills
+    forked = (options.evaluator, options.engine) == ("fake", "local")
+    count = options.items or (30 if forked else 300) * options.kills
+    if options.child:
+        store, opener = open_store(Path(options.child), options.evaluator, count)
+        ENGINES[options.engine](store, opener, batch=2, progress=False)
+        return
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as place:
-        whole = make_store(Path(place, "whole"), count)
-        run(whole, fake_evaluator(), progress=False)
-        write_report(whole)
+        started = time.monotonic()
+        whole = unbroken(Path(place, "whole"), options.evaluator, count)
+        longest = options.longest or max(10.0, 0.5 * (time.monotonic() - started))
+        known = whole.results()
         broken, kills, kept = Path(place, "broken"), 0, 0
+        store, opener = open_store(broken, options.evaluator, count)
         while kills < options.kills:
-            if killed_run(broken, count, rng, 0.002):
+            if forked:
+                ended = killed_run(broken, count, rng, 0.002)
+            else:
+                ended = killed_processes(broken, options, count, rng, longest)
+            if ended:
                 sys.exit(f"the run ended after {kills} kills; give it more --items")
             kills += 1
-            known = make_store(broken, count).results()
-            assert len(known) >= kept, f"kill {kills} lost {kept - len(known)} results"
-            assert all(record == fake_record(record) for record in known.values())
-            kept = len(known)
-        store = make_store(broken, count)
+            found = store.results()
+            assert len(found) >= kept, f"kill {kills} lost {kept - len(found)} results"
+            assert all(record == known[name] for name, record in found.items())
+            kept = len(found)
         parts = len(list((broken / "parts").iterdir()))
-        run(store, fake_evaluator(), progress=False)
+        ENGINES[options.engine](store, opener, progress=False)
         write_report(store)
         lines = [line for path in (broken / "parts").iterdir() for line in path.open("rb")]
         done = sum(line.endswith(b"\n") and b'"id"' in line for line in lines)
-        assert done == count, f"{done} records of {count} items"
-        reports = [
-            (Path(place, name) / "report.json").read_bytes() for name in ("whole", "broken")
-        ]
+        total = len(store.ids)
+        # Several processes may be given the same item once more when one of them dies.
+        assert done == total if options.engine == "local" else done >= total, f"{done} of {total}"
+        reports = [(folder / "report.json").read_bytes() for folder in (whole.folder, broken)]
         assert reports[0] == reports[1], "the reports differ"
     print(
-        f"{kills} kills left {parts} parts with {kept} of {count} results; finished, every item "
-        f"is there once and the report's {len(reports[0])} bytes are the unbroken run's"
+        f"{kills} kills ({options.evaluator} evaluator, {options.engine} engine) left {parts} "
+        f"parts with {kept} of {total} results; finished, every item counts once and the "
+        f"report's {len(reports[0])} bytes are the unbroken run's"
     )
 
 

@@ -639,3 +639,17 @@ def test_coco_that_cannot_be_used(tmp_path):
     found = coco(write_coco(tmp_path, instances), "val2017")
     with pytest.raises(Broken, match="category_id is 3; no category has this number"):
         found.class_map(7)
+
+
+def test_spoiled_files_end_no_loader():
+    """A few seconds of it; ``python tests/fuzz_datasets.py --seconds 120`` for longer."""
+    script = Path(__file__).with_name("fuzz_datasets.py")
+    seconds = os.environ.get("NBHELPERS_FUZZ_SECONDS", "5")
+    seed = str(int.from_bytes(os.urandom(4), "big"))
+    done = subprocess.run(
+        [sys.executable, script, "--seconds", seconds, "--seed", seed],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"seed {seed}: {done.stderr[-2000:]}"
+    assert done.stdout.count(" loaded, ") == 5

@@ -1,0 +1,138 @@
+"""The same run on several processes: the same bytes, and nothing lost when one of them dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from kill_evaluation import alive, fake_evaluator, fake_record, make_store
+
+from nbhelpers.evaluation import run, write_report
+from nbhelpers.evaluation.engine import run_with_ray
+from nbhelpers.evaluation.processes import run_with_processes
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The report of one unbroken run of forty items."""
+    store = make_store(tmp_path_factory.mktemp("whole"), 40)
+    run(store, fake_evaluator(), progress=False)
+    write_report(store)
+    return (store.folder / "report.json").read_bytes()
+
+
+def finished(store):
+    write_report(store)
+    return (store.folder / "report.json").read_bytes()
+
+
+def test_two_processes_make_the_same_report(tmp_path, whole):
+    store = make_store(tmp_path, 40)
+    run(store, fake_evaluator(), shard=(0, 3), progress=False)  # a third is there already
+    run_with_processes(store, fake_evaluator(0.01), workers=2, batch=3, progress=False)
+    assert finished(store) == whole
+    parts = [path.read_bytes().count(b'"id"') for path in (tmp_path / "parts").iterdir()]
+    assert sum(parts) == 40 and len(parts) == 3 and min(parts) > 0
+    run_with_processes(store, None, workers=2, progress=False)  # nothing left: nothing is opened
+
+
+def open_dying(folder):
+    """An evaluator whose process dies in the middle, once."""
+    evaluate = fake_evaluator()()
+
+    def dying(items):
+        mark = Path(folder, "died")
+        if items[0]["id"] >= "0005" and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return evaluate(items)
+
+    return dying
+
+
+def test_a_worker_that_dies_is_told_and_costs_nothing(tmp_path, whole):
+    store = make_store(tmp_path / "run", 40)
+    opener = partial(open_dying, tmp_path)
+    with pytest.raises(OSError, match="a process of the evaluation died.* the same command goes"):
+        run_with_processes(store, opener, workers=1, progress=False)
+    assert 0 < len(store.results()) < 40
+    run_with_processes(store, opener, workers=2, progress=False)
+    assert finished(store) == whole
+
+
+def open_broken():
+    raise ImportError("no module named diffusers")
+
+
+def test_what_stops_a_worker_stops_the_run(tmp_path):
+    with pytest.raises(ImportError, match="diffusers"):
+        run_with_processes(make_store(tmp_path, 4), open_broken, workers=2, progress=False)
+
+
+def test_workers_end_with_who_started_them(tmp_path):
+    """Killed with -9, it can tell them nothing."""
+    store = make_store(tmp_path, 4000)
+    more = ["--engine", "processes", "--items", "4000"]
+    child = subprocess.Popen(
+        [sys.executable, HERE / "kill_evaluation.py", "--child", tmp_path, *more]
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while len(store.results()) < 4:
+            assert time.monotonic() < deadline and child.poll() is None
+            time.sleep(0.2)
+    finally:
+        child.kill()
+        child.wait()
+    pids = [int(path.name.rsplit("-", 2)[1]) for path in (tmp_path / "parts").iterdir()]
+    assert len(pids) == 2 and child.pid not in pids
+    while any(map(alive, pids)):
+        assert time.monotonic() < deadline, "a worker outlived it"
+        time.sleep(0.1)
+    with store.lock("shard-0-of-1"):
+        pass  # free for the next
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Ray's wheels are for Linux")
+def test_ray_makes_the_same_report_though_worker_and_driver_are_killed():
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    done = subprocess.run(
+        [
+            *(sys.executable, HERE / "kill_evaluation.py", "--kills", "1", "--engine", "ray"),
+            *("--items", "3000", "--longest", "30"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the unbroken run's" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Ray's wheels are for Linux")
+def test_an_item_that_kills_its_worker_is_an_error(tmp_path):
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+
+    def opener():
+        evaluate = fake_evaluator()()
+
+        def poisoned(items):
+            if any(item["id"] == "0001-1" for item in items):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return evaluate(items)
+
+        return poisoned
+
+    store = make_store(tmp_path, 9)
+    run_with_ray(store, opener, workers=1, batch=2, progress=False)
+    report = write_report(store)
+    assert report["errors"] == {"0001-1": "RuntimeError: its worker died 3 times"}
+    good = {name: record for name, record in store.results().items() if name != "0001-1"}
+    assert all(record == fake_record({"id": name}) for name, record in good.items())
+    assert len(good) == 8
