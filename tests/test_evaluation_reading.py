@@ -79,6 +79,25 @@ def test_a_picture_is_encoded_once(models, image, monkeypatch):
     assert encoded == [0, 0]
 
 
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
+def test_a_map_that_says_nothing_is_an_error_and_no_zero(models, image, monkeypatch, value):
+    from nbhelpers.evaluation import reading
+    from nbhelpers.evaluation.run import work
+
+    flat = torch.full((1, 6, 6), value)
+    monkeypatch.setattr(reading, "complete", lambda *a, **k: flat)
+    reader = Reader(models, {"plain": SETTINGS["plain"]})
+
+    def evaluate(items):
+        (maps,) = reader.maps([Question(image, "a ring")])
+        truth = np.ones(image.shape[:2], bool)
+        return [{"id": item["id"], "counts": count(maps, truth, reader.names)} for item in items]
+
+    (record,) = work(evaluate, [{"id": "1"}])
+    assert record.keys() == {"id", "error"}
+    assert record["error"].startswith("ValueError: ")
+
+
 def test_a_phrase_without_a_noun_is_refused(models, image):
     with pytest.raises(ValueError, match="no noun chunk was found"):
         Reader(models, {"plain": SETTINGS["plain"]}).maps([Question(image, "of the")])

@@ -270,4 +270,20 @@ def test_kills_lose_nothing():
         env={**os.environ, "PYTHONPATH": str(script.parents[1])},
     )
     assert done.returncode == 0, done.stderr
-    assert "every item is there once and the report's" in done.stdout
+    assert "every item counts once and the report's" in done.stdout
+
+
+def test_odd_surroundings_do_not_matter(tmp_path):
+    """No HOME, another locale, files for the owner alone, a path that needs quoting."""
+    folder = tmp_path / "a b" / 'results 🙂 "x"'
+    script = Path(__file__).with_name("kill_evaluation.py")
+    done = subprocess.run(
+        [sys.executable, str(script), "--child", str(folder), "--items", "4"],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONPATH": str(script.parents[1])},
+        umask=0o077,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(Store.of(folder).results()) == 4
+    assert {path.stat().st_mode & 0o077 for path in folder.rglob("*")} == {0}

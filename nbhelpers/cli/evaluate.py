@@ -38,8 +38,8 @@ one share of eight, as in a Slurm array of tasks 0-7, all into one folder
   ... --shard $SLURM_ARRAY_TASK_ID/8 --out DIR
 both cores of this machine
   ... --workers 2 --out DIR
-several GPUs of one or many machines (pip install ray; private networks only: Ray
-asks nobody who they are)
+several GPUs of one or many machines (pip install ray; private networks only: older
+Rays ask nobody who they are)
   ... --engine ray --workers 4 --device cuda --out DIR
 """
 

@@ -2,8 +2,8 @@
 
 Ray hands out items at least once and keeps what it knows only while its driver lives; that every
 item counts exactly once is the store's doing. So each actor writes its records straight into a
-part of its own, and Ray carries nothing but ids. Ray asks nobody who they are: keep it, as here,
-without a dashboard and on a network of your own.
+part of its own, and Ray carries nothing but ids. Older Rays ask nobody who they are: keep it, as
+here, without a dashboard and on a network of your own.
 """
 
 from collections.abc import Callable, Mapping
@@ -73,7 +73,7 @@ def run_with_ray(
 
     Raises:
         ImportError: Ray isn't installed.
-        OSError: As for `run`.
+        OSError: As for `run`; or Ray didn't start.
     """
     try:
         import ray
@@ -89,7 +89,13 @@ def run_with_ray(
         todo = [item for item in items if item["id"] in pending]
         if not todo:
             return
-        ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+        except Exception as error:
+            raise OSError(
+                f"Ray did not start: {error}; the same command tries again, and --workers without "
+                "--engine ray needs no Ray on a single machine"
+            ) from error
         try:
             actor = ray.remote(Worker).options(
                 num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=TRIES - 1
