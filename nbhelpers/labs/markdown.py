@@ -83,14 +83,27 @@ class Page:
         body = found["body"].rstrip("\n")
         return f"$$\n{body} \\tag{{{self.equations[found['label']]}}}\n$$"
 
+    def _number(self, label: str) -> str:
+        """The number of an equation or figure, and its page where that is another one."""
+        numbers = self.equations | self.figures
+        if label in numbers:
+            return str(numbers[label])
+        for path in sorted(self.path.parent.glob("*.md")):
+            if label in path.read_text(encoding="utf-8") and path != self.path:
+                other = Page(path)
+                numbers = other.equations | other.figures
+                if label in numbers:
+                    return f"{numbers[label]} of {path.stem}"
+        raise ValueError(f"{self.path.name} refers to {label!r}, which no page has")
+
     def _role(self, role: str, text: str) -> str:
         shown, target = re.fullmatch(r"(.*?)\s*(?:<([^>]+)>)?", text, re.DOTALL).groups()  # type: ignore[union-attr]
         if role.startswith("cite"):
             return f"({'; '.join(self.works.get(key.strip(), key) for key in text.split(','))})"
         if role == "eq":
-            return f"({self.equations[text]})"
+            return f"({self._number(text)})"
         if role == "numref":
-            return f"Figure {self.figures[target or text]}"
+            return f"Figure {self._number(target or text)}"
         return f"*{shown}*" if role == "doc" else str(shown)
 
 

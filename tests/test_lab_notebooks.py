@@ -1,0 +1,225 @@
+"""The labs of the chapters and the notebooks made of them: whole, plain, and without solutions."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+import torch
+from nbclient.exceptions import CellExecutionError
+
+import nbhelpers as nb
+from nbhelpers import labs
+from nbhelpers.labs.notebooks import (
+    SET_UP,
+    STUB,
+    instructor_notebook,
+    is_notebook,
+    run,
+    student_notebook,
+)
+
+BOOK = Path(__file__).parents[1] / "book"
+PAGES = [path for path in sorted(BOOK.glob("*.md")) if is_notebook(path)]
+CHAPTERS = [path for path in PAGES if re.match(r"\d\d_", path.name)]
+MYST = re.compile(r"\{[\w:]+\}`|^(```|:::)\{|^\([\w-]+\)=|\$\$ \(", re.MULTILINE)
+
+
+def exercises(path):
+    """The source of a chapter's exercises, with their solutions."""
+    cells = jupytext.read(path, fmt="md:myst").cells
+    return [cell.source for cell in cells if "exercise" in cell.metadata.get("tags", ())]
+
+
+def code(notebook, tag=None):
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [c.source for c in cells if tag is None or tag in c.metadata.get("tags", ())]
+
+
+def name(path):
+    return path.stem
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=name)
+def test_a_chapter_ends_in_a_lab(path):
+    text = path.read_text(encoding="utf-8")
+    lab = text[text.index("\n## Lab\n") :]
+    assert "\n## " not in lab[2:]
+    kinds = re.findall(r"\{admonition\} Exercise \d: (on paper|in code|open)", lab)
+    assert kinds[0] == "on paper"
+    assert kinds[-1] == "open"
+    assert kinds.count("on paper") == kinds.count("open") == 1
+    assert kinds.count("in code") == len(exercises(path))
+    assert 2 <= len(exercises(path)) <= 3
+    for solution in re.findall(r"\{admonition\} Solution.*?\n(.*)", lab):
+        assert solution == ":class: dropdown"  # folded
+    for cell in jupytext.read(path, fmt="md:myst").cells:
+        if "exercise" in cell.metadata.get("tags", ()):
+            assert "hide-cell" in cell.metadata["tags"]  # folded too
+
+
+def test_every_check_has_its_exercise():
+    used = [check for path in CHAPTERS for s in exercises(path) for check in re.findall(
+        r"nb\.labs\.(check_\w+)", s)]  # fmt: skip
+    assert sorted(used) == sorted(n for n in labs.__all__ if n.startswith("check_"))
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=name)
+def test_the_solutions_pass_their_checks(path, models):
+    for source in exercises(path):
+        exec(compile(source, path.name, "exec"), run_time(models))
+
+
+def run_time(models):
+    """What an exercise of a chapter finds in its notebook."""
+    import numpy as np
+
+    return {"nb": nb, "torch": torch, "np": np, "models": models}
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=name)
+def test_a_students_notebook_holds_no_solution(path, models):
+    student, instructor = student_notebook(path), instructor_notebook(path)
+    nbformat.validate(student)
+    nbformat.validate(instructor)
+    everything = "\n".join(cell.source for cell in student.cells)
+    assert "Solution" not in everything
+    assert "SOLUTION" not in everything
+    assert not any(cell.get("outputs") for cell in student.cells)
+    written = code(student, "exercise")
+    assert len(written) == len(exercises(path))
+    for source, check, solved in zip(
+        written, code(student, "check"), code(instructor, "exercise"), strict=True
+    ):
+        body = ast.parse(source).body[-1].body
+        assert ast.get_docstring(ast.parse(source).body[-1])
+        assert len(body) == 2
+        assert ast.unparse(body[1]) == ast.unparse(ast.parse(STUB))
+        spoken = run_time(models)
+        exec(source, spoken)
+        with pytest.raises(labs.Wrong, match="isn't written yet"):
+            exec(check, spoken)
+        assert solved.count("### BEGIN SOLUTION") == solved.count("### END SOLUTION") == 1
+        exec(solved, spoken)
+        exec(check, spoken)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_a_notebook_is_the_page_in_plain_markdown(path):
+    student = student_notebook(path)
+    chapter = jupytext.read(path, fmt="md:myst")
+    theirs = [
+        cell.source
+        for cell in chapter.cells
+        if cell.cell_type == "code" and "exercise" not in cell.metadata.get("tags", ())
+    ]
+    ours = [
+        cell.source
+        for cell in student.cells
+        if cell.cell_type == "code" and not cell.metadata.get("tags")
+    ]
+    assert ours[1:] == theirs  # what the book ran, to the first exercise and beyond
+    assert ours[0].startswith("# Finds the book")
+    for cell in student.cells:
+        if cell.cell_type == "markdown":
+            assert not MYST.search(cell.source), MYST.search(cell.source)[0]
+    assert [c.id for c in student.cells] == [c.id for c in student_notebook(path).cells]
+
+
+def test_figures_equations_and_works_are_numbered_and_named():
+    text = "\n".join(c.source for c in student_notebook(BOOK / "03_embeddings.md").cells)
+    assert r"\tag{1}" in text
+    assert "**Figure 1.** Who leaks into whom" in text
+    assert re.search(r"\(Radford et al\., 2021\)", text)
+    assert "In Figure 1, which cells" in text
+    way = "\n".join(c.source for c in student_notebook(BOOK / "00_whole_way.md").cells)
+    assert re.search(r"!\[[^\]]{40,}\]\(data:image/png;base64,iVBOR", way)
+
+
+def test_set_up_finds_the_book(tmp_path):
+    code = SET_UP.format(address="") + "\nprint(os.getcwd())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(BOOK.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == str(BOOK), done.stderr
+
+
+def test_set_up_fetches_the_book_where_it_is_not(tmp_path):
+    home = tmp_path / "home"
+    source = tmp_path / "source"
+    for file in ("book/page.md", "nbhelpers/__init__.py", "requirements.lock"):
+        (source / file).parent.mkdir(parents=True, exist_ok=True)
+        (source / file).write_text("x = 1\n")
+    (home / "pip").mkdir(parents=True)  # in the place of pip: says what it was asked for
+    (home / "pip" / "__init__.py").touch()
+    (home / "pip" / "__main__.py").write_text("import sys; print(*sys.argv[1:])")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "All"]):
+        subprocess.run([*git, *command], cwd=source, check=True)
+    code = SET_UP.format(address="") + "\nprint(os.getcwd())\nimport nbhelpers"
+    start = [sys.executable, "-S", "-c", code]  # without what is installed
+    plain = {k: v for k, v in os.environ.items() if k != "NBHELPERS_REPOSITORY"}
+    plain |= {"PYTHONPATH": str(home)}
+    lost = subprocess.run(start, cwd=home, env=plain, capture_output=True, text=True)
+    assert "set NBHELPERS_REPOSITORY" in lost.stderr
+    done = subprocess.run(
+        start,
+        cwd=home,
+        env=plain | {"NBHELPERS_REPOSITORY": source.as_uri()},
+        capture_output=True,
+        text=True,
+    )
+    asked, where = done.stdout.strip().splitlines()
+    root = home / "binding-words"
+    assert where == str(root / "book"), done.stderr
+    assert asked.split() == ["install", "--quiet", "--constraint", f"{root}/requirements.lock",
+                             "--editable", str(root)]  # fmt: skip
+
+
+PAGE = """---
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+# A page
+
+```{{code-cell}} ipython3
+:tags: [exercise]
+
+import nbhelpers as nb
+
+
+def overlap(mask, truth):
+    \"\"\"Intersection over union.\"\"\"
+    return (mask & truth).sum() / {union}
+
+
+nb.labs.check_overlap(overlap)
+```
+"""
+
+
+def test_both_kinds_run_and_a_wrong_solution_does_not(tmp_path):
+    (tmp_path / "references.bib").touch()
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.format(union="max(1, (mask | truth).sum())"))
+    here = Path.cwd()
+    solved = instructor_notebook(page)
+    run(solved, tmp_path)
+    assert "is right on 4 inputs" in solved.cells[-1].outputs[0].text
+    run(student_notebook(page), tmp_path)
+    page.write_text(PAGE.format(union="mask.size"))
+    with pytest.raises(CellExecutionError, match="divide by the union"):
+        run(instructor_notebook(page), tmp_path)
+    assert Path.cwd() == here
