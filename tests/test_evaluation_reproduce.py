@@ -1,0 +1,114 @@
+"""From weights to tables by one command, with a small random model and few variants."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import nbhelpers as nb
+from nbhelpers.cli import main
+from nbhelpers.evaluation import load_results, plan, reproduction
+from nbhelpers.evaluation.plan import PLACES
+from nbhelpers.evaluation.questions import leaks
+from nbhelpers.evaluation.tables import methods, weighted
+from nbhelpers.segment import SETTINGS
+
+NOUNS = ("ring", "moon", "dog")  # that the tests' parser knows
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """The benchmark's first pictures, one or two a split, their things called what is known."""
+    home = nb.weights.data_folder() / "shapes"
+    there = tmp_path / "data" / "shapes"
+    (there / "images").mkdir(parents=True)
+    refs = json.loads((home / "refs(shapes).json").read_text())[:12]
+    splits = {1: "val", 2: "testA", 3: "testA", 4: "testB"}
+    for place, ref in enumerate(refs):
+        noun = NOUNS[place % 3]
+        ref["split"] = splits[ref["image_id"]]
+        said = {"attribute": f"the red {noun}", "noun": noun}
+        for sentence in ref["sentences"]:
+            sentence["sent"] = said.get(sentence["kind"], f"the {noun} on the left")
+    (there / "refs(shapes).json").write_text(json.dumps(refs))
+    instances = json.loads((home / "instances.json").read_text())
+    for category in instances["categories"]:  # no two alike, each ends in a noun that is known
+        category["name"] = f"{category['name']} {NOUNS[category['id'] % 3]}"
+    (there / "instances.json").write_text(json.dumps(instances))
+    for number in splits:
+        shutil.copy(home / "images" / f"{number:06d}.png", there / "images")
+    monkeypatch.chdir(tmp_path)
+    return there
+
+
+@pytest.fixture
+def few(monkeypatch, models):
+    """Few variants, so that all parts take seconds."""
+    some = {
+        row.label: row.settings for row in leaks() if row.settings.isolate in ("none", "every")
+    }
+    read = {
+        "tables": lambda: {**methods(), "half": weighted(0.5)},
+        "places": lambda: dict(list(some.items())[:3]),
+        "settings": lambda: {
+            "plain": SETTINGS["plain"],
+            "half": replace(SETTINGS["chunk"], alpha=0.5),
+        },
+    }
+    for name, variants in read.items():
+        part = reproduction.PARTS[name]
+        monkeypatch.setitem(reproduction.PARTS, name, replace(part, variants=variants))
+    monkeypatch.setattr(plan, "code_version", lambda: "as it was")  # whoever edits meanwhile
+    loaded = []
+    monkeypatch.setattr(plan, "load_models", lambda *a, **k: loaded.append(a) or models)
+    monkeypatch.setattr(nb.models, "load_models", lambda *a, **k: models)
+    return loaded
+
+
+def test_all_by_one_command(world, few, capsys):
+    command = ["reproduce", "--root", "data/shapes", "--work", "runs", "--out", "out"]
+    assert main([*command, "--parts", "tables", "classes", "--shard", "0/2"]) == 0
+    assert "when the other shares are done" in capsys.readouterr().out
+    assert not Path("out/tables.json").exists()
+    assert main(command) == 0
+    shown = capsys.readouterr().out.split()
+    assert {"out/tables.json", "out/figure-7.png", "out/questions.md"} <= set(shown)
+    assert "out/figure-8-loses-most.png" in shown
+    results = load_results("out")
+    assert [(table["name"], table["split"]) for table in results.tables] == [
+        *(("table-1", "testA"), ("table-2", "testA"), ("table-2", "testB")),
+        *(("table-3", "testA"), ("table-3", "testB"), ("table-4", "testA"), ("table-4", "testB")),
+        *(("figure-8", "testA"), ("figure-8", "testB"), ("leaks", "testA")),
+        *(("weight", "testA"), ("into", "testA"), ("completion", "testA")),
+        *(("kinds", "testA"), ("gains", "testA"), ("kinds", "testB"), ("gains", "testB")),
+    ]
+    assert results.row("table-3", alpha=0.5)["gain"]["pictures"] == 2
+    assert results.table("table-2", "testB")["pictures"] == 1
+    assert {row["place"] for row in results.rows("leaks")} == set(PLACES)
+    assert {row["method"]: row["alpha"] for row in results.rows("weight")} == (
+        {"plain": 1.0, "chunk": 0.5}
+    )
+    runs = len(few)
+    before = {path: path.read_bytes() for path in Path("out").iterdir()}
+    assert main([*command, "--quiet"]) == 0  # all is there: nothing is loaded, the same is written
+    assert len(few) == runs
+    assert {path: path.read_bytes() for path in Path("out").iterdir()} == before
+
+
+def test_errors_are_told_and_the_tables_made(world, few, capsys):
+    refs = json.loads((world / "refs(shapes).json").read_text())
+    refs[3]["sentences"][0]["sent"] = "of of"
+    (world / "refs(shapes).json").write_text(json.dumps(refs))
+    command = ["reproduce", "--root", "data/shapes", "--work", "runs", "--out", "out"]
+    assert main([*command, "--parts", "tables", "--quiet"]) == 3
+    assert "1 items ended in an error and are left out" in capsys.readouterr().err
+    assert load_results("out").table("table-2")["errors"] == 1
+
+
+def test_a_folder_that_takes_no_results_is_refused_first(world, few, capsys):
+    Path("file").write_text("")
+    assert main(["reproduce", "--root", "data/shapes", "--out", "file/out"]) == 2
+    assert "the results can't go to 'file/out'" in capsys.readouterr().err
+    assert not Path("build").exists() and few == []
