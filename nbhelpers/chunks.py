@@ -115,7 +115,7 @@ def _spans(doc: Doc) -> list[tuple[int, int]]:
     """Token spans of spaCy's chunks and of the nouns that it leaves out, in order."""
     found = []
     for chunk in doc.noun_chunks:
-        start, end = _trim(doc, chunk.start, chunk.end)
+        start, end = trim(doc, chunk.start, chunk.end)
         if start < end:
             found.append((start, end))
     covered = {i for start, end in found for i in range(start, end)}
@@ -127,8 +127,8 @@ def _spans(doc: Doc) -> list[tuple[int, int]]:
     return sorted(found)
 
 
-def _trim(doc: Doc, start: int, end: int) -> tuple[int, int]:
-    """Drop quotes, brackets and "and" before a phrase and signs behind it."""
+def trim(doc: Doc, start: int, end: int) -> tuple[int, int]:
+    """A phrase's span of tokens without quotes, brackets and "and" before it and signs behind."""
     while start < end and (not _is_word(doc[start]) or doc[start].pos_ == "CCONJ"):
         start += 1
     while start < end and not _is_word(doc[end - 1]):

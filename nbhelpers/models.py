@@ -151,6 +151,12 @@ def load_models(
         dtype = torch.float32 if device.type == "cpu" else torch.float16
     source, commit = locate(str(name), revision, "model")
     index = read_index(source, commit, str(name))
+    scheduler = getattr(diffusers, index["scheduler"][1], None)
+    if not hasattr(scheduler, "set_timesteps"):
+        raise ValueError(
+            f"the scheduler {index['scheduler'][1]!r} of {name} is none of diffusers "
+            f"{diffusers.__version__}"
+        )
 
     def load(part: str, kind: Any) -> Any:
         """One part of the pipeline, from its folder."""
@@ -161,7 +167,7 @@ def load_models(
     vae = load("vae", diffusers.AutoencoderKL)
     if vae.config.get("force_upcast", False) and dtype != torch.float32:
         vae.to(torch.float32)  # its activations overflow in half precision
-    parts = ["", "_2"] if index.get("text_encoder_2") else [""]
+    parts = ["", "_2"] if any(index.get("text_encoder_2") or ()) else [""]
     kinds = {"": transformers.CLIPTextModel, "_2": transformers.CLIPTextModelWithProjection}
     encoders = [load(f"text_encoder{part}", kinds[part]) for part in parts]
     for model in (unet, vae, *encoders):
@@ -175,7 +181,7 @@ def load_models(
         revision=commit,
         unet=unet,
         vae=vae,
-        scheduler=load("scheduler", getattr(diffusers, index["scheduler"][1])),
+        scheduler=load("scheduler", scheduler),
         text=TextEncoder(
             tuple(load(f"tokenizer{part}", transformers.CLIPTokenizer) for part in parts),
             tuple(encoders),

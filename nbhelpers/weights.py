@@ -26,6 +26,8 @@ HUB = {
         "1.9 GB",
     ),
 }
+# What a pipeline's index must name.
+NEEDED = ("unet", "vae", "scheduler", "tokenizer", "text_encoder")
 # The pieces of "shapes" and the folders that hold them under data/shapes.
 SHAPES = {"model": "stable-diffusion", "captioner": "blip", "parser": "parser"}
 
@@ -73,7 +75,12 @@ def from_pretrained(kind: Any, source: str, commit: str | None, **more: Any) -> 
 
 
 def read_index(source: str, commit: str | None, name: str) -> dict[str, Any]:
-    """The pipeline's ``model_index.json``."""
+    """The pipeline's ``model_index.json``.
+
+    Raises:
+        OSError: It isn't there or can't be read.
+        ValueError: It is of no Stable Diffusion with a UNet.
+    """
     import huggingface_hub
 
     try:
@@ -81,15 +88,18 @@ def read_index(source: str, commit: str | None, name: str) -> dict[str, Any]:
             path = str(Path(source) / "model_index.json")
         else:
             path = huggingface_hub.hf_hub_download(source, "model_index.json", revision=commit)
-        index: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        index = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _missing(source, commit, "model_index.json", error) from error
-    if "unet" not in index:
+    parts = index if isinstance(index, dict) else {}
+    there = sorted(k for k, v in parts.items() if isinstance(v, list) and len(v) == 2 and v[1])
+    missing = [part for part in NEEDED if part not in there]
+    if missing:
         raise ValueError(
-            f"{name} holds {sorted(k for k in index if not k.startswith('_'))} and no UNet; a "
-            "Stable Diffusion 1.x, 2.x or XL is needed"
+            f"{name} holds {there} and no {missing[0].replace('unet', 'UNet')}; a Stable "
+            "Diffusion 1.x, 2.x or XL is needed"
         )
-    return index
+    return parts
 
 
 @contextmanager

@@ -125,6 +125,9 @@ def test_segment(scene, image, loaded, capsys):
     stages = re.findall(r"^\[ *[\d.]+ s\] (\w+)", captured.err, re.MULTILINE)
     assert stages[0] == "picture"
     assert {"loading", "chunks", "attention", "completion", "writing"} <= set(stages)
+    spent = re.search(r"done: loading took ([\d.]+) s, the picture ([\d.]+) s\n", captured.err)
+    wanted = [record["seconds"]["load"], record["seconds"]["segment"]]
+    assert [float(seconds) for seconds in spent.groups()] == pytest.approx(wanted, abs=0.051)
 
 
 def test_every_option_arrives(scene, loaded, capsys):

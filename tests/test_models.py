@@ -69,7 +69,7 @@ def test_shapes_come_with_captioner_and_parser(shapes, models, image):
     assert loaded.parser is loaded.parser
 
 
-@pytest.mark.parametrize("kind", ["models_15", "models_xl"])
+@pytest.mark.parametrize("kind", ["models_15", "models_21", "models_xl"])
 def test_a_folder_of_diffusers_loads_as_the_shapes_do(kind, request, tmp_path, image, toy_parser):
     models = request.getfixturevalue(kind)
     save(models, tmp_path)
@@ -171,6 +171,30 @@ def test_a_model_without_a_unet_is_refused(tmp_path):
     index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=r"\['transformer'\] and no UNet; a Stable Diffusion"):
+        nb.load_models(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"unet": [None, None]}, "and no UNet; a Stable Diffusion"),
+        ({"text_encoder": [None, None]}, "and no text_encoder; a Stable Diffusion"),  # a refiner
+        ({"tokenizer": None}, "and no tokenizer; a Stable Diffusion"),
+        ({"scheduler": "DDIMScheduler"}, "and no scheduler; a Stable Diffusion"),
+        ({"scheduler": ["diffusers", "MadeUpScheduler"]}, "'MadeUpScheduler' of .* none of diff"),
+        ({"scheduler": ["diffusers", "DiffusionPipeline"]}, "'DiffusionPipeline' of .* none of"),
+    ],
+)
+def test_a_pipeline_of_another_kind_is_refused_before_its_weights_are_read(
+    tmp_path, change, message
+):
+    names = ("unet", "vae", "scheduler", "tokenizer", "text_encoder")
+    index = {"_class_name": "SomePipeline", **{name: ["library", name] for name in names}}
+    (tmp_path / "model_index.json").write_text(json.dumps({**index, **change}))
+    with pytest.raises(ValueError, match=message):
+        nb.load_models(tmp_path)
+    (tmp_path / "model_index.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match=r"holds \[\] and no UNet"):
         nb.load_models(tmp_path)
 
 

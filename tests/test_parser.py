@@ -388,6 +388,13 @@ def test_f1_counts_both_ends():
     assert chunk_f1(gold, [set(), set()]) == 0
 
 
+def test_signs_at_the_ends_of_the_reference_do_not_count():
+    applause = tree("( PUNCT 2 punct", "Applause NOUN 0 root", ") PUNCT 2 punct")
+    doc = as_doc(to_spacy(applause), BLANK)
+    assert [chunk.text for chunk in doc.noun_chunks] == ["( Applause"]
+    assert spans(doc) == {(2, 10)}
+
+
 def test_the_phrases_are_sound():
     data = json.loads(PHRASES.read_text(encoding="utf-8"))
     rows = data["phrases"] + data["blind"]

@@ -191,6 +191,7 @@ def run(options: argparse.Namespace) -> int:
     }
     tell("writing")
     paths = write_together(folder, contents)
+    tell(f"done: loading took {loading:.1f} s, the picture {segmenting:.1f} s")
     if not options.quiet:
         share = f"{found.mask.mean():.1%} of the picture"
         say(f"{quoted(found.chunk.text)} in {quoted(found.caption)}: {share}", sys.stdout)

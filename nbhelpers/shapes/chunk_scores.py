@@ -61,8 +61,16 @@ def chunk_f1(gold: Iterable[set[tuple[int, int]]], found: Iterable[set[tuple[int
 
 
 def spans(doc: Doc) -> set[tuple[int, int]]:
-    """The character spans of spaCy's noun chunks."""
-    return {(c.start_char, c.end_char) for c in doc.noun_chunks}
+    """The character spans of spaCy's noun chunks, without signs at their ends.
+
+    spaCy's iterator begins at whatever stands leftmost under a noun, so that the reference of
+    "(Applause" or "** News" holds the sign too. `nbhelpers.noun_chunks` drops it; so does this.
+    """
+    from nbhelpers.chunks import trim
+
+    trimmed = [trim(doc, chunk.start, chunk.end) for chunk in doc.noun_chunks]
+    kept = [doc[start:end] for start, end in trimmed if start < end]
+    return {(chunk.start_char, chunk.end_char) for chunk in kept}
 
 
 def trees_f1(nlp: Language, trees: Sequence[Tree]) -> float:
