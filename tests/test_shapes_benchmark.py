@@ -1,5 +1,6 @@
 """The benchmark in the files of COCO and RefCOCO, and the arithmetic that scores it."""
 
+import dataclasses
 import json
 import pickle
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from nbhelpers.shapes import benchmark, leaks
+from nbhelpers.segment import SETTINGS
+from nbhelpers.shapes import benchmark, leaks, score
 from nbhelpers.shapes.world import UNSEEN, draw, sample_scene
 
 FOLDER = Path(__file__).parents[1] / "data" / "shapes"
@@ -159,6 +161,35 @@ def test_the_threshold_comes_from_val_and_the_gain_is_paired():
     assert plain["oracle_miou"] == pytest.approx(0.9)
     assert sealed["gain"] == pytest.approx(0.2)
     assert sealed["interval"] == pytest.approx((0.2, 0.2))
+
+
+def test_which_seals_suffice_is_a_mean_over_places_paired_by_scene():
+    shape = (2, 2, len(leaks.PLACES), 3, len(leaks.THRESHOLDS))
+    val = np.zeros(shape, np.float32)
+    val[0, ..., 30] = np.array([0.2, 0.4, 0.6])
+    val[1, 0, 0, :, 60] = 0.6  # one place of six, and the best threshold is another
+    val[1, 1, ..., 10] = np.array([0.3, 0.5, 0.7])
+    rows = leaks.summary(leaks.Measurement(("sealed", "less"), "val", val))
+    found = {(row["method"], row["keys"]): row for row in rows}
+    assert found["sealed", "all"]["miou"] == pytest.approx(0.4)
+    assert found["sealed", "all"]["interval"] is None
+    assert found["less", "all"]["miou"] == pytest.approx(0.1)
+    assert found["less", "all"]["threshold"] == pytest.approx(0.6)
+    assert found["less", "words"]["gain"] == pytest.approx(0.1)
+    assert found["less", "words"]["interval"] == pytest.approx((0.1, 0.1))
+    table = leaks.print_summary(rows).splitlines()
+    assert table[0] == "| prompt | all | words |"
+    assert table[2] == "| sealed | 0.400 | 0.400 |"
+    assert "(+0.10 [+0.10, +0.10])" in table[3]
+
+
+def test_each_seal_is_taken_away_by_itself():
+    """Against the default, every variant that val measures differs in one setting alone."""
+    sealed = dataclasses.asdict(SETTINGS["sealed"])
+    for name, settings in score.seals().items():
+        changes = {k: v for k, v in dataclasses.asdict(settings).items() if v != sealed[k]}
+        assert len(changes) == 1, name
+    assert len({tuple(map(str, dataclasses.astuple(s))) for s in score.seals().values()}) == 5
 
 
 def test_the_interval_covers_the_mean_about_as_often_as_it_says():

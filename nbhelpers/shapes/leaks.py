@@ -234,6 +234,47 @@ def table(val: Measurement, test: Measurement, *, baseline: str = "plain") -> li
     return rows
 
 
+def summary(found: Measurement, *, baseline: str = "sealed") -> list[dict[str, Any]]:
+    """Return a row for each method and reading: its mean over places, each at its best threshold.
+
+    The gain is over the baseline of the same reading, with its paired interval over scenes.
+    """
+    ious = found.iou.mean(2).astype(float)  # method, reading, scene, threshold
+    base = found.methods.index(baseline)
+    rows = []
+    for m, method in enumerate(found.methods):
+        for r, reading in enumerate(READINGS):
+            best, own = (int(ious[i, r].mean(0).argmax()) for i in (base, m))
+            gains = ious[m, r, :, own] - ious[base, r, :, best]
+            rows.append(
+                {
+                    "method": method,
+                    "keys": reading,
+                    "miou": float(ious[m, r, :, own].mean()),
+                    "threshold": float(THRESHOLDS[own]),
+                    "gain": float(gains.mean()),
+                    "interval": interval(gains) if m != base else None,
+                }
+            )
+    return rows
+
+
+def print_summary(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as a Markdown table: a line a method, a column a reading."""
+    lines = ["| prompt | " + " | ".join(READINGS) + " |", "|---|" + "---|" * len(READINGS)]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = {row["keys"]: row for row in rows if row["method"] == method}
+        lines.append(f"| {method} | " + " | ".join(_cell(own[keys]) for keys in READINGS) + " |")
+    return "\n".join(lines)
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    """Return a figure, and behind it its gain and interval where it is no baseline's."""
+    span = row["interval"]
+    gain = f" ({row['gain']:+.2f} [{span[0]:+.2f}, {span[1]:+.2f}])" if span else ""
+    return f"{row['miou']:.3f}{gain}"
+
+
 def environment() -> dict[str, str]:
     """Return the versions that a recorded result names."""
     packages = ("torch", "diffusers", "transformers", "numpy")
@@ -256,9 +297,7 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> str:
                     for row in rows
                     if (row["method"], row["keys"], row["place"]) == (method, reading, place)
                 )
-                span = row["interval"]
-                gain = f" ({row['gain']:+.2f} [{span[0]:+.2f}, {span[1]:+.2f}])" if span else ""
-                cells.append(f"{row['miou']:.3f}{gain}")
+                cells.append(_cell(row))
             lines.append(f"| {reading} | {place} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -21,7 +21,15 @@ from nbhelpers.segment import SETTINGS, Settings, segment
 from nbhelpers.shapes.benchmark import SPLITS, said_of, scene_of
 from nbhelpers.shapes.captions import name
 from nbhelpers.shapes.cards import write_cards
-from nbhelpers.shapes.leaks import READINGS, Measurement, environment, measure, save, table
+from nbhelpers.shapes.leaks import (
+    READINGS,
+    Measurement,
+    environment,
+    measure,
+    save,
+    summary,
+    table,
+)
 from nbhelpers.shapes.probes import probe_pictures, probe_text
 from nbhelpers.shapes.world import draw
 
@@ -56,11 +64,20 @@ def compared() -> dict[str, Settings]:
     return {method: SETTINGS[method] for method in COMPARED}
 
 
-def other_seal() -> dict[str, Settings]:
-    """Return the sealed prompt isolated the other way, which val alone measures."""
+def seals() -> dict[str, Settings]:
+    """Return the sealed prompt made the other way, and with a seal less, which val alone measures.
+
+    They tell which of the three leaks have to be closed, and how, in the default.
+    """
     sealed = SETTINGS["sealed"]
     by: Literal["masking", "encoding"] = "masking" if sealed.by == "encoding" else "encoding"
-    return {f"sealed, by {by}": replace(sealed, by=by)}
+    return {
+        f"sealed, by {by}": replace(sealed, by=by),
+        "sealed, the prompt's tail": replace(sealed, tail="prompt"),
+        "sealed, the target open": replace(sealed, isolate="others"),
+        "sealed, the others open": replace(sealed, isolate="target"),
+        "the empty tail alone": replace(sealed, isolate="none"),
+    }
 
 
 def choose_reading(models: Models, *, scenes: int = 24, workers: int = 1) -> list[dict[str, Any]]:
@@ -200,13 +217,14 @@ def score_leaks(
     best = Reading(timesteps=candidates[0]["timesteps"], weights=candidates[0]["weights"])
     models = replace(models, reading=best)
     read = partial(measure, models, scenes=scenes, workers=workers)
-    val = read("val", {**compared(), **other_seal()})
+    val = read("val", {**compared(), **seals()})
     write_reading(out / "stable-diffusion", val, candidates[0])
     return {
         "seed": 0,
         "scenes": {s: min(n, scenes or n) for s, n in SPLITS.items()},
         "settings": {key: asdict(value) for key, value in compared().items()},
         "reading": {**candidates[0], "candidates": candidates},
+        "seals": summary(val),
         "tables": {
             "val": table(val, val),
             **{split: table(val, read(split, compared())) for split in ("testA", "testB")},
