@@ -22,7 +22,7 @@ Row = dict[str, Any]
 def rows_of(
     found: Mapping[str, Measured],
     case: Mapping[str, Any],
-    differences: Mapping[str, float | None] | None = None,
+    differences: Mapping[str, float] | None = None,
 ) -> list[Row]:
     """A row for each way: the case, the way, how far its result is from the base's, its costs."""
     return [

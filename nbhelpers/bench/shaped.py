@@ -41,8 +41,7 @@ def make_unet(device: torch.device, dtype: torch.dtype, **changes: Any) -> nn.Mo
     for name, weight in unet.named_parameters():
         if name.endswith(("to_q.weight", "to_k.weight")):
             weight.data.mul_(LOUDER)
-    made: nn.Module = unet.to(device, dtype).eval().requires_grad_(False)
-    return made
+    return _ready(unet, dtype)
 
 
 def make_models(device: torch.device, dtype: torch.dtype) -> Models:
@@ -59,17 +58,20 @@ def make_models(device: torch.device, dtype: torch.dtype) -> Models:
     unet = make_unet(device, dtype)
     with device:
         vae, encoder = AutoencoderKL(**AUTOENCODER), CLIPTextModel(config)
-    for model in (vae, encoder):
-        model.to(device, dtype).eval().requires_grad_(False)
     return Models(
         name="the shape of Stable Diffusion 1.5, random weights",
         revision=None,
         unet=unet,
-        vae=vae,
+        vae=_ready(vae, dtype),
         scheduler=small.scheduler,
-        text=TextEncoder((tokenizer,), (encoder,)),
+        text=TextEncoder((tokenizer,), (_ready(encoder, dtype),)),
         device=device,
         dtype=dtype,
         size=(512, 512),
         sources=small.sources,
     )
+
+
+def _ready(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """For inference. Not by the model's own `to`, which warns of a list that is empty here."""
+    return nn.Module.to(model, dtype).eval().requires_grad_(False)

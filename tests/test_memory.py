@@ -1,0 +1,57 @@
+"""Nothing on the whole way from picture to mask ever holds an attention matrix."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import nbhelpers as nb
+from nbhelpers.batches import segment_batch
+from nbhelpers.bench import storing
+
+SIZE = (192, 192)  # pixels; the finest grid is 48 x 48
+N, HEADS, TOKENS = 48 * 48, 4, 77
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers that any operation made, those that a view shows of a larger tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for one in made if isinstance(made, (tuple, list)) else [made]:
+            if isinstance(one, torch.Tensor):
+                self.numbers = max(self.numbers, one.numel())
+        return made
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("method", nb.SETTINGS)
+def test_one_phrase(method, models, image):
+    with Largest() as watched:
+        found = nb.segment(image, "the red ring", models, method=method, size=SIZE)
+    assert found.score.shape == (48, 48)
+    assert watched.numbers < HEADS * N * TOKENS < N * N
+
+
+def test_many_phrases_and_the_transpose(models, image):
+    with Largest() as watched:
+        segment_batch(
+            [image], [["the red ring"]], models, size=SIZE, timesteps=(1, 2), transpose=True
+        )
+    assert watched.numbers < 2 * HEADS * N * TOKENS
+
+
+def test_the_watch_sees_what_others_hold(models, image):
+    """The same pass, with the probabilities formed as others form them."""
+    with storing.storing(models.unet, storing.KEEPS["head means"]), Largest() as watched:
+        prompt = nb.embed("a red ring", [], models.text)
+        nb.denoise_once(image, prompt, models, size=SIZE)
+    assert watched.numbers == HEADS * N * N
