@@ -1,0 +1,311 @@
+"""The built site, read from the disk in a real browser: no network, no error, knobs that turn."""
+
+import contextlib
+import json
+import os
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+import yaml
+
+BOOK = Path(__file__).parents[1] / "book"
+SITE = BOOK / "_build" / "html"
+TOC = yaml.safe_load((BOOK / "_toc.yml").read_text(encoding="utf-8"))
+PAGES = [TOC["root"], *(page["file"] for part in TOC["parts"] for page in part["chapters"])]
+NOTEBOOKS = [
+    page
+    for page in PAGES
+    if (BOOK / f"{page}.md").is_file()
+    and "kernelspec:" in (BOOK / f"{page}.md").read_text("utf-8")[:400]
+]
+CHAPTERS = [page for page in PAGES if page[:2].isdigit()]
+WIDE, PHONE = 1300, 390  # pixels
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+
+
+def missing(reason):
+    """Skip, or fail where the site is required, as it is in .ci/run."""
+    (pytest.fail if os.environ.get("SITE") == "required" else pytest.skip)(reason)
+
+
+@pytest.fixture(scope="module")
+def site():
+    """The folder of the site, if it was built from the sources as they stand."""
+    built = SITE / "searchindex.js"  # written last
+    if not built.is_file():
+        missing("there is no site to read; `make book` builds it")
+    sources = [*BOOK.glob("*.*"), *(BOOK / "_ext").glob("*.py"), *(BOOK / "_static").glob("*.css")]
+    newest = max(sources, key=lambda path: path.stat().st_mtime)
+    if newest.stat().st_mtime > built.stat().st_mtime:
+        missing(f"{newest.name} is newer than the site; `make book` builds it anew")
+    return SITE
+
+
+@pytest.fixture(scope="module")
+def browser():
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        missing("there is no Chromium to read the site with")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[WIDE, PHONE])
+def width(request):
+    return request.param
+
+
+@pytest.fixture
+def tab(site, browser, width):
+    """A tab of one width; whatever it asks the network for, and every error, fails the test."""
+    with watched(browser, width) as page:
+        yield page
+
+
+@contextlib.contextmanager
+def watched(browser, width):
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+    asked, wrong = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("requestfailed", lambda request: wrong.append(f"not there: {request.url}"))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "console",
+        lambda line: wrong.append(line.text) if line.type in ("error", "warning") else None,
+    )
+    yield page
+    context.close()
+    assert [url for url in asked if urlsplit(url).scheme not in ("file", "data", "blob")] == []
+    assert wrong == []
+
+
+def read(page, name, fragment=""):
+    """Open a page of the site and wait until its formulas are set."""
+    page.goto((SITE / f"{name}.html").as_uri() + fragment)
+    page.wait_for_function(
+        "!document.querySelector('.math') || (window.MathJax && MathJax.startup"
+        " && document.querySelector('mjx-container'))"
+    )
+
+
+def shown(figure):
+    """The one picture of a figure with knobs that can be seen."""
+    pictures = [picture for picture in figure.locator("img").all() if picture.is_visible()]
+    assert len(pictures) == 1
+    return pictures[0].get_attribute("src")
+
+
+class Tags(HTMLParser):
+    """The tags of a page: each one's name and attributes, in order."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.found = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_whole_and_as_wide_as_the_window(tab, width, name):
+    read(tab, name)
+    assert tab.locator("h1").first.is_visible()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    broken = "[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
+    assert tab.evaluate(broken) == []
+    beside = """() => {
+        const scrolls = e => e && (getComputedStyle(e).overflowX == 'auto'
+                                   || scrolls(e.parentElement.closest('.bd-article *')));
+        return [...document.querySelectorAll('.bd-article :is(img, table, pre, mjx-container)')]
+            .filter(e => e.offsetParent && e.getBoundingClientRect().right > innerWidth + 1)
+            .filter(e => !scrolls(e)).map(e => e.outerHTML.slice(0, 90));
+    }"""
+    assert tab.evaluate(beside) == []
+    assert tab.locator("mjx-merror").count() == 0
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_knob_changes_its_picture(tab, name):
+    read(tab, name)
+    for figure in tab.locator(".nb-knobs").all():
+        for knob in figure.locator("input").all():
+            knob.scroll_into_view_if_needed()
+            seen = {shown(figure)}
+            if knob.get_attribute("type") == "checkbox":
+                knob.click()
+                seen.add(shown(figure))
+            else:
+                seen |= drag(tab, figure, knob)
+            assert len(seen) > 1, f"nothing changes by {knob.evaluate('k => k.outerHTML')[:200]}"
+
+
+def drag(tab, figure, knob):
+    """Drag a slider to both of its ends, step it back by a key; return the pictures seen."""
+    box, seen = knob.bounding_box(), set()
+    said = knob.locator("xpath=../output")
+    values = json.loads(knob.get_attribute("data-values"))
+    middle = box["y"] + box["height"] / 2
+    place = (int(knob.input_value()) + 0.5) / len(values)
+    tab.mouse.move(box["x"] + 8 + place * (box["width"] - 16), middle)
+    tab.mouse.down()
+    for end, value in ((box["width"] - 1, values[-1]), (1, values[0])):
+        tab.mouse.move(box["x"] + end, middle, steps=4)
+        seen.add(shown(figure))
+        assert said.inner_text() == value
+    tab.mouse.up()
+    knob.press("End")
+    assert said.inner_text() == knob.get_attribute("aria-valuetext") == values[-1]
+    seen.add(shown(figure))
+    knob.press("ArrowLeft")
+    assert said.inner_text() == values[-2]
+    return seen | {shown(figure)}
+
+
+def test_there_are_knobs_to_turn(site):
+    pages = [
+        name for name in NOTEBOOKS if 'class="nb-knobs"' in (SITE / f"{name}.html").read_text()
+    ]
+    assert {"03_embeddings", "04_attention", "05_completion"} <= set(pages)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_solution_opens(tab, name):
+    read(tab, name)
+    folded = tab.locator(".toggle, .dropdown.admonition, details.sd-dropdown")
+    assert folded.count(), "no folded solution"
+    for solution in folded.all():
+        inside = solution.locator("p, li").last
+        assert not inside.is_visible()
+        solution.locator("button.toggle-button, summary, .admonition-title").first.click()
+        inside.wait_for(state="visible")
+
+
+def test_a_word_is_found(tab, width):
+    read(tab, "index")
+    if width == PHONE:
+        tab.locator("label.primary-toggle, button.primary-toggle").first.click()
+    tab.locator(".bd-sidebar-primary .search-button-field").click()
+    field = tab.locator("input[type=search]:visible")
+    field.fill("noun chunk replacement")
+    field.press("Enter")
+    found = tab.locator("#search-results li a")
+    found.first.wait_for()
+    targets = [link.get_attribute("href") for link in found.all()]
+    assert any("03_embeddings" in target for target in targets), targets
+    found.first.click()
+    tab.wait_for_url("**/*.html*")
+    assert "search.html" not in tab.url
+
+
+def contrast(tab, selector):
+    """WCAG's contrast of an element's text with the ground behind it."""
+    return tab.locator(selector).first.evaluate("""element => {
+        const light = color => {
+            const [r, g, b] = color.match(/[\\d.]+/g).map(Number).map(v => v / 255)
+                .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        let ground = element;
+        while (/^(transparent|rgba\\(.*, 0\\))$/.test(getComputedStyle(ground).backgroundColor))
+            ground = ground.parentElement;
+        const both = [getComputedStyle(element).color, getComputedStyle(ground).backgroundColor];
+        const [dim, bright] = both.map(light).sort((a, b) => a - b);
+        return (bright + 0.05) / (dim + 0.05);
+    }""")
+
+
+def test_dark_and_light(tab):
+    read(tab, "05_completion")
+    grounds = {}
+    for _ in range(3):  # the button goes through system, light, dark
+        mode = tab.locator("html").get_attribute("data-theme")
+        grounds[mode] = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+        for text in (
+            ".bd-article p",
+            "h1",
+            "figcaption .caption-text",
+            ".bd-article a",
+            "pre span",
+        ):
+            assert contrast(tab, text) >= 4.5, (mode, text)
+        picture = tab.locator(".nb-knobs img:not([hidden])").first
+        assert (
+            picture.evaluate("p => getComputedStyle(p).filter") == "none"
+        )  # a map keeps its colors
+        tab.locator(".bd-header-article .theme-switch-button").click()
+    assert set(grounds) == {"light", "dark"}
+    assert grounds["light"] != grounds["dark"]
+
+
+def test_paper_gets_stills_and_no_frame(tab):
+    read(tab, "05_completion")
+    tab.emulate_media(media="print")
+    for frame in (".bd-sidebar-primary", ".bd-sidebar-secondary", ".prev-next-footer"):
+        assert not tab.locator(frame).first.is_visible()
+    for figure in tab.locator(".nb-knobs").all():
+        assert shown(figure)
+        assert not figure.locator("input[type=range]").first.is_visible()
+        assert figure.locator("output").first.is_visible()
+
+
+@pytest.mark.parametrize("name", [*PAGES, "search", "genindex"])
+def test_links_lead_somewhere_and_nothing_is_fetched(site, name):
+    path = site / f"{name}.html"
+    for tag, attributes in Tags(path).found:
+        target = attributes.get("href") or attributes.get("src") or ""
+        place = urlsplit(target)
+        if place.scheme in ("http", "https") or target.startswith("//"):
+            is_link = tag == "a" or attributes.get("rel") in ("canonical", "license")
+            assert is_link, f"{name} fetches {target}"
+        elif target and not place.scheme:
+            other = (path.parent / unquote(place.path)).resolve() if place.path else path
+            assert other.is_file(), f"{name} links to {target}"
+            if place.fragment and other.suffix == ".html":
+                named = [a.get("id") or a.get("name") for _, a in Tags(other).found]
+                assert unquote(place.fragment) in named, f"{name} links to {target}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_picture_has_words_and_every_figure_a_number(site, name):
+    text = (site / f"{name}.html").read_text(encoding="utf-8")
+    article = text[text.index("<article") : text.index("</article>")]
+    figures = [part.partition("</figure>")[0] for part in article.split("<figure ")[1:]]
+    for figure in figures:
+        assert 'class="caption-number"' in figure
+        assert 'class="caption-text"' in figure
+    pictures = sum(figure.count("<img ") for figure in figures)
+    assert pictures == article.count("<img "), "a picture without a number and a caption"
+    for tag, attributes in Tags(site / f"{name}.html").found:
+        if tag == "img":
+            assert len(attributes.get("alt") or "") > 10, attributes.get("src", "")[:80]
+    assert figures or name not in CHAPTERS
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_page_that_runs_downloads_as_a_notebook(site, name):
+    path = site / "_sources" / f"{name}.ipynb"
+    assert any(
+        attributes.get("href") == f"_sources/{name}.ipynb"
+        for _, attributes in Tags(site / f"{name}.html").found
+    )
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert cells and not any(cell.outputs for cell in cells)
+
+
+def test_the_site_is_light(site):
+    assert sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) <= 30 * 2**20
