@@ -139,6 +139,14 @@ def clip_text(clip_tokenizer):
 
 
 @pytest.fixture(scope="session")
+def text_21(tokenizer_folder):
+    """The text encoder of a Stable Diffusion 2.1 scaled down: OpenCLIP's, which pads with "!"."""
+    tokenizer = read_tokenizer(tokenizer_folder, pad_token="!")
+    config = clip_config(tokenizer, num_hidden_layers=3, hidden_act="gelu")
+    return TextEncoder((tokenizer,), (made(transformers.CLIPTextModel, config, seed=3),))
+
+
+@pytest.fixture(scope="session")
 def text_xl(tokenizer_folder):
     """The two text encoders of Stable Diffusion XL scaled down; the second pads with "!"."""
     tokenizers = (
@@ -225,6 +233,27 @@ def models_15(text, toy_parser):
         norm_num_groups=8,
     )
     return make_models("tiny 1.5", unet, text, 4, sources={"parser": toy_parser})
+
+
+@pytest.fixture(scope="session")
+def models_21(text_21, toy_parser):
+    """Stable Diffusion 2.1 with few channels: heads of one size, linear, predicting velocity."""
+    unet = made(
+        diffusers.UNet2DConditionModel,
+        sample_size=16,
+        block_out_channels=(16, 32, 64, 64),
+        layers_per_block=2,
+        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=(2, 4, 8, 8),
+        use_linear_projection=True,
+        upcast_attention=True,
+        norm_num_groups=8,
+    )
+    models = make_models("tiny 2.1", unet, text_21, 4, sources={"parser": toy_parser})
+    models.scheduler.register_to_config(prediction_type="v_prediction")
+    return models
 
 
 @pytest.fixture(scope="session")

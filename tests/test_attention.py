@@ -11,7 +11,7 @@ from nbhelpers.attention import Layer, denoise_once, record_attention
 from nbhelpers.embeddings import embed
 from nbhelpers.latents import encode_image
 
-KINDS = ("models", "models_15", "models_xl")
+KINDS = ("models", "models_15", "models_21", "models_xl")
 CAPTION = "a photograph of a red ring and a blue moon"
 
 
@@ -48,13 +48,15 @@ def test_the_output_is_the_same_with_and_without(any_models, prompt_of, image):
     assert torch.equal(denoise_once(None, prompt, any_models, latent=latent), plain)
 
 
+FOUR_LEVELS = {
+    **{("down", 1): 2, ("down", 2): 2, ("down", 4): 2, ("mid", 8): 1},
+    **{("up", 4): 3, ("up", 2): 3, ("up", 1): 3},
+}
 # Layers of each kind on the way down, in the middle and on the way up, and their factors.
 LAYOUT = {
     "models": {("down", 1): 1, ("down", 2): 1, ("mid", 2): 1, ("up", 2): 2, ("up", 1): 2},
-    "models_15": {
-        **{("down", 1): 2, ("down", 2): 2, ("down", 4): 2, ("mid", 8): 1},
-        **{("up", 4): 3, ("up", 2): 3, ("up", 1): 3},
-    },
+    "models_15": FOUR_LEVELS,
+    "models_21": FOUR_LEVELS,
     "models_xl": {("down", 2): 1, ("down", 4): 2, ("mid", 4): 2, ("up", 4): 4, ("up", 2): 2},
 }
 

@@ -146,8 +146,13 @@ def test_without_a_target_every_chunk_is_the_target_of_its_own_map(text, chunks)
         embed(CAPTION, chunks, text, isolate="others")
 
 
+@pytest.mark.parametrize("kind", ["text", "text_21"])
 @pytest.mark.parametrize("tail", ["empty", "empty-eos", "empty-padding"])
-def test_the_tail_comes_from_the_empty_prompt(text, chunks, tail):
+def test_the_tail_comes_from_the_empty_prompt(kind, request, chunks, tail):
+    """Whatever a model pads with: Stable Diffusion 1 with the end token, 2 with "!"."""
+    text = request.getfixturevalue(kind)
+    padding = text.tokenizers[0].pad_token_id
+    assert (padding == text.tokenizers[0].eos_token_id) == (kind == "text")
     prompt = embed(CAPTION, chunks, text, isolate="none", tail=tail)
     wanted, ids = encoded(text, CAPTION)
     plain = wanted.clone()

@@ -17,7 +17,7 @@ PHRASE = "the red ring and a blue moon"
 REAL = Path(__file__).parents[2] / "shared" / "data" / "real-images"
 
 
-@pytest.mark.parametrize("kind", ["models", "models_15", "models_xl"])
+@pytest.mark.parametrize("kind", ["models", "models_15", "models_21", "models_xl"])
 @pytest.mark.parametrize("method", SETTINGS)
 def test_every_method_on_every_kind_of_model(kind, method, request, image):
     models = request.getfixturevalue(kind)

@@ -198,8 +198,12 @@ def test_a_captioner_is_saved_in_blips_own_format(pictures, tmp_path):
     words = new_word_tokenizer(texts, tmp_path / "words")
     torch.manual_seed(0)
     save_captioner(new_captioner(words), words, tmp_path / "blip")
-    processor = BlipProcessor.from_pretrained(tmp_path / "blip")
-    blip = BlipForConditionalGeneration.from_pretrained(tmp_path / "blip")
+    processor, blip = (
+        kind.from_pretrained(
+            tmp_path / "blip", revision=None, use_safetensors=True, trust_remote_code=False
+        )
+        for kind in (BlipProcessor, BlipForConditionalGeneration)
+    )
     inputs = processor(images=pictures.pictures[0], text="a red ring", return_tensors="pt")
     written = blip.generate(**inputs, max_new_tokens=3)[0]
     assert processor.decode(written, skip_special_tokens=True).startswith("a red ring")
