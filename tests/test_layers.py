@@ -88,9 +88,9 @@ def code_of(path):
     """The parsed Python of a module, or of all of a chapter's cells."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
-        cells = re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-        lines = [line for cell in cells for line in cell.splitlines()]
-        text = "\n".join(line for line in lines if not re.match(r"[:%!]|---", line))
+        cell = r"^```\{code-cell\}[^\n]*\n(?:---\n.*?^---\n)?(.*?)^```"
+        cells = "".join(re.findall(cell, text, re.DOTALL | re.MULTILINE))
+        text = re.sub(r"^[:%!].*", "", cells, flags=re.MULTILINE)
     return ast.parse(text)
 
 
