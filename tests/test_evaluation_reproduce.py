@@ -112,3 +112,10 @@ def test_a_folder_that_takes_no_results_is_refused_first(world, few, capsys):
     assert main(["reproduce", "--root", "data/shapes", "--out", "file/out"]) == 2
     assert "the results can't go to 'file/out'" in capsys.readouterr().err
     assert not Path("build").exists() and few == []
+
+
+def test_the_parts_that_can_be_named_are_those_that_there_are():
+    from nbhelpers.cli.reproduce import PARTS
+
+    assert list(PARTS) == list(reproduction.PARTS)
+    assert {*reproduction.OF_TABLES, *reproduction.OF_QUESTIONS} == set(PARTS)

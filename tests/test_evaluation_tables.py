@@ -422,7 +422,8 @@ def test_the_tables_command(runs, tmp_path, capsys):
     names = [table["name"] for table in load_results(tmp_path).tables]
     assert names == ["table-2", "table-3", "table-4", "figure-8", "kinds", "gains"]
     assert main(["questions", str(runs), "--out", str(tmp_path), "--beside", str(tmp_path)]) == 0
-    assert "# The same from two models" in (tmp_path / "beside.md").read_text()
+    beside = (tmp_path / "beside.md").read_text()
+    assert f"|  | place | here | {tmp_path.name.replace('_', '&#95;')} |" in beside
 
 
 def test_figure_8_is_drawn_from_the_model(both, models, image, monkeypatch):
@@ -436,7 +437,8 @@ def test_figure_8_is_drawn_from_the_model(both, models, image, monkeypatch):
         row["phrase"] = "a striped ring"
     monkeypatch.setattr(nbhelpers.models, "load_models", lambda *a, **k: models)
     monkeypatch.setattr(Referring, "image", lambda self, number: image)
-    options = Namespace(root=None, model=None, parser=None, device="cpu", no_maps=False)
+    options = Namespace(**dict.fromkeys(("root", "splits_by", "model", "parser")))
+    options.device, options.no_maps = "cpu", False
     found = tables.drawings([table], options)
     assert list(found) == ["figure-8-gains-most", "figure-8-in-the-middle", "figure-8-loses-most"]
     assert f"paper: IoU {table['rows'][0]['iou']['paper']:.2f}" in found["figure-8-gains-most"].alt

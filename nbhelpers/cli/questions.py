@@ -47,7 +47,9 @@ def write(folder: Path, out: Path, options: argparse.Namespace) -> int:
 
     paths = save_tables(out, "questions", "What the paper leaves open", answers(folder))
     if options.beside:
-        paths.append(save_beside(out, load_results(out), load_results(options.beside)))
+        there = Path(options.beside)
+        names = ("here", there.name)
+        paths.append(save_beside(out, load_results(out), load_results(there), names))
     if not options.quiet:
         for path in paths:
             say(str(path), sys.stdout)

@@ -11,6 +11,7 @@ from nbhelpers.datasets import quoted
 from nbhelpers.weights import data_folder
 
 DATASETS = ("shapes", "refcoco", "refcoco+", "refcocog")
+PARTS = ("tables", "classes", "places", "settings")
 DESCRIPTION = """\
 Evaluate all that the paper's tables and the questions it leaves open need, then make
 them: `tables` and `questions` tell what is written. Stop it, kill it, pull the plug:
@@ -38,12 +39,10 @@ a model of another seed, and both models' gains side by side
 
 def describe(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments to its parser."""
-    from nbhelpers.evaluation.reproduction import PARTS
-
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
     add("--dataset", choices=DATASETS, default="shapes", help="default: shapes")
-    add("--parts", choices=list(PARTS), nargs="+", default=list(PARTS), help="default: all")
+    add("--parts", choices=PARTS, nargs="+", default=list(PARTS), help="default: all")
     add("--pictures", metavar="N", type=whole, help="of each split (default: each part's own)")
     add("--work", metavar="DIR", default="build/results", help="the runs (default: build/results)")
     add("--out", metavar="DIR", help="tables and figures (default: the project's data/results)")

@@ -40,6 +40,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--no-maps", action="store_true", help="leave out figure 8, which needs the model")
     add("--root", metavar="DIR", help="where the dataset lies, for figure 8")
+    add("--splits-by", metavar="WHO", help="whose splits, for figure 8 (default: the usual)")
     add("--model", metavar="NAME", help="for figure 8 (default: as the runs name it)")
     add("--parser", metavar="NAME", help="as in segment, for figure 8")
     add("--device", metavar="NAME", default="cpu", help="for figure 8 (default: cpu)")
@@ -129,7 +130,7 @@ def ablation_maps(table: Mapping[str, Any], options: argparse.Namespace) -> Any:
             f"figure 8 needs the model, which the runs call {quoted(name)}; give its folder with "
             "--model, or leave the figure out with --no-maps"
         )
-    data = referring(table["dataset"], table["split"], options.root)
+    data = referring(table["dataset"], table["split"], options.root, options.splits_by)
     models = load_models(name, device=options.device, parser=options.parser)
     for row in table["rows"]:
         image = data.image(row["image"])

@@ -147,8 +147,14 @@ def side_by_side(
     ]
 
 
-def save_beside(folder: Path, first: Results, second: Results) -> Path:
+def save_beside(folder: Path, first: Results, second: Results, names: Sequence[str]) -> Path:
     """Write the gains of two models side by side, of all tables that both have, as Markdown.
+
+    Args:
+        folder: Gets ``beside.md``.
+        first: Results of one model.
+        second: Of another.
+        names: What the two are called.
 
     Raises:
         ValueError: They have no table in common.
@@ -159,10 +165,8 @@ def save_beside(folder: Path, first: Results, second: Results) -> Path:
     for table in first.tables:
         name, split = table["name"], table["split"]
         if (name, split) in there:
-            other = second.table(name, split)
             rows = side_by_side(first, second, name, split)
             if rows:
-                names = [table["model"], other["model"]]
                 parts.append(f"## {table['title']}: {split}\n\n{beside(rows, names)}")
     if not parts:
         raise ValueError("the two results have no table in common, so nothing stands side by side")
