@@ -15,6 +15,7 @@ from nbclient.exceptions import CellExecutionError
 
 import nbhelpers as nb
 from nbhelpers import labs
+from nbhelpers.labs.memory import measure
 from nbhelpers.labs.notebooks import (
     SET_UP,
     STUB,
@@ -223,3 +224,12 @@ def test_both_kinds_run_and_a_wrong_solution_does_not(tmp_path):
     with pytest.raises(CellExecutionError, match="divide by the union"):
         run(instructor_notebook(page), tmp_path)
     assert Path.cwd() == here
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells")
+def test_what_a_kernel_holds_is_read_from_the_system(tmp_path):
+    (tmp_path / "references.bib").touch()
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.format(union="max(1, (mask | truth).sum())"))
+    (held,) = measure(page, 1)
+    assert 20 < held["pss"] <= held["rss"] <= held["peak"] < 4000  # MiB

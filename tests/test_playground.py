@@ -1,9 +1,12 @@
 """The playground: the numbers of `segment`, nothing computed twice, and sliders in a browser."""
 
+import contextlib
 import importlib.util
+import io
 import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -14,6 +17,7 @@ from urllib.request import urlopen
 import nbformat
 import numpy as np
 import pytest
+from PIL import Image
 
 import nbhelpers as nb
 from nbhelpers.labs.playground import Playground, View, draw
@@ -115,10 +119,6 @@ def test_the_drawing_has_three_panels_and_says_them():
     heat[1, 2] = 1
     shown = draw(image, View("a ring", "", heat, heat > 0.5, 0.25), height=4)
     assert re.search(r"'a ring'.*IoU 0\.25", shown.alt)
-    import io
-
-    from PIL import Image
-
     pixels = np.asarray(Image.open(io.BytesIO(shown.png)))
     assert pixels.shape == (4, 18, 3)
     assert (pixels[:, :6] == 200).all()
@@ -167,27 +167,28 @@ def lab(tmp_path):
     nbformat.write(notebook, tmp_path / "play.ipynb")
     home = {name: str(tmp_path / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "IPYTHONDIR")}
     home |= {name: str(tmp_path / "run") for name in ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
-    quiet = ["--no-browser", "--port=0", "--IdentityProvider.token=", "--allow-root"]
-    quiet += ["--ServerApp.disable_check_xsrf=True", "--LabApp.extension_manager=readonly"]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", *quiet, f"--ServerApp.root_dir={tmp_path}"],
-        env=os.environ | home | {"PYTHONPATH": str(ROOT), "JUPYTER_PREFER_ENV_PATH": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    quiet = ["--no-browser", f"--port={port}", "--IdentityProvider.token=", "--allow-root"]
+    quiet += ["--ServerApp.ip=127.0.0.1", "--LabApp.extension_manager=readonly"]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *quiet, f"--ServerApp.root_dir={tmp_path}"],
+            env=os.environ | home | {"PYTHONPATH": str(ROOT), "JUPYTER_PREFER_ENV_PATH": "1"},
+            stderr=log,
+        )
     try:
-        for line in server.stderr:
-            if found := re.search(r"http://(?:localhost|127\.0\.0\.1):(\d+)/lab", line):
-                break
-        else:
-            pytest.fail("JupyterLab didn't start")
-        address = f"http://127.0.0.1:{found[1]}/lab/tree/play.ipynb"
-        assert urlopen(address).status == 200
-        yield address
+        for _ in range(240):
+            with contextlib.suppress(OSError):
+                with urlopen(f"http://127.0.0.1:{port}/api"):
+                    break
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.25)
+        yield f"http://127.0.0.1:{port}/lab/tree/play.ipynb"
     finally:
         server.terminate()
         server.wait(20)
-        server.stderr.close()
 
 
 @pytest.fixture(scope="module")
@@ -199,17 +200,17 @@ def chromium():
     return found
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_dragging_a_slider_changes_map_and_iou(lab, chromium, record_property):
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1300, "height": 1400})
         page.goto(lab)
-        page.wait_for_selector(".jp-CodeCell .cm-content", timeout=90_000)
+        page.wait_for_selector(".jp-CodeCell .cm-content", timeout=150_000)
         page.click(".jp-CodeCell .cm-content")
         page.keyboard.press("Shift+Enter")
-        page.wait_for_selector("p[role=status]", timeout=90_000)
+        page.wait_for_selector("p[role=status]", timeout=150_000)
         said = page.locator("p[role=status]")
         picture = page.locator("p[role=status] ~ img")
         assert re.match(r"IoU \d\.\d{3}", said.inner_text())
