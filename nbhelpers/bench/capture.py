@@ -174,7 +174,8 @@ def bench_capture(
         ways = one.ways(peers=cuda or batch == batches[0])
         found = interleave(ways, device, rounds=rounds, warm=3 * cuda, tell=tell)
         rows += rows_of(found, {"batch": batch}, differences)
-        held = one.held_mb
+        held = one.held_mb and round(one.held_mb, 1)
+        pick(rows, OURS, batch=batch)["held_mb"] = held
     for row in rows if cuda else ():
         if row["batch"] == batches[0] and row["way"] != GRAPH:
             tell(f"{row['way']}, largest batch")

@@ -8,7 +8,7 @@ from nbhelpers.bench.operators import FLASH_T, NAIVE, NAIVE_T, OURS, OURS_T, SDP
 from nbhelpers.bench.records import FOLDER, Row, read
 from nbhelpers.display import Drawing
 
-BENCHMARKS = ("complete", "capture", "sweep", "segment")
+BENCHMARKS = ("complete", "capture", "sweep", "segment", "profile")
 GATHERING = (NAIVE, SDPA, STOCK, OURS)
 SPREADING = (NAIVE_T, FLASH_T, OURS_T)
 
@@ -29,9 +29,17 @@ def lay_out(record: dict[str, Any]) -> str:
     machine = record["machine"]
     where = machine.get("gpu") or f"{machine['processor']}, {machine['threads']} thread"
     settings = ", ".join(f"{name} {value}" for name, value in record["settings"].items())
+    first = f"{record['benchmark']} on {where}\n{settings}\n\n"
+    if record["benchmark"] == "profile":
+        lines = [["operator", "calls", "ms", "share"]] + [
+            [row["operator"], str(row["calls"]), _ms(row["seconds"]), f"{row['share']:.1%}"]
+            for row in rows
+        ]
+        return first + _columns(lines, 1)
     known = {"way", "difference", "seconds", "ratio", "peak_mib", "all_seconds", "all_ratios"}
-    case = [name for name in rows[0] if name not in known | {"error", "largest_batch"}]
-    more = ["largest_batch"] if any("largest_batch" in row for row in rows) else []
+    extra = ("held_mb", "largest_batch", "per_second")
+    more = [name for name in extra if any(name in row for row in rows)]
+    case = [name for name in rows[0] if name not in known | {"error", *extra}]
     head = [*case, "way", "ms", "x base", "peak MiB", "off by", *more]
     lines = [head]
     for row in rows:
@@ -41,7 +49,7 @@ def lay_out(record: dict[str, Any]) -> str:
         cells += [*numbers, row["error"] or off, *(str(row.get(name, "")) for name in more)]
         lines.append(cells)
     names = len(case) + 1
-    return f"{record['benchmark']} on {where}\n{settings}\n\n{_columns(lines, names)}"
+    return first + _columns(lines, names)
 
 
 def promises(device: str = "cpu", folder: Path = FOLDER) -> str:

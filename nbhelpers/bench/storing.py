@@ -116,6 +116,7 @@ def _enlarged(maps: list[Tensor], factor: int, grid: tuple[int, int]) -> Tensor:
     mean = torch.stack(maps).mean(dim=0)
     low, high = mean.amin(dim=1, keepdim=True), mean.amax(dim=1, keepdim=True)
     cells = (grid[0] // factor, grid[1] // factor)
-    stretched = ((mean - low) / (high - low)).unflatten(1, cells)[:, None]
+    stretched = torch.where(high > low, (mean - low) / (high - low), 0.0)  # one cell tells nothing
+    stretched = stretched.unflatten(1, cells)[:, None]
     enlarged = F.interpolate(stretched, size=grid, mode="bilinear", align_corners=False)
     return enlarged.flatten(1)
