@@ -189,12 +189,12 @@ def test_there_are_knobs_to_turn(site):
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_solution_opens(tab, name):
     read(tab, name)
-    folded = tab.locator(".toggle, .dropdown.admonition, details.sd-dropdown")
+    folded = tab.locator(".admonition.dropdown, details.hide")
     assert folded.count(), "no folded solution"
     for solution in folded.all():
-        inside = solution.locator("p, li").last
+        inside = solution.locator("p:not(.admonition-title), li, pre").last
         assert not inside.is_visible()
-        solution.locator("button.toggle-button, summary, .admonition-title").first.click()
+        solution.locator("summary, .admonition-title").first.click()
         inside.wait_for(state="visible")
 
 

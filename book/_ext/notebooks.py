@@ -1,14 +1,16 @@
-"""Each chapter downloads as a Jupyter notebook too, with no outputs, beside its source."""
+"""Each page that runs downloads as a notebook too: a student's, of plain Markdown, unrun."""
 
 from pathlib import Path
 
-import jupytext
+import nbformat
+
+from nbhelpers.labs.notebooks import is_notebook, student_notebook
 
 
 def offer(app, pagename, templatename, context, doctree):
     """Tell the theme's download button of the notebook, where the page is one."""
     source = Path(app.srcdir, f"{pagename}.md")
-    if source.is_file() and "kernelspec:" in source.read_text("utf-8")[:400]:
+    if source.is_file() and is_notebook(source):
         context["ipynb_source"] = f"{pagename}.ipynb"
 
 
@@ -16,12 +18,10 @@ def write(app, error):
     """Write the notebooks to where the button looks for them."""
     if error is not None or app.builder.name != "html":
         return
-    folder = Path(app.outdir, "_sources")
     for page in sorted(app.env.found_docs):
         source = Path(app.srcdir, f"{page}.md")
-        if source.is_file() and "kernelspec:" in source.read_text("utf-8")[:400]:
-            notebook = jupytext.read(source, fmt="md:myst")
-            jupytext.write(notebook, folder / f"{page}.ipynb", fmt="ipynb")
+        if source.is_file() and is_notebook(source):
+            nbformat.write(student_notebook(source), Path(app.outdir, "_sources", f"{page}.ipynb"))
 
 
 def setup(app):
