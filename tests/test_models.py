@@ -221,6 +221,15 @@ def test_missing_weights_say_what_to_download(monkeypatch, tmp_path):
         load_parser("en_core_web_xx")
 
 
+def test_a_model_that_left_the_hub_is_looked_for_elsewhere():
+    with pytest.raises(OSError, match=r"5.2 GB.* was taken off the Hub; .* as sd2-community/st"):
+        nb.load_models("stabilityai/stable-diffusion-2-1")
+    with pytest.raises(ValueError, match=r"taken off the Hub; a copy is kept as stable-diffusion"):
+        nb.load_models("runwayml/stable-diffusion-v1-5")
+    with pytest.raises(OSError, match=r"'shapes' needs no download$"):
+        nb.load_models(SD)
+
+
 def test_a_model_on_the_hub_is_pinned():
     assert all(len(commit) == 40 for commit, _ in HUB.values())
     for revision in (None, "main", "abc123"):
