@@ -127,7 +127,7 @@ def anchors(path):
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_whole_and_as_wide_as_the_window(tab, width, name):
     read(tab, name)
-    assert tab.locator("h1").first.is_visible()
+    assert tab.locator(".bd-article h1").first.is_visible()
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     broken = "[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
     assert tab.evaluate(broken) == []
