@@ -162,7 +162,7 @@ def show_intervals(
     """
     from matplotlib.figure import Figure
 
-    size = (6.2, 0.9 + len(rows) * (0.14 + 0.16 * len(series)))
+    size = (6.2, 1.2 + len(rows) * (0.14 + 0.16 * len(series)))
     figure = Figure(figsize=size, facecolor="white", layout="constrained")
     axis = figure.subplots()
     axis.axvline(0, color=DARK, linewidth=0.8)
@@ -185,8 +185,10 @@ def show_intervals(
     axis.set_xlabel(x_label, fontsize=9, color=DARK)
     axis.grid(axis="x", color="#e3e8ee", linewidth=0.6)
     _quiet(axis)
-    if len(series) > 1:
-        axis.legend(fontsize=8, frameon=False, labelcolor=DARK)
+    if len(series) > 1:  # above, where no interval lies
+        across = len(series) if sum(map(len, series)) <= 60 else 2
+        place = {"loc": "outside upper center", "ncols": across, "frameon": False}
+        figure.legend(fontsize=8, labelcolor=DARK, **place)
     return _finish(figure, alt or f"Intervals of {x_label}. {'; '.join(parts)}.")
 
 
