@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help book test status record lint format lock clean distclean
+.PHONY: help book test status labs record lint format lock clean distclean
 
 # On a busy machine OpenMP's threads else spin at every barrier, and small models crawl.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -53,6 +53,9 @@ test: $(READY)  ## run the tests and the docstrings' examples
 
 status: $(READY)  ## run each chapter alone and note its seconds and memory
 	$(BIN)/python book/measure.py
+
+labs: $(READY)  ## make the labs' notebooks and run them: build/labs
+	$(BIN)/python -m nbhelpers.labs.notebooks
 
 record: $(READY)  ## run the chapters with NBHELPERS_MODEL, on a GPU box, and keep what they show
 	$(BIN)/python book/record.py make
