@@ -90,7 +90,7 @@ def watched(browser, width):
     yield page
     context.close()
     assert [url for url in asked if urlsplit(url).scheme not in ("file", "data", "blob")] == []
-    assert wrong == []
+    assert wrong == [], wrong
 
 
 def read(page, name, fragment=""):
