@@ -180,9 +180,8 @@ def lab(tmp_path):
         )
     try:
         for _ in range(240):
-            with contextlib.suppress(OSError):
-                with urlopen(f"http://127.0.0.1:{port}/api"):
-                    break
+            with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/api"):
+                break
             assert server.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.25)
         yield f"http://127.0.0.1:{port}/lab/tree/play.ipynb"
