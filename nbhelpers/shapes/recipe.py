@@ -21,7 +21,7 @@ from nbhelpers.shapes.training import half
 from nbhelpers.shapes.unet import save_pipeline, train_unet
 
 PARTS = ("clip", "autoencoder", "unet", "captioner", "parser")
-STEPS = {"clip": 3000, "autoencoder": 2400, "unet": 5000, "captioner": 3000}
+STEPS = {"clip": 3000, "autoencoder": 2400, "unet": 3600, "captioner": 1800}
 COUNT = 40_000
 # Pictures and autoencoder are shared by all seeds: what a second seed shows is the chance of the
 # text encoder and the UNet.
