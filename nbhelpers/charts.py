@@ -186,9 +186,13 @@ def show_intervals(
     axis.grid(axis="x", color="#e3e8ee", linewidth=0.6)
     _quiet(axis)
     if len(series) > 1:  # above, where no interval lies
-        across = len(series) if sum(map(len, series)) <= 60 else 2
-        place = {"loc": "outside upper center", "ncols": across, "frameon": False}
-        figure.legend(fontsize=8, labelcolor=DARK, **place)
+        figure.legend(
+            loc="outside upper center",
+            ncols=len(series) if sum(map(len, series)) <= 60 else 2,
+            frameon=False,
+            fontsize=8,
+            labelcolor=DARK,
+        )
     return _finish(figure, alt or f"Intervals of {x_label}. {'; '.join(parts)}.")
 
 

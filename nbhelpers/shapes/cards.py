@@ -106,12 +106,12 @@ makes both anew.
 
 ## What they can't do
 
-They were trained for less than two hours on two cores. Colors and patterns are learned first;
-what a thing is called comes last, and here it is barely begun: the captions' figure above and the
-contact sheet show it. Compare the probes: the text encoder keeps every noun apart, and the image
-side of the CLIP does so for {eye_noun:.2f} of scenes with one thing (colors {eye_color:.2f},
-patterns {eye_pattern:.2f}; chance is 0.08, 0.13 and 0.4). A reading that has to tell two things
-of one noun apart by their colors works; one that has to tell nouns apart does not, yet.
+They were trained for about two hours on two cores, and know what that buys. Colors are learned
+first, patterns next, what a thing is called last. A linear probe of the picture's side of the
+CLIP reads the noun of {eye_noun:.2f} of scenes with one thing (color {eye_color:.2f}, pattern
+{eye_pattern:.2f}; chance is 0.08, 0.13 and 0.4), and nobody after CLIP can know nouns better than
+the pictures and captions that it learned from allow: see the captions' figure above and the
+contact sheet. They know no word that the captions don't have.
 
 ## Licenses
 
