@@ -16,6 +16,7 @@ if sys.argv[:1] == ["-m"]:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from nbhelpers.attention import Layer, denoise_once, record_attention
+from nbhelpers.batches import segment_batch
 from nbhelpers.captions import caption
 from nbhelpers.chunks import Chunk, find_target, noun_chunks
 from nbhelpers.completion import complete
@@ -59,6 +60,7 @@ __all__ = [
     "to_masks",
     "iou",
     "segment",
+    "segment_batch",
     "Settings",
     "SETTINGS",
     "Segmentation",
