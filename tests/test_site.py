@@ -240,7 +240,7 @@ def test_dark_and_light(tab):
             ".bd-article p",
             "h1",
             "figcaption .caption-text",
-            ".bd-article a",
+            ".bd-article p a",
             "pre span",
         ):
             assert contrast(tab, text) >= 4.5, (mode, text)
