@@ -207,6 +207,8 @@ def test_dragging_a_slider_changes_map_and_iou(lab, chromium, record_property):
         page = browser.new_page(viewport={"width": 1300, "height": 1400})
         page.goto(lab)
         page.wait_for_selector(".jp-CodeCell .cm-content", timeout=150_000)
+        ready = page.get_by_text(re.compile(r"\| Idle"))  # in the status bar; a key before is lost
+        ready.wait_for(timeout=150_000)
         page.click(".jp-CodeCell .cm-content")
         page.keyboard.press("Shift+Enter")
         page.wait_for_selector("p[role=status]", timeout=150_000)
