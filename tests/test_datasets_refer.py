@@ -435,7 +435,7 @@ def test_the_shipped_data_is_right(capsys):
     assert code == 0
     assert "ok       shapes val (shapes): 600 references, 1,387 expressions" in out
     assert "ok       shapes testB (shapes) pictures: all 200" in out
-    assert "missing  refcoco (unc): refs(unc).p is in refcoco.zip, officially at https://" in out
+    assert "missing  refcoco (unc): refcoco.zip holds refs(unc).p, officially at https://" in out
     assert "often down: then the Internet Archive's copy" in out
     assert out.endswith("6 parts are right, 0 missing or wrong\n")
 

@@ -116,8 +116,9 @@ def test_ray_makes_the_same_report_though_worker_and_driver_are_killed():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Ray's wheels are for Linux")
-def test_an_item_that_kills_its_worker_is_an_error(tmp_path):
+def test_an_item_that_kills_its_worker_is_an_error(tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    monkeypatch.setenv("PYTHONPATH", str(HERE))  # the workers import this module's neighbor
 
     def opener():
         evaluate = fake_evaluator()()

@@ -65,14 +65,15 @@ def check_best_sentence(
     Raises:
         Wrong: There is a more probable one.
     """
+    wanted: tuple[str, ...] = ()
     for trial in rounds(best_sentence, seed):
-        most = 4
-        while True:  # until greedy writing, for one, goes wrong
+        most, last = 4, wanted
+        while True:  # until greedy writing, for one, goes wrong, and the last answer does
             score = _writer(trial)
             ways = _sentences(score, most)
             wanted = max(ways, key=lambda words: math.fsum(ways[words]))
             greedy = _greedy(score, most)
-            if greedy != wanted:
+            if wanted not in (greedy, last):
                 break
         longer = _sentences(score, most + 1)
         mean = max(ways, key=lambda words: math.fsum(ways[words]) / len(ways[words]))
