@@ -109,7 +109,7 @@ def check_interval(
     Raises:
         Wrong: It is much wider or narrower than that of `paired_bootstrap`, or lies elsewhere.
     """
-    for trial in rounds(interval, seed, count=2):
+    for trial in rounds(interval, seed, count=4):
         a, b, pictures = _clustered(trial)
         right = paired_bootstrap(a, b, pictures, resamples=4000, seed=trial.seed)
         singles = paired_bootstrap(a, b, np.arange(len(a)), resamples=4000)
@@ -146,7 +146,7 @@ def _clustered(trial: Round) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(trial.seed)
     pictures = np.repeat(np.arange(60), 6)
     level = rng.uniform(0.1, 0.9, 60)[pictures]  # an easy picture is easy for both
-    gain = rng.normal(0.06, 0.08, 60)[pictures]
+    gain = rng.normal(rng.uniform(0.04, 0.16), 0.08, 60)[pictures]  # another interval each time
     b = np.clip(level + rng.normal(0, 0.01, len(level)), 0, 1)
     a = np.clip(level + gain + rng.normal(0, 0.01, len(level)), 0, 1)
     return a, b, pictures
