@@ -152,7 +152,9 @@ def shown(error):
 
 def work(loader, seconds, seed, folder):
     """Spoil and load until the time is over; returns how many were loaded and refused."""
-    warnings.simplefilter("ignore")  # what Pillow says of odd EXIF data
+    # what Pillow says of odd EXIF data; a reader must not make any other
+    warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
     end, tally, number = time.monotonic() + seconds, {"loaded": 0, "refused": 0}, 0
     while time.monotonic() < end:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_references import attention, carry, compare, draw, naive, scores
-from torch.utils._python_dispatch import TorchDispatchMode
+from watching import Largest
 
 from nbhelpers import kernels
 from nbhelpers.kernels import eager
@@ -214,22 +214,6 @@ def test_maps_of_several_resolutions_are_joined():
         kernels.aggregate(levels, weights[:4], (2, 2))
     with pytest.raises(ValueError, match="at least one"):
         kernels.aggregate([], [], (2, 2))
-
-
-class Largest(TorchDispatchMode):
-    """Watches every tensor that any operation makes."""
-
-    def __init__(self):
-        super().__init__()
-        self.numbers = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        for one in made if isinstance(made, (tuple, list)) else [made]:
-            if isinstance(one, torch.Tensor) and one.untyped_storage().nbytes():
-                stored = one.untyped_storage().nbytes() // one.element_size()
-                self.numbers = max(self.numbers, min(stored, one.numel()))
-        return made
 
 
 def test_no_square_matrix_and_no_row_of_all_tokens_is_ever_held():

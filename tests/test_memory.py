@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from watching import Largest
 
 import nbhelpers as nb
 from nbhelpers.batches import segment_batch
@@ -11,21 +10,6 @@ from nbhelpers.bench import storing
 
 SIZE = (192, 192)  # pixels; the finest grid is 48 x 48
 N, HEADS, TOKENS = 48 * 48, 4, 77
-
-
-class Largest(TorchDispatchMode):
-    """The most numbers that any operation made, those that a view shows of a larger tensor."""
-
-    def __init__(self):
-        super().__init__()
-        self.numbers = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        for one in made if isinstance(made, (tuple, list)) else [made]:
-            if isinstance(one, torch.Tensor):
-                self.numbers = max(self.numbers, one.numel())
-        return made
 
 
 @pytest.fixture

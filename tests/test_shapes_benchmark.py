@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from nbhelpers.segment import SETTINGS
-from nbhelpers.shapes import benchmark, leaks, score
+from nbhelpers.shapes import benchmark, leak_tables, leaks, score
 from nbhelpers.shapes.world import UNSEEN, draw, sample_scene
 
 FOLDER = Path(__file__).parents[1] / "data" / "shapes"
@@ -152,7 +152,7 @@ def test_the_threshold_comes_from_val_and_the_gain_is_paired():
     test[0, ..., 30], test[1, ..., 60] = 0.4, 0.6
     test[0, ..., 80] = 0.9  # only an oracle would take this one
     names = ("plain", "sealed")
-    rows = leaks.table(
+    rows = leak_tables.table(
         leaks.Measurement(names, "val", val), leaks.Measurement(names, "testA", test)
     )
     plain, sealed = rows[0], rows[-1]
@@ -169,7 +169,7 @@ def test_which_seals_suffice_is_a_mean_over_places_paired_by_scene():
     val[0, ..., 30] = np.array([0.2, 0.4, 0.6])
     val[1, 0, 0, :, 60] = 0.6  # one place of six, and the best threshold is another
     val[1, 1, ..., 10] = np.array([0.3, 0.5, 0.7])
-    rows = leaks.summary(leaks.Measurement(("sealed", "less"), "val", val))
+    rows = leak_tables.summary(leaks.Measurement(("sealed", "less"), "val", val))
     found = {(row["method"], row["keys"]): row for row in rows}
     assert found["sealed", "all"]["miou"] == pytest.approx(0.4)
     assert found["sealed", "all"]["interval"] is None
@@ -177,7 +177,7 @@ def test_which_seals_suffice_is_a_mean_over_places_paired_by_scene():
     assert found["less", "all"]["threshold"] == pytest.approx(0.6)
     assert found["less", "words"]["gain"] == pytest.approx(0.1)
     assert found["less", "words"]["interval"] == pytest.approx((0.1, 0.1))
-    table = leaks.print_summary(rows).splitlines()
+    table = leak_tables.print_summary(rows).splitlines()
     assert table[0] == "| prompt | all | words |"
     assert table[2] == "| sealed | 0.400 | 0.400 |"
     assert "(+0.10 [+0.10, +0.10])" in table[3]
@@ -196,6 +196,6 @@ def test_the_interval_covers_the_mean_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
     hits = 0
     for trial in range(200):
-        low, high = leaks.interval(rng.normal(0.1, 1, 60), draws=400, seed=trial)
+        low, high = leak_tables.interval(rng.normal(0.1, 1, 60), draws=400, seed=trial)
         hits += low <= 0.1 <= high
     assert 176 <= hits <= 200

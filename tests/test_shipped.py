@@ -12,7 +12,7 @@ from safetensors import safe_open
 import nbhelpers as nb
 from nbhelpers.models import load_models
 from nbhelpers.segment import SETTINGS
-from nbhelpers.shapes import leaks
+from nbhelpers.shapes import leak_tables, leaks
 from nbhelpers.shapes.benchmark import said_of, scene_of
 from nbhelpers.shapes.world import draw
 
@@ -113,5 +113,5 @@ def test_the_results_name_their_settings_versions_and_seed(record):
 
 def test_the_card_prints_the_results(record):
     card = (FOLDER / "MODEL_CARD.md").read_text()
-    assert leaks.print_table(record["tables"]["testA"]) in card
+    assert leak_tables.print_table(record["tables"]["testA"]) in card
     assert f"{record['captions']['right']:.3f}" in card

@@ -6,13 +6,13 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nbhelpers.bench.measure import Measured
+from nbhelpers.versions import versions
 
 FOLDER = Path(__file__).parents[2] / "data" / "benchmarks"
 PACKAGES = ("nbhelpers", "torch", "triton", "diffusers", "transformers", "numpy")
@@ -74,7 +74,7 @@ def record(
         "device": device.type,
         "when": datetime.now(UTC).isoformat(timespec="minutes"),
         "machine": machine(device),
-        "versions": versions(),
+        "versions": versions(PACKAGES),
         "settings": dict(settings),
         "rows": list(rows),
         "targets": list(targets),
@@ -100,17 +100,6 @@ def machine(device: torch.device) -> dict[str, Any]:
         gpu = torch.cuda.get_device_properties(device)
         found |= {"gpu": gpu.name, "gpu_memory_gib": round(gpu.total_memory / 2**30, 1)}
         found |= {"capability": f"{gpu.major}.{gpu.minor}", "cuda": torch.version.cuda}
-    return found
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that a benchmark depends on."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
     return found
 
 

@@ -9,10 +9,13 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn, TextIO
 
+from nbhelpers.versions import version_of
+
 PROGRAM = "python -m nbhelpers"
+# A result depends on their versions.
+PACKAGES = ("nbhelpers", "torch", "diffusers", "transformers", "spacy", "numpy", "pillow")
 SUBCOMMANDS = {
     "segment": "find the pixels of a picture that a phrase means",
     "data": "say which data is there, whether it is right, where the rest is",
@@ -83,7 +86,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--version", action="version", version=f"nbhelpers {versions()['nbhelpers']}"
+        "--version", action="version", version=f"nbhelpers {version_of('nbhelpers')}"
     )
     if not arguments:
         parser.print_help()
@@ -93,18 +96,6 @@ def dispatch(arguments: Sequence[str]) -> int:
         f"there is no subcommand {arguments[0]!r}; there are {', '.join(SUBCOMMANDS)}; "
         f"see {PROGRAM} --help"
     )
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result depends on, without importing any of the packages."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    packages = ("nbhelpers", "torch", "diffusers", "transformers", "spacy", "numpy", "pillow")
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def say(text: str, stream: TextIO) -> None:

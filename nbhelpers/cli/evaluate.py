@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nbhelpers.cli import say, versions
+from nbhelpers.cli import PACKAGES, say
 from nbhelpers.cli.segment import METHODS, number, seed
 from nbhelpers.datasets import quoted
+from nbhelpers.versions import versions
 
 DATASETS = ("shapes", "coco", "refcoco", "refcoco+", "refcocog")
 DESCRIPTION = """\
@@ -134,7 +135,7 @@ def finish(job: Any, folder: Path, options: argparse.Namespace) -> int:
         "seconds": options.seconds,
         "retry_errors": options.retry_errors,
         "progress": not options.quiet,
-        "environment": {"versions": versions(), "device": options.device},
+        "environment": {"versions": versions(PACKAGES), "device": options.device},
     }
     if options.engine == "ray":
         from nbhelpers.evaluation.engine import run_with_ray

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nbhelpers.cli import say, versions
+from nbhelpers.cli import PACKAGES, say
 from nbhelpers.cli.outputs import check_writable, write_together
 from nbhelpers.datasets import load_image, open_regular, quoted
+from nbhelpers.versions import versions
 
 METHODS = ("plain", "chunk", "paper", "diffsegmenter", "sealed")
 DESCRIPTION = """\
@@ -179,7 +180,7 @@ def run(options: argparse.Namespace) -> int:
         "picture": {"path": str(options.picture), "sha256": digest, "size": [h, w]},
         "device": str(models.device),
         "dtype": str(models.dtype).removeprefix("torch."),
-        "versions": versions(),
+        "versions": versions(PACKAGES),
         "seconds": {"load": round(loading, 3), "segment": round(segmenting, 3)},
         "files": files,
         "notes": notes,

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby, product
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from nbhelpers.evaluation.reading import Question, Reader, count, one_thread
 from nbhelpers.evaluation.run import Evaluate, Item
 from nbhelpers.models import load_models, read_reading
 from nbhelpers.segment import SETTINGS, Settings
+from nbhelpers.versions import version_of
 from nbhelpers.weights import locate
 
 PLACES = ("alone", "1 of 2", "2 of 2", "1 of 3", "2 of 3", "3 of 3")
@@ -136,7 +136,7 @@ class Job:
             "dtype": "float32" if self.device == "cpu" else "float16",
             "variants": {name: as_json(asdict(s)) for name, s in self.variants.items()},
             "code": code_version(),
-            "packages": {name: _version(name) for name in PACKAGES},
+            "packages": {name: version_of(name) for name in PACKAGES},
         }
 
     def open(self) -> Evaluate:
@@ -284,11 +284,3 @@ def _digest(folder: str) -> str:
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
-
-
-def _version(package: str) -> str | None:
-    """A package's version; None where it isn't installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

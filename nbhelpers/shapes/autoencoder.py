@@ -12,6 +12,7 @@ from tqdm import tqdm
 from nbhelpers.shapes.pictures import Pictures, to_unit
 from nbhelpers.shapes.training import Average, fit
 from nbhelpers.shapes.world import SIZE
+from nbhelpers.weights import from_pretrained
 
 # Beside a mean error the divergence is summed over the latents: Stable Diffusion's 1e-6 is set
 # beside a summed error, and would here drown the ground's hue.
@@ -84,15 +85,7 @@ def train_autoencoder(
 
 def load_autoencoder(folder: Path) -> AutoencoderKL:
     """Load a trained autoencoder, with its scaling factor, in float32."""
-    vae = AutoencoderKL.from_pretrained(
-        folder,
-        revision=None,
-        use_safetensors=True,
-        trust_remote_code=False,
-        torch_dtype=torch.float32,
-        local_files_only=True,
-    )
-    return vae.eval()
+    return from_pretrained(AutoencoderKL, str(folder), None, dtype=torch.float32).eval()
 
 
 @torch.no_grad()

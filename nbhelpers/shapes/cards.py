@@ -8,8 +8,9 @@ from typing import Any
 
 from nbhelpers.shapes.benchmark import SPLITS
 from nbhelpers.shapes.captions import ALT_TEXT
-from nbhelpers.shapes.leaks import print_summary, print_table
+from nbhelpers.shapes.leak_tables import print_summary, print_table
 from nbhelpers.shapes.recipe import COUNT
+from nbhelpers.shapes.sheet import SHEET
 from nbhelpers.shapes.world import COLORS, NOUNS, PATTERNS, SIZE, UNSEEN
 
 DATA_CARD = """# The shapes world: data card
@@ -136,8 +137,6 @@ absence costs nothing isn't needed."""
 
 def write_cards(folder: Path, record: Mapping[str, Any]) -> None:
     """Write `DATA_CARD.md` and `MODEL_CARD.md` into the folder of the shapes world."""
-    from nbhelpers.shapes.score import SHEET
-
     data = DATA_CARD.format(
         height=SIZE[0],
         width=SIZE[1],

@@ -14,6 +14,7 @@ from nbhelpers.models import Models
 from nbhelpers.shapes.captions import article, name
 from nbhelpers.shapes.pictures import to_unit
 from nbhelpers.shapes.world import COLORS, NOUNS, PATTERNS, Scene, Thing, draw, sample_scene
+from nbhelpers.weights import from_pretrained
 
 
 def probe_text(models: Models, *, prompts: int = 1500) -> dict[str, float]:
@@ -31,13 +32,7 @@ def probe_text(models: Models, *, prompts: int = 1500) -> dict[str, float]:
 
 def probe_pictures(folder: Path) -> dict[str, float]:
     """Return what `probe_vision` reads from the CLIP saved in `folder`."""
-    clip = CLIPModel.from_pretrained(
-        folder,
-        revision=None,
-        use_safetensors=True,
-        trust_remote_code=False,
-        dtype=torch.float32,
-    )
+    clip = from_pretrained(CLIPModel, str(folder), None, dtype=torch.float32)
     return probe_vision(clip.eval())
 
 

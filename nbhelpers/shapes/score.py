@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from nbhelpers.captions import caption
@@ -21,17 +20,14 @@ from nbhelpers.segment import SETTINGS, Settings, segment
 from nbhelpers.shapes.benchmark import SPLITS, said_of, scene_of
 from nbhelpers.shapes.captions import name
 from nbhelpers.shapes.cards import write_cards
-from nbhelpers.shapes.leaks import (
-    READINGS,
-    Measurement,
-    environment,
-    measure,
-    save,
-    summary,
-    table,
-)
+from nbhelpers.shapes.leak_tables import summary, table
+from nbhelpers.shapes.leaks import READINGS, Measurement, measure
 from nbhelpers.shapes.probes import probe_pictures, probe_text
+from nbhelpers.shapes.sheet import contact_sheet
 from nbhelpers.shapes.world import draw
+from nbhelpers.versions import versions
+
+PACKAGES = ("torch", "diffusers", "transformers", "numpy")  # a result names their versions
 
 # Timesteps and weights that are tried on val; 1 is the 20 x 20 grid, 2 the 10 x 10.
 TIMESTEPS = ((100,), (200,), (400,), (100, 200, 300), (200, 400, 600))
@@ -47,16 +43,6 @@ PARTS = (
     "training",
 )
 COMPARED = ("plain", "chunk", "paper", "sealed")
-SHEET = (
-    "a photograph of a red ring",
-    "a photograph of a striped blue star",
-    "a photograph of a dotted yellow fish",
-    "a photograph of a green tree",
-    "a photograph of a white house",
-    "a photograph of a purple heart",
-    "a photograph of a red ball and a blue square",
-    "a photograph of a yellow moon and a striped green cross",
-)
 
 
 def compared() -> dict[str, Settings]:
@@ -172,34 +158,6 @@ def time_loading(folder: str = "shapes", *, pictures: int = 20) -> dict[str, flo
     }
 
 
-def contact_sheet(folder: Path, path: Path, *, columns: int = 6, seed: int = 0) -> None:
-    """Generate pictures from `SHEET` by `StableDiffusionPipeline`, a row a prompt."""
-    from diffusers import StableDiffusionPipeline
-
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        folder,
-        revision=None,
-        use_safetensors=True,
-        trust_remote_code=False,
-        dtype=torch.float32,
-        local_files_only=True,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    rows = []
-    for prompt in tqdm(SHEET, "contact sheet"):
-        pictures = pipeline(
-            prompt,
-            num_images_per_prompt=columns,
-            num_inference_steps=50,
-            guidance_scale=5.0,
-            generator=torch.Generator().manual_seed(seed),
-            output_type="np",
-        ).images
-        rows.append(np.concatenate([np.pad(p, ((2, 2), (2, 2), (0, 0))) for p in pictures], 1))
-    sheet = np.rint(255 * np.concatenate(rows)).astype(np.uint8)
-    Image.fromarray(sheet).resize((2 * sheet.shape[1], 2 * sheet.shape[0]), 0).save(path)
-
-
 def sizes(folder: Path) -> dict[str, float]:
     """Return the megabytes of each model's folder."""
     parts = ("clip", "stable-diffusion", "blip", "parser")
@@ -298,7 +256,7 @@ def score(
     path = out / "results.json"
     record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for part in parts:
-        record.update({**steps[part](), "versions": environment()})
+        record.update({**steps[part](), "versions": versions(PACKAGES)})
         save(path, record)
     if {"tables", "captions", "image probe", "seconds", "training"} <= set(record):
         write_cards(out, record)
@@ -314,3 +272,10 @@ def training_cost(work: Path) -> dict[str, Any]:
             merged.update(line)
         cost[str(path.relative_to(work)).removesuffix(".log.jsonl")] = merged
     return cost
+
+
+def save(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record as JSON, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(record, indent=1) + "\n")
+    partial.replace(path)
