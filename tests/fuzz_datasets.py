@@ -152,9 +152,11 @@ def shown(error):
 
 def work(loader, seconds, seed, folder):
     """Spoil and load until the time is over; returns how many were loaded and refused."""
-    # what Pillow says of odd EXIF data; a reader must not make any other
+    # A warning is an error, but what a user is told (odd EXIF data, several pictures in a file)
+    # and what pycocotools does to NumPy.
     warnings.simplefilter("error")
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    warnings.filterwarnings("ignore", category=UserWarning)
+    warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
     resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
     end, tally, number = time.monotonic() + seconds, {"loaded": 0, "refused": 0}, 0
     while time.monotonic() < end:
