@@ -180,7 +180,9 @@ def main():
     count = options.items or (30 if forked else 300) * options.kills
     if options.child:
         store, opener = open_store(Path(options.child), options.evaluator, count)
-        ENGINES[options.engine](store, opener, batch=2, progress=False)
+        # Products of another size round otherwise: a model's counts are the same bytes one by one.
+        batch = 2 if options.evaluator == "fake" else 1
+        ENGINES[options.engine](store, opener, batch=batch, progress=False)
         return
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as place:

@@ -125,6 +125,9 @@ def test_the_drawing_has_three_panels_and_says_them():
     assert pixels[1, 8].sum() > pixels[0, 8].sum()  # bright where the map is
     assert (pixels[1, 14] == 200).all()  # the mask shows the picture,
     assert (pixels[0, 14] > 230).all()  # the rest is pale
+    large = [draw(image, View("", "", heat, heat > 0.5, iou)) for iou in (0.25, 0.26)]
+    written = [np.asarray(Image.open(io.BytesIO(one.png)))[-40:, -100:] for one in large]
+    assert (written[0] != written[1]).any()  # the IoU stands in the corner
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from nbhelpers.attention import denoise_once, record_attention
@@ -138,6 +138,9 @@ def draw(image: UInt8[np.ndarray, "h w 3"], view: View, *, height: int = 240) ->
     width = round(height * row.shape[1] / row.shape[0])
     file = io.BytesIO()
     picture = Image.fromarray(row).resize((width, height), Image.Resampling.NEAREST)
+    note, corner = f"IoU {view.iou:.2f}", (width - 10, height - 10)
+    size = max(8, height // 12)
+    ImageDraw.Draw(picture).text(corner, note, (20, 24, 60), anchor="rs", font_size=size)
     picture.save(file, "PNG", compress_level=1)
     words = (
         f"Three panels: the picture; the map of {view.phrase!r}, bright where it is looked at "
