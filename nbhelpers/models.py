@@ -146,7 +146,7 @@ def load_models(
     import diffusers
     import transformers
 
-    device = _device(device)
+    device = find_device(device)
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.float16
     source, commit = locate(str(name), revision, "model")
@@ -210,7 +210,7 @@ def load_captioner(
     """
     import transformers
 
-    device = _device(device)
+    device = find_device(device)
     name, _, revision = str(name).partition("@")
     source, commit = locate(name, revision or None, "captioner")
     processor = from_pretrained(transformers.BlipProcessor, source, commit)
@@ -261,7 +261,7 @@ def read_reading(folder: Path) -> Reading:
         raise ValueError(f"{path} holds {sorted(found)}: {error}") from error
 
 
-def _device(name: str | torch.device) -> torch.device:
+def find_device(name: str | torch.device) -> torch.device:
     """The device of that name, if it is there."""
     there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():

@@ -17,7 +17,7 @@ def made_settings(split, variants, prompts="phrase", **changes):
     return {
         "dataset": dataset | (CLASSES if prompts == "classes" else {}),
         "prompts": prompts,
-        "model": {"name": "shapes"},
+        "model": {"name": "shapes", "revision": None},
         "variants": {name: as_json(asdict(settings)) for name, settings in variants.items()},
         **dict.fromkeys(("reading", "code", "packages", "device", "dtype", "parser"), "x"),
         **changes,

@@ -77,6 +77,15 @@ def test_a_way_that_fails_is_noted_and_left_out_and_the_base_may_not_fail():
     assert len(found["good"].ratios) == 3
     with pytest.raises(torch.OutOfMemoryError):
         measure.interleave([Way("base", fail)], CPU, rounds=1)
+    runs = iter([None, torch.OutOfMemoryError("later")])  # the second is between two others' runs
+
+    def fail_later():
+        error = next(runs)
+        if error is not None:
+            raise error
+
+    with pytest.raises(torch.OutOfMemoryError, match="later"):
+        measure.interleave([Way("base", fail_later), Way("a", lambda: None)], CPU, rounds=1)
     with pytest.raises(torch.OutOfMemoryError):
         measure.interleave([Way("base", fail)], CPU, rounds=1, warm=1)
 
@@ -306,8 +315,10 @@ def test_capture_and_profile_take_a_unet_of_the_real_shape(tmp_path, monkeypatch
     ("arguments", "words"),
     [
         (["nothing"], "invalid choice"),
-        (["sweep", "--device", "meta"], "benchmarks are for cpu and cuda; got 'meta'"),
-        (["capture", "--device", "cuda"], "there is no CUDA device"),
+        (["sweep", "--device", "meta"], "there is no device 'meta'; there are cpu"),
+        (["capture", "--device", "cuda"], "there is no device 'cuda'; there are cpu"),
+        (["sweep", "--device", "gpu"], "there is no device 'gpu'; there are cpu"),
+        (["capture", "--batches", "0"], "wanted a whole number of 1 or more"),
     ],
 )
 def test_what_cannot_be_measured_is_said_in_one_line(arguments, words, capsys):

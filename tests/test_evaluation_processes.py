@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from kill_evaluation import alive, fake_evaluator, fake_record, make_store
 
 from nbhelpers.evaluation import run, write_report
 from nbhelpers.evaluation.engine import run_with_ray
-from nbhelpers.evaluation.processes import run_with_processes
+from nbhelpers.evaluation.processes import hand_out, run_with_processes
 
 HERE = Path(__file__).parent
 
@@ -64,6 +65,20 @@ def test_a_worker_that_dies_is_told_and_costs_nothing(tmp_path, whole):
     assert 0 < len(store.results()) < 40
     run_with_processes(store, opener, workers=2, progress=False)
     assert finished(store) == whole
+
+
+@pytest.mark.parametrize("asks_first", [True, False])
+def test_a_worker_that_dies_with_a_group_unread_is_told_of_too(asks_first):
+    """The system says then that a connection was reset or a pipe broken, not that it ended."""
+    here, there = Pipe()
+    if asks_first:
+        there.send(0)  # and dies before it is answered
+        there.close()
+    else:
+        here.send(["0001"])
+        there.close()  # with what it was sent unread
+    with pytest.raises(OSError, match="a process of the evaluation died"):
+        hand_out([["0001"], ["0002"]], [here], lambda count: None)
 
 
 def open_broken():

@@ -184,9 +184,31 @@ def test_runs_that_make_no_table(tmp_path, splits, words):
 
 def test_runs_that_differ_are_not_mixed(tmp_path):
     val = load(made_run(tmp_path / "val", "val", TWO))
-    other = load(made_run(tmp_path / "testA", "testA", TWO, model={"name": "another"}))
+    other = load(
+        made_run(tmp_path / "testA", "testA", TWO, model={"name": "another", "revision": None})
+    )
     with pytest.raises(ValueError, match="differ in model, so that a threshold"):
         part_by_split([val, other], tmp_path)
+
+
+def test_runs_of_classes_that_differ_are_not_mixed(tmp_path):
+    plain, one = {"plain": PLAIN}, {"prompts": "classes", "pictures": 1}
+    made_run(tmp_path / "val", "val", plain, **one)
+    made_run(
+        tmp_path / "testA", "testA", plain, model={"name": "another", "revision": None}, **one
+    )
+    with pytest.raises(ValueError, match="differ in model, so that a threshold"):
+        paper_tables(tmp_path)
+
+
+def test_a_curve_is_of_the_seeds_of_its_row(tmp_path):
+    """Where val was read from one seed and the test split from two."""
+    made_run(tmp_path / "val", "val", TWO, pictures=4)
+    made_run(tmp_path / "testA", "testA", methods(), pictures=6)
+    val, tests = load_runs(tmp_path)
+    (table,) = make_tables(val, tests, {"table-2": TABLES["table-2"]})
+    for row in table["rows"]:
+        assert row["curve"][round(100 * row["threshold"])] == pytest.approx(row["miou"])
 
 
 def test_errors_are_left_out_and_counted(tmp_path):
@@ -426,6 +448,15 @@ def test_the_tables_command(runs, tmp_path, capsys):
     assert f"|  | place | here | {tmp_path.name.replace('_', '&#95;')} |" in beside
 
 
+def test_tables_without_the_weight_one_have_no_figure_7(tmp_path, capsys):
+    """What `evaluate --method plain paper --alpha 0.5 0.9` reads."""
+    read = {f"paper alpha={a}": replace(PAPER, alpha=a) for a in (0.5, 0.9)}
+    for split in ("val", "testA"):
+        made_run(tmp_path / split, split, read)
+    assert main(["tables", str(tmp_path), "--no-maps"]) == 0
+    assert "figure-7" not in capsys.readouterr().out
+
+
 def test_figure_8_is_drawn_from_the_model(both, models, image, monkeypatch):
     """With a small random model, which knows none of the benchmark's nouns but this one."""
     import nbhelpers.models
@@ -435,13 +466,18 @@ def test_figure_8_is_drawn_from_the_model(both, models, image, monkeypatch):
     table = examples(*both)
     for row in table["rows"]:
         row["phrase"] = "a striped ring"
-    monkeypatch.setattr(nbhelpers.models, "load_models", lambda *a, **k: models)
+    asked = []
+    monkeypatch.setattr(
+        nbhelpers.models, "load_models", lambda *a, **k: asked.append(k["revision"]) or models
+    )
+    table["revision"] = 40 * "a"
     monkeypatch.setattr(Referring, "image", lambda self, number: image)
-    options = Namespace(**dict.fromkeys(("root", "splits_by", "model", "parser")))
+    options = Namespace(**dict.fromkeys(("root", "splits_by", "model", "revision", "parser")))
     options.device, options.no_maps = "cpu", False
     found = tables.drawings([table], options)
     assert list(found) == ["figure-8-gains-most", "figure-8-in-the-middle", "figure-8-loses-most"]
     assert f"paper: IoU {table['rows'][0]['iou']['paper']:.2f}" in found["figure-8-gains-most"].alt
+    assert asked == [40 * "a"]  # the commit that the run was of
     options.no_maps = True
     assert tables.drawings([table], options) == {}
     table["model"], options.no_maps = "my-model", False

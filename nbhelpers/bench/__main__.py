@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from nbhelpers.bench import records, report
 from nbhelpers.cli import Parser, say
+from nbhelpers.cli.evaluate import whole
+from nbhelpers.models import find_device
 
 ROOT = Path(__file__).parents[2]
 MEASURED = ("complete", "capture", "sweep", "segment", "profile")
@@ -50,12 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("what", choices=(*MEASURED, "report", "all"), metavar="WHAT")
     add("--device", default="cpu", help="cpu (one thread) or cuda; default cpu")
-    add("--rounds", type=int, help="how often each way runs; default 3 or 5, on a GPU 10")
-    add("--batches", type=int, nargs="+", help="capture: sizes of the batch")
-    add("--sides", type=int, nargs="+", help="complete: sides of the square grids")
-    add("--latent", type=int, default=64, help="capture, profile: side of the latent; default 64")
+    add("--rounds", type=whole, help="how often each way runs; default 3 or 5, on a GPU 10")
+    add("--batches", type=whole, nargs="+", help="capture: sizes of the batch")
+    add("--sides", type=whole, nargs="+", help="complete: sides of the square grids")
+    add(
+        "--latent", type=whole, default=64, help="capture, profile: side of the latent; default 64"
+    )
     add("--model", help="segment: a model of load_models, or sd15 for random weights of its shape")
-    add("--pictures", type=int, default=4, help="segment: pictures, two phrases each; default 4")
+    add("--pictures", type=whole, default=4, help="segment: pictures, two phrases each; default 4")
     add("--folder", type=Path, default=records.FOLDER, help="where the records lie")
     add("--out", type=Path, help="report: a folder for the figures")
     try:
@@ -76,9 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def usable(name: str) -> torch.device:
     """The device, made ready: on a CPU one thread, so that ratios don't depend on the cores."""
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("there is no CUDA device; measure with --device cpu")
+    device = find_device(name)
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"benchmarks are for cpu and cuda; got {name!r}")
     if device.type == "cpu":
@@ -176,12 +178,13 @@ def prepare_segment(
 
 def show(options: Any) -> int:
     """Every table and target of a device; with --out the figures, too."""
-    there = report.measured(options.device, options.folder)
+    kind = torch.device(options.device).type  # as the records are named
+    there = report.measured(kind, options.folder)
     for name in there:
-        print(report.table(name, options.device, options.folder), end="\n\n")
-    print(report.promises(options.device, options.folder))
+        print(report.table(name, kind, options.folder), end="\n\n")
+    print(report.promises(kind, options.folder))
     if options.out:
-        for path in report.save_figures(options.device, options.out, options.folder):
+        for path in report.save_figures(kind, options.out, options.folder):
             print(path)
     return 0
 
@@ -205,7 +208,7 @@ def everything(options: Any) -> int:
         except subprocess.TimeoutExpired:
             outcome[name] = f"stopped: {LIMIT} s were over"
         outcome[name] += f", {time.monotonic() - started:.0f} s"
-    print(report.promises(options.device, options.folder))
+    print(report.promises(torch.device(options.device).type, options.folder))
     for name, said in outcome.items():
         print(f"{name:10} {said}")
     return int(not all(said.startswith("ok") for said in outcome.values()))

@@ -129,10 +129,12 @@ def interleave(
                 continue
             with _noting(found[way.name]):
                 own = take(way)
-                after = take(base)
-                middle = (before.seconds + after.seconds) / 2
-                found[way.name].ratios.append(own.seconds / middle)
-                before = after
+            if found[way.name].error:
+                continue
+            after = take(base)
+            middle = (before.seconds + after.seconds) / 2
+            found[way.name].ratios.append(own.seconds / middle)
+            before = after
     return found
 
 

@@ -42,6 +42,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add("--root", metavar="DIR", help="where the dataset lies, for figure 8")
     add("--splits-by", metavar="WHO", help="whose splits, for figure 8 (default: the usual)")
     add("--model", metavar="NAME", help="for figure 8 (default: as the runs name it)")
+    add("--revision", metavar="COMMIT", help="as in segment, for figure 8")
     add("--parser", metavar="NAME", help="as in segment, for figure 8")
     add("--device", metavar="NAME", default="cpu", help="for figure 8 (default: cpu)")
 
@@ -89,7 +90,8 @@ def drawings(tables: Sequence[Mapping[str, Any]], options: argparse.Namespace) -
     """Figure 7 of the first test split with a Table 3, Figure 8 of the first that has one."""
     firsts = {table["name"]: table for table in reversed(tables)}
     found = {}
-    if len(firsts.get("table-3", {"rows": ()})["rows"]) > 1:
+    rows = firsts.get("table-3", {"rows": ()})["rows"]
+    if any(row["gain"] for row in rows) and any(row["alpha"] == 1 for row in rows):
         found["figure-7"] = weight_chart(firsts["table-3"])
     if "figure-8" in firsts and not options.no_maps:
         for row, drawing in ablation_maps(firsts["figure-8"], options):
@@ -131,7 +133,8 @@ def ablation_maps(table: Mapping[str, Any], options: argparse.Namespace) -> Any:
             "--model, or leave the figure out with --no-maps"
         )
     data = referring(table["dataset"], table["split"], options.root, options.splits_by)
-    models = load_models(name, device=options.device, parser=options.parser)
+    revision = options.revision or (None if options.model else table["revision"])
+    models = load_models(name, device=options.device, revision=revision, parser=options.parser)
     for row in table["rows"]:
         image = data.image(row["image"])
         maps = np.stack([segment(image, row["phrase"], models, method=m).map for m in row["iou"]])

@@ -82,6 +82,8 @@ def best(curves: Mapping[str, np.ndarray]) -> tuple[int, float]:
 def _class_curves(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """The pooled IoU of every variant and class, by name, at each threshold."""
     report = write_report(Store.of(folder))
+    if not report["variants"]:
+        raise ValueError(f"{folder} holds errors alone; see {folder / 'report.json'}")
     names = report["settings"]["dataset"]["classes"]
     return {
         variant: {

@@ -125,7 +125,8 @@ def run_with_ray(
                             continue  # killed its worker too often; seen below, as it is missing
         finally:
             ray.shutdown()
+        left = store.pending()
         for item in todo:
-            if item["id"] in store.pending():
+            if item["id"] in left:
                 died = RuntimeError(f"its worker died {TRIES} times")
                 writer.append(failure(item, died))

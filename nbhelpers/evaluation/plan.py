@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby, product
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +32,7 @@ SOURCES = (
         "completion.py",
         "masks.py",
     ),
-    *("segment.py", "evaluation/reading.py", "evaluation/classes.py"),
+    *("segment.py", "evaluation/reading.py", "evaluation/classes.py", "metrics/classes.py"),
 )
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "spacy", "numpy", "pillow")
 POSITION = re.compile(
@@ -276,6 +276,7 @@ def as_json(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**plain, "weights": weights}
 
 
+@cache
 def _digest(folder: str) -> str:
     """The SHA-256 of a model's folder."""
     total = hashlib.sha256()

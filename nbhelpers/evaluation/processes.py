@@ -95,9 +95,12 @@ def hand_out(groups: list[list[str]], pipes: list[Any], tell: Callable[[int], An
     while waiting:
         ready: list[Any] = wait(waiting)
         for pipe in ready:
+            group = left[-1] if left else None
             try:
                 said = pipe.recv()
-            except EOFError as error:
+                if not isinstance(said, Exception):
+                    pipe.send(group)
+            except (EOFError, ConnectionError) as error:
                 raise OSError(
                     "a process of the evaluation died, perhaps for lack of memory; what was "
                     "written is kept and the same command goes on, if need be with fewer --workers"
@@ -105,10 +108,10 @@ def hand_out(groups: list[list[str]], pipes: list[Any], tell: Callable[[int], An
             if isinstance(said, Exception):
                 raise said
             tell(said)
-            group = left.pop() if left else None
-            pipe.send(group)
             if group is None:
                 waiting.remove(pipe)
+            else:
+                left.pop()
 
 
 def serve(
@@ -122,9 +125,9 @@ def serve(
     """The work of one process: ask, do, ask again; what stops it is sent to who started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first of us answers
     threading.Thread(target=end_with_parent, daemon=True).start()
-    store = Store.of(Path(folder))
-    items = {item["id"]: item for item in store.manifest["items"]}
     try:
+        store = Store.of(Path(folder))
+        items = {item["id"]: item for item in store.manifest["items"]}
         with store.writer(**environment) as writer:
             evaluate, done = open_evaluator(), 0
             while True:

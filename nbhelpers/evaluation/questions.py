@@ -118,11 +118,11 @@ def answer_places(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any]:
     Gains are over the plain prompt under the same softmax at the same place. Thresholds are
     chosen on val, over all places together.
     """
-    rows = []
+    rows, at = [], {place: test.only(place=place) for place in PLACES}
     for row in leaks():
         baseline = replace(PLAIN, keys=row.settings.keys)
         for place in PLACES:
-            here = test.only(place=place)
+            here = at[place]
             if not here.items:
                 continue
             versus = None if row.settings == baseline else baseline

@@ -22,6 +22,7 @@ from nbhelpers.evaluation.questions import (
 )
 from nbhelpers.evaluation.store import read_manifest
 from nbhelpers.evaluation.tables import (
+    check_alike,
     examples,
     find_runs,
     load_runs,
@@ -138,9 +139,11 @@ def by_split(folders: Sequence[Path]) -> tuple[Path, list[Path]]:
     """The run on which thresholds are chosen, val or a train split of COCO, and the others.
 
     Raises:
-        ValueError: There isn't exactly one of the first kind, and one of the second.
+        ValueError: There isn't exactly one of the first kind, and one of the second; or they
+            differ in what a threshold depends on.
     """
-    splits = {path: read_manifest(path)["settings"]["dataset"]["split"] for path in folders}
+    settings = {path: read_manifest(path)["settings"] for path in folders}
+    splits = {path: found["dataset"]["split"] for path, found in settings.items()}
     choosing = [p for p, split in splits.items() if split == "val" or split.startswith("train")]
     tests = [path for path in folders if path not in choosing]
     if len(choosing) != 1 or not tests:
@@ -149,4 +152,7 @@ def by_split(folders: Sequence[Path]) -> tuple[Path, list[Path]]:
             "and one of another split are needed, since thresholds are chosen on the one and used "
             "on the other"
         )
-    return choosing[0], tests
+    (val,) = choosing
+    for test in tests:
+        check_alike((val, settings[val]), (test, settings[test]))
+    return val, tests

@@ -146,15 +146,25 @@ def part_by_split(runs: Sequence[Run], folder: Path) -> tuple[Run, list[Run]]:
             "run of val and one of a test split, such as testA, into folders side by side there"
         )
     for test in tests:
-        for key in ("model", "reading", "code", "packages", "device", "dtype", "parser"):
-            if test.settings[key] != vals[0].settings[key]:
-                raise ValueError(
-                    f"{vals[0].folder} and {test.folder} differ in {key}, so that a threshold of "
-                    "the one says nothing of the other; evaluate both with the same"
-                )
-        if test.settings["dataset"]["name"] != vals[0].settings["dataset"]["name"]:
-            raise ValueError(f"{vals[0].folder} and {test.folder} are of different datasets")
+        check_alike((vals[0].folder, vals[0].settings), (test.folder, test.settings))
     return vals[0], tests
+
+
+def check_alike(*runs: tuple[Path, Mapping[str, Any]]) -> None:
+    """Whether a threshold of the first run may be used on the second: folders and settings.
+
+    Raises:
+        ValueError: They are of different models, code, packages or datasets.
+    """
+    (val, first), (test, second) = runs
+    for key in ("model", "reading", "code", "packages", "device", "dtype", "parser"):
+        if first[key] != second[key]:
+            raise ValueError(
+                f"{val} and {test} differ in {key}, so that a threshold of the one says nothing "
+                "of the other; evaluate both with the same"
+            )
+    if first["dataset"]["name"] != second["dataset"]["name"]:
+        raise ValueError(f"{val} and {test} are of different datasets")
 
 
 def make_tables(
@@ -176,8 +186,10 @@ def make_tables(
     found = []
     for name, plan in plans.items():
         for test in tests:
-            read = [row for row in plan.rows if test.like(row.settings)]
-            seeds = set.intersection(*(test.seeds(row.settings) for row in read)) if read else ()
+            runs = (val, test)
+            read = [row for row in plan.rows if all(run.like(row.settings) for run in runs)]
+            each = [run.seeds(row.settings) for run in runs for row in read]
+            seeds = set.intersection(*each) if each else ()
             lines = []
             for row in read:
                 baseline = None if row.settings == plan.baseline else plan.baseline
@@ -203,6 +215,7 @@ def about(run: Run) -> dict[str, Any]:
         "errors": run.errors,
         "broken": dataset["broken"],
         "model": run.settings["model"]["name"],
+        "revision": run.settings["model"]["revision"],
         "fingerprint": run.fingerprint,
     }
 
