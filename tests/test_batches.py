@@ -101,3 +101,10 @@ def test_what_cannot_be_segmented_is_refused(models, images, phrases, change, me
 def test_speeding_up_is_for_gpus(models):
     with pytest.raises(ValueError, match="are on cpu; load them with device='cuda'"):
         speed_up(models)
+
+
+def test_a_batch_has_the_seed_and_method_that_were_asked_for(models, images):
+    found = segment_batch(images, PHRASES, models, batch=4, seed=3, method="paper")
+    alone = nb.segment(images[0], PHRASES[0][0], models, seed=3, method="paper")
+    assert np.abs(found[0][0].map - alone.map).max() < TOLERANCE
+    assert found[0][0].method == alone.method

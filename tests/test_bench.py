@@ -1,8 +1,11 @@
 """The benchmarks measure what they say, compare before they time, and keep what they found."""
 
+import itertools
 import json
 import re
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -349,3 +352,67 @@ def test_everything_runs_the_tests_and_each_benchmark_and_says_what_failed(
     assert "sweep      failed with exit code 1" in said
     assert f"capture    stopped: {command.LIMIT} s were over" in said
     assert "tests      ok" in said
+
+
+def test_a_result_that_is_no_number_is_off():
+    ways = [Way("naive", lambda: torch.eye(2)), Way("ours", lambda: torch.full((2, 2), torch.nan))]
+    with pytest.raises(ValueError, match="'ours' is off by nan"):
+        operators.compare(ways, lambda name: None, 1e-3)
+
+
+def test_times_faster_is_the_bases_seconds_over_ours():
+    rows = [
+        {"way": operators.NAIVE, "n": 36, "ratio": None, "peak_mib": 9.0},
+        {"way": operators.OURS, "n": 36, "ratio": 0.25, "peak_mib": 3.0},
+    ]
+    found = operators._completion_targets(rows, 36, cuda=False)
+    assert [one["found"] for one in found] == [4, 3]
+
+
+def test_the_spread_of_a_ratio_is_its_median_and_ends():
+    assert report._interval([4, 1, 2]) == (2, 1, 4)
+    assert report._interval([4, 1, 2, 3]) == (2.5, 1, 4)
+
+
+def test_the_extra_peak_is_set_against_the_extra_peak_of_all_heads():
+    took = {
+        capture.PLAIN: (None, 100.0),
+        capture.CAPTURE: (1.05, 101.0),
+        capture.OURS: (1.2, 110.0),
+        capture.ALL: (3.0, 600.0),
+    }
+    rows = [{"way": w, "batch": 1, "ratio": r, "peak_mib": p} for w, (r, p) in took.items()]
+    found = [one["found"] for one in capture._targets(rows, (1, 2), None, cuda=False)]
+    assert found == [1.05, 1.2, 2.5, 0.02]
+
+
+def test_nothing_is_timed_where_capturing_changes_the_output(models_15, monkeypatch):
+    monkeypatch.setattr(capture.Pass, "capture", lambda self: self.plain() + 1)
+    with pytest.raises(ValueError, match="capturing changed what the UNet says"):
+        capture.bench_capture(models_15.unet, latent=(16, 16), batches=(1,), rounds=1)
+
+
+def test_phrases_a_second_are_those_of_all_pictures(models, image):
+    rows, _ = whole.bench_segment(models, [image], [["the red ring", "a blue moon"]], rounds=1)
+    for row in rows:
+        assert row["per_second"] == pytest.approx(2 / row["seconds"], abs=0.006)
+
+
+def test_nothing_is_timed_where_the_maps_differ(models, image, monkeypatch):
+    flat = np.zeros(image.shape[:2], np.float32)
+    monkeypatch.setattr(whole, "loop", lambda *args: [flat, flat])
+    with pytest.raises(ValueError, match="'segment, one by one' has maps that are off by"):
+        whole.bench_segment(models, [image], [["the red ring", "a blue moon"]], rounds=1)
+
+
+def test_every_step_of_all_gets_what_is_left_of_the_time(tmp_path, monkeypatch):
+    given, ticks = [], itertools.count(0, 50)
+    monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+
+    def fake(arguments, *, cwd, timeout):
+        given.append(timeout)
+        return command.subprocess.CompletedProcess(arguments, 0)
+
+    monkeypatch.setattr(command.subprocess, "run", fake)
+    command.main(["all", "--folder", str(tmp_path)])
+    assert given[0] < command.LIMIT and given == sorted(set(given), reverse=True)

@@ -62,3 +62,24 @@ def test_intervals_say_every_number():
 def test_what_does_not_fit_is_refused(draw, words):
     with pytest.raises(ValueError, match=words):
         draw()
+
+
+def test_intervals_reach_both_ends_and_the_first_row_is_above():
+    def drawn(*interval):
+        return nb.show_intervals(["a"], {"s": [interval]}, x_label="gain", alt="x").png
+
+    assert len({drawn(0.5, 0.1, 0.6), drawn(0.5, 0.1, 0.9), drawn(0.5, 0.2, 0.6)}) == 3
+    two = nb.show_intervals(["a", "b"], {"s": [(0.5, 0, 1), (0.5, 0.49, 0.51)]}, x_label="gain")
+    blue = (pixels(two) == (0, 0x72, 0xB2)).all(axis=2)
+    assert np.argwhere(blue)[:, 0].mean() < len(blue) / 2  # the first row's long line is above
+
+
+def test_marks_stand_at_their_place():
+    labels = {"x_label": "weight", "y_label": "mIoU"}
+    shown, marked = (
+        pixels(nb.show_lines([0, 1, 2], {"a": [0.0, 1.0, 0.0]}, marks={".": at}, **labels))
+        for at in (0.5, 1.5)
+    )
+    for drawing, other, side in ((shown, marked, 0), (marked, shown, 1)):
+        darker = (drawing.sum(axis=2) < other.sum(axis=2) - 90).sum(axis=0)
+        assert (darker.argmax() > len(darker) / 2) == side

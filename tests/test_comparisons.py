@@ -73,3 +73,33 @@ def test_better_alike_and_worse_are_chosen_as_they_occur():
 def test_only_cases_that_are_there_are_chosen(rows):
     with pytest.raises(ValueError, match="from 1 to 3 of"):
         in_proportion([0.1, 0.2, 0.3], rows)
+
+
+def test_the_largest_remainders_fill_the_rows():
+    gains = [0.3] * 5 + [0.0] * 4 + [-0.3]
+    chosen = in_proportion(gains, 3)  # shares 1.5, 1.2 and 0.3
+    assert [gains[place] for place in chosen] == [0.3, 0.3, 0.0]
+    assert in_proportion([0.05, -0.05, 0.5], 3) == [2, 0, 1]  # on the edge: alike
+
+
+def test_panels_stand_in_order_on_one_scale_and_over_the_whole_picture():
+    shown = pixels(rows(columns=["mask", "map"]))
+    purple = (shown == (68, 1, 84)).all(axis=2)  # only maps have it
+    assert np.argwhere(purple)[:, 1].min() > shown.shape[1] / 2
+    middle = pixels(rows(panels=[[np.full((3, 3), 0.5)] * 2] * 2))
+    teal = (
+        np.abs(middle - (33, 145, 140)).max(axis=2) < 4
+    )  # viridis at 0.5, whatever else there is
+    assert teal.mean() > 0.2
+    one = pixels(
+        rows(
+            images=[np.full((8, 16, 3), 120, np.uint8)],
+            panels=[[np.full((3, 3), 0.5)]],
+            columns=["a"],
+            names=["b"],
+            notes=[[""]],
+        )
+    )
+    teal = np.abs(one - (33, 145, 140)).max(axis=2) < 4
+    high, wide = (np.sort(teal.sum(axis=axis))[-9] for axis in (0, 1))
+    assert wide / high == pytest.approx(2, rel=0.2)  # over the whole picture

@@ -574,3 +574,25 @@ def test_a_drawn_polygon_covers_what_it_should():
     drawn = np.array(canvas)
     mask = region([polygon], (32, 30)).mask()
     assert (drawn != mask).sum() < 0.12 * drawn.sum()
+
+
+def test_exif_does_not_turn_a_picture_of_coco(small_coco):
+    path = small_coco.folder / small_coco.pictures[7].file_name
+    stored, exif = load_image(path), Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(stored).save(path, format="PNG", exif=exif)
+    assert np.array_equal(small_coco.image(7), stored)
+
+
+def test_rows_of_as_many_references_are_read(tmp_path):
+    root = write_rows(tmp_path, [short_row(), *["{}\n"] * 1_809], split="testB")
+    found = referring("refcoco", "testB", root)
+    assert (len(found.expressions), len(found.broken)) == (2, 1_809)
+
+
+def test_the_checksum_knows_the_categories(tmp_path):
+    refs, instances = fresh()
+    first = referring("refcoco", "val", write_set(tmp_path / "a", refs, instances)).sha256()
+    instances["categories"][1]["name"] = "wolf"
+    again = referring("refcoco", "val", write_set(tmp_path / "b", refs, instances)).sha256()
+    assert first != again

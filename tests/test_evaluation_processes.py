@@ -15,6 +15,7 @@ from kill_evaluation import alive, fake_evaluator, fake_record, make_store
 from nbhelpers.evaluation import run, write_report
 from nbhelpers.evaluation.engine import run_with_ray
 from nbhelpers.evaluation.processes import hand_out, run_with_processes
+from nbhelpers.evaluation.shards import cut
 
 HERE = Path(__file__).parent
 
@@ -152,3 +153,63 @@ def test_an_item_that_kills_its_worker_is_an_error(tmp_path, monkeypatch):
     good = {name: record for name, record in store.results().items() if name != "0001-1"}
     assert all(record == fake_record({"id": name}) for name, record in good.items())
     assert len(good) == 8
+
+
+def test_a_share_alone_is_done_and_only_by_one(tmp_path):
+    store = make_store(tmp_path, 40)
+    with store.lock("shard-1-of-3"), pytest.raises(BlockingIOError, match="being filled by"):
+        run_with_processes(store, fake_evaluator(), workers=1, shard=(1, 3), progress=False)
+    run_with_processes(store, fake_evaluator(), workers=2, shard=(1, 3), progress=False)
+    wanted = [item["id"] for item in cut(store.manifest["items"], (1, 3))]
+    assert sorted(store.results()) == wanted
+
+
+def open_hanging():
+    def hanging(items):
+        if items[0]["id"] == "0000-1":
+            time.sleep(100)
+        return [fake_record(item) for item in items]
+
+    return hanging
+
+
+def test_what_hangs_is_an_error_and_is_done_again(tmp_path):
+    store = make_store(tmp_path, 4)
+    run_with_processes(store, open_hanging, workers=1, seconds=0.3, progress=False)
+    assert [n for n, r in store.results().items() if "error" in r] == ["0000-1"]
+    run_with_processes(store, fake_evaluator(), workers=1, retry_errors=True, progress=False)
+    assert not any("error" in record for record in store.results().values())
+
+
+SLEEPING = """
+import sys
+from pathlib import Path
+from kill_evaluation import fake_evaluator, make_store
+from nbhelpers.evaluation.processes import run_with_processes
+store = make_store(Path(sys.argv[1]), 40)
+run_with_processes(store, fake_evaluator(600), workers=2, progress=False)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_workers_end_in_the_middle_of_an_item(tmp_path, number, code):
+    make_store(tmp_path, 40)
+    env = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"}
+    child = subprocess.Popen([sys.executable, "-c", SLEEPING, str(tmp_path)], env=env)
+    deadline = time.monotonic() + 120
+    parts = []
+    try:
+        while len(parts) < 2:
+            assert time.monotonic() < deadline and child.poll() is None
+            time.sleep(0.2)
+            parts = list((tmp_path / "parts").iterdir())
+        time.sleep(1)  # both are asleep over their first item
+        child.send_signal(number)
+        assert child.wait(60) == code
+    finally:
+        child.kill()
+        child.wait()
+    pids = [int(path.name.rsplit("-", 2)[1]) for path in parts]
+    while any(map(alive, pids)):
+        assert time.monotonic() < deadline, "a worker outlived it"
+        time.sleep(0.1)

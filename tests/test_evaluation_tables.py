@@ -515,3 +515,110 @@ def test_incomplete_runs_make_no_table(tmp_path, capsys):
 
 def test_answers_name_what_is_there(runs):
     assert [table["name"] for table in answers(runs)] == ["kinds", "gains"]
+
+
+def test_the_overall_gain_pools_all_seeds(both):
+    val, test = both
+    found = worth(val, test, PAPER, PLAIN)
+    items, sums = made_items(6), {}
+    for method in ("paper", "plain"):
+        names = [method, f"{method}, seed 1"]
+        place = loop_best("val", names, made_items(4))
+        counts = [made_counts("testA", n, item) for n in names for item in items]
+        sums[method] = sum(c[0][place] for c in counts) / sum(c[1][place] for c in counts)
+    assert list(found.seeds) == ["0", "1"]
+    assert found.oiou == pytest.approx(sums["paper"], abs=1e-12)
+    assert found.overall_gain.mean == pytest.approx(sums["paper"] - sums["plain"], abs=1e-9)
+
+
+def test_the_bootstrap_has_a_seed(both):
+    val, test = both
+    one, two = (worth(val, test, PAPER, PLAIN, seed=seed) for seed in (0, 1))
+    assert one.gain.mean == two.gain.mean and one.gain != two.gain
+    assert one.overall_gain != two.overall_gain
+
+
+@pytest.mark.parametrize(
+    "key", ["model", "reading", "code", "packages", "device", "dtype", "parser"]
+)
+def test_runs_that_differ_in_anything_are_not_mixed(tmp_path, key):
+    val = load(made_run(tmp_path / "val", "val", TWO))
+    other = load(made_run(tmp_path / "testA", "testA", TWO, **{key: "another"}))
+    with pytest.raises(ValueError, match=f"differ in {key}, so that a threshold"):
+        part_by_split([val, other], tmp_path)
+
+
+def test_runs_of_two_datasets_are_not_mixed(tmp_path):
+    val = load(made_run(tmp_path / "val", "val", TWO))
+    other = made_run(
+        tmp_path / "testA",
+        "testA",
+        TWO,
+        dataset={"name": "refcoco", "split": "testA", "broken": 0, "pictures": None},
+    )
+    with pytest.raises(ValueError, match="are of different datasets"):
+        part_by_split([val, load(other)], tmp_path)
+
+
+def test_an_iou_of_one_is_in_a_group(tmp_path):
+    def whole(split, name, item):
+        return [[400] * 101, [400] * 101]
+
+    made_run(tmp_path / "val", "val", TWO)
+    made_run(tmp_path / "testA", "testA", TWO, counts=whole)
+    val, (test,) = load_runs(tmp_path)
+    assert sum(r["expressions"] for r in answer_gains(val, test)["rows"]) == 15
+
+
+def test_words_are_compared_with_words(tmp_path):
+    read = {r.label: r.settings for r in leaks() if r.settings.isolate in ("none", "every")}
+    for split in ("val", "testA"):
+        made_run(tmp_path / split, split, read, prompts="places", pictures=3)
+    val, (test,) = load_runs(tmp_path, "places")
+    facts = {"isolate": "every", "by": "encoding", "tail": "empty", "keys": "words"}
+    row = Results((answer_places(val, test),)).row("leaks", place="2 of 2", **facts)
+    items = made_items(3, "places")
+    here = [item for item in items if item["place"] == "2 of 2"]
+    ious = [
+        loop_miou("testA", [label], here, loop_best("val", [label], items))
+        for label in (row["label"], "isolate none, tail prompt, keys words")
+    ]
+    assert row["gain"]["mean"] == pytest.approx(ious[0] - ious[1], abs=1e-9)
+
+
+def test_side_by_side_has_ours_first():
+    def of(mean):
+        rows = [{"label": "a", "gain": {"mean": mean}}]
+        return Results(({"name": "table-2", "split": "testA", "rows": rows},))
+
+    (pair,) = side_by_side(of(0.1), of(0.2), "table-2")
+    assert [gain["mean"] for gain in pair["gains"]] == [0.1, 0.2]
+
+
+def test_facts_may_be_tuples():
+    row = {"label": "t = 100, 200", "timesteps": [100, 200]}  # as JSON has it
+    made = Results(({"name": "timesteps", "split": "testA", "rows": [row]},))
+    assert made.row("timesteps", timesteps=(100, 200)) is row
+
+
+def test_every_part_reads_its_own_number_of_pictures():
+    found = jobs(Job("shapes", "val", {}), PARTS)
+    assert {name: job.pictures for name, job in found.items() if "testB" not in name} == {
+        f"{name}-{split}": count
+        for name, part in PARTS.items()
+        for split, count in zip(("val", "testA"), part.pictures, strict=True)
+    }
+    assert found["tables-testB"].pictures == found["tables-val"].pictures
+    assert all(part.pictures[0] < part.pictures[1] for part in PARTS.values())
+
+
+def test_eighty_classes_are_not_shown():
+    def table(count):
+        classes = {f"class {i}": 0.5 for i in range(count)}
+        row = {"label": "plain", "threshold": 0.5, "miou": 0.5, "oracle": 0.5}
+        row |= {"oracle_threshold": 0.5, "classes": classes}
+        facts = dict.fromkeys(("dataset", "split", "model", "title"), "x")
+        facts |= dict.fromkeys(("pictures", "errors", "broken"), 1)
+        return {"name": "table-1", **facts, "rows": [row], "cited": {}}
+
+    assert "class 3" in markdown(table(20)) and "class 3" not in markdown(table(81))

@@ -233,3 +233,26 @@ def test_what_a_kernel_holds_is_read_from_the_system(tmp_path):
     page.write_text(PAGE.format(union="max(1, (mask | truth).sum())"))
     (held,) = measure(page, 1)
     assert 20 < held["pss"] <= held["rss"] <= held["peak"] < 4000  # MiB
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=name)
+def test_nbgraders_marks_stand_on_pairs_of_cells(path):
+    for notebook in (student_notebook(path), instructor_notebook(path)):
+        marked = [cell.metadata.nbgrader for cell in notebook.cells if "nbgrader" in cell.metadata]
+        ids = [marks.grade_id for marks in marked]
+        assert len(set(ids)) == len(ids) > 0
+        for written, check in zip(marked[::2], marked[1::2], strict=True):
+            assert check.grade_id == f"check_{written.grade_id}"
+            assert (written.solution, written.grade, written.locked) == (True, False, False)
+            assert (check.solution, check.grade, check.locked) == (False, True, True)
+            assert check.points == 1 and "points" not in written
+
+
+def test_a_check_that_passes_unwritten_is_refused(tmp_path):
+    (tmp_path / "references.bib").touch()
+    page = tmp_path / "page.md"
+    page.write_text(
+        PAGE.format(union="1").replace("nb.labs.check_overlap(overlap)", "nb.labs.check_overlap")
+    )
+    with pytest.raises(ValueError, match="of an empty cell"):
+        run(student_notebook(page), tmp_path)

@@ -256,3 +256,32 @@ def test_intervals_that_cannot_be():
         metrics.paired_bootstrap(ones, ones, [1, 2, 3], level=1)
     alone = metrics.paired_bootstrap(ones, 0 * ones, [5, 5, 5], resamples=10)
     assert (alone.mean, alone.low, alone.high) == (1, 1, 1)
+
+
+def test_the_level_is_the_share_inside(methods):
+    whole, half = (
+        metrics.paired_bootstrap(*methods, resamples=2000, level=x) for x in (0.95, 0.5)
+    )
+    ratio = (whole.high - whole.low) / (half.high - half.low)
+    assert ratio == pytest.approx(1.96 / 0.6745, rel=0.1)
+    assert (whole.level, half.level) == (0.95, 0.5)
+
+
+def test_many_pictures_are_drawn_as_few_are():
+    n = 2**17  # so that eight are drawn at a time
+    a = np.random.default_rng(9).random(n)
+    found = metrics.paired_bootstrap(a, 0 * a, np.arange(n), resamples=20)
+    rng = np.random.default_rng(0)
+    means = [a[rng.integers(n, size=n)].mean() for _ in range(20)]
+    low, high = np.quantile(means, (0.025, 0.975))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)
+
+
+def test_the_overall_interval_has_a_seed(counts):
+    intersection, union = counts
+    groups = np.arange(len(union)) // 3
+    pairs = (intersection, union), (intersection // 2, union)
+    one, two = (
+        metrics.paired_bootstrap_overall(*pairs, groups, resamples=300, seed=s) for s in (0, 1)
+    )
+    assert one.mean == two.mean and one.low != two.low

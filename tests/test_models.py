@@ -251,3 +251,9 @@ def test_data_lies_beside_the_package_unless_told(monkeypatch):
     monkeypatch.delenv("NBHELPERS_DATA", raising=False)
     assert data_folder().name == "data"
     assert (data_folder().parent / "nbhelpers" / "weights.py").is_file()
+
+
+@pytest.mark.parametrize("revision", ["451f4fe", "a" * 39, "a" * 41, "A" * 40])
+def test_a_commit_has_forty_small_digits(revision):
+    with pytest.raises(ValueError, match="some/model on the Hub needs the 40-digit commit"):
+        nb.load_models("some/model", revision=revision)

@@ -245,3 +245,19 @@ def test_dragging_a_slider_changes_map_and_iou(lab, chromium, record_property):
         page.wait_for_timeout(1000)
         assert page.locator("img[src=x]").count() == 0  # what is typed is text
         browser.close()
+
+
+def test_the_iou_is_that_of_the_thing_that_was_asked_for(scene, data):
+    asked = data.expressions[0]
+    view = scene.look(asked, "a red ring", threshold=1.0)
+    assert view.mask.any()  # the peak is in: >=
+    other = next(e for e in data.expressions if e.image_id != asked.image_id)
+    view = scene.look(other, "a red ring")
+    assert view.iou == nb.iou(view.mask, data.mask(other))
+    third = next(
+        e
+        for e in data.expressions[1:]
+        if e.image_id == asked.image_id and e.annotation_id != asked.annotation_id
+    )
+    view = scene.look(third, "a red ring")
+    assert view.iou == nb.iou(view.mask, data.mask(third))

@@ -103,3 +103,24 @@ def test_no_record_of_the_book_is_stale(record):
 def test_a_book_without_records_is_built_as_ever(record, tmp_path):
     assert record.bring_back(tmp_path / "recorded", tmp_path, tmp_path / "cache") == []
     assert not (tmp_path / "cache").exists()
+
+
+def test_only_pages_that_ask_for_a_model_are_recorded(record, tmp_path, monkeypatch):
+    pages = {"a.md": "kernelspec: ... NBHELPERS_MODEL", "b.md": "kernelspec: ..."}
+    for file, text in pages.items():
+        (tmp_path / file).write_text(text)
+    monkeypatch.setattr(record, "notebooks", lambda: sorted(tmp_path.glob("*.md")))
+    ran = []
+
+    class Stop(Exception):
+        pass
+
+    def fake(page):
+        import nbformat
+
+        ran.append(page.name)
+        return nbformat.v4.new_notebook(), {"seconds": 1, "peak_mib": 1}
+
+    monkeypatch.setattr(record, "run", fake)
+    record.record(tmp_path / "recorded")
+    assert ran == ["a.md"]

@@ -199,3 +199,11 @@ def test_the_interval_covers_the_mean_about_as_often_as_it_says():
         low, high = leak_tables.interval(rng.normal(0.1, 1, 60), draws=400, seed=trial)
         hits += low <= 0.1 <= high
     assert 176 <= hits <= 200
+
+
+def test_the_seals_are_what_they_are_called():
+    seals = score.seals()
+    assert seals["sealed, the target open"].isolate == "others"
+    assert seals["sealed, the others open"].isolate == "target"
+    assert seals["the empty tail alone"].isolate == "none"
+    assert seals["sealed, the prompt's tail"].tail == "prompt"

@@ -10,6 +10,7 @@ from torch import nn
 from nbhelpers.models import load_models
 from nbhelpers.shapes import recipe
 from nbhelpers.shapes.__main__ import parse
+from nbhelpers.shapes.autoencoder import encode_all, train_autoencoder
 from nbhelpers.shapes.captioner import (
     new_captioner,
     new_word_tokenizer,
@@ -283,3 +284,26 @@ def test_the_command_line():
     assert parse(["draw"]).out.name == "shapes"
     with pytest.raises(SystemExit):
         parse(["train", "--parts", "nothing"])
+
+
+def test_clip_and_unet_have_the_seed_that_was_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "COUNT", 40)
+    seeds = []
+    for part in ("clip", "unet"):
+        real = getattr(recipe, f"train_{part}")
+
+        def spy(*args, real=real, part=part, **more):
+            seeds.append((part, more["seed"]))
+            return real(*args, **more)
+
+        monkeypatch.setattr(recipe, f"train_{part}", spy)
+    recipe.train(tmp_path / "w", tmp_path / "o", parts=["unet"], seed=1, scale=1e-9)
+    assert seeds == [("clip", 1), ("unet", 1)]
+
+
+def test_scaled_latents_have_a_deviation_of_one(tmp_path, pictures):
+    vae = train_autoencoder(
+        pictures, tmp_path, seed=0, steps=1, device="cpu", batch=2, progress=False
+    )
+    means = encode_all(vae, pictures, device="cpu", progress=False).float().chunk(2, dim=1)[0]
+    assert (means * vae.config.scaling_factor).std() == pytest.approx(1, abs=0.01)
