@@ -36,18 +36,18 @@ class Drawing:
     def __repr__(self) -> str:
         return f"<Drawing: {self.alt}>"
 
+    def as_html(self, *, hidden: bool = False) -> str:
+        """The figure as an element of a page, which holds all of it."""
+        data = base64.b64encode(self.png).decode("ascii")
+        return (
+            f'<img src="data:image/png;base64,{data}" alt="{html.escape(self.alt, quote=True)}" '
+            f'width="{self.width}" style="max-width: 100%; height: auto"{" hidden" * hidden}>'
+        )
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """The figure as a notebook, a site, a printed page and a terminal want it."""
-        alt = html.escape(self.alt, quote=True)
         data = base64.b64encode(self.png).decode("ascii")
-        return {
-            "text/html": (
-                f'<img src="data:image/png;base64,{data}" alt="{alt}" '
-                f'width="{self.width}" style="max-width: 100%; height: auto">'
-            ),
-            "image/png": data,
-            "text/plain": self.alt,
-        }
+        return {"text/html": self.as_html(), "image/png": data, "text/plain": self.alt}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import itertools
 import json
@@ -78,21 +77,14 @@ class Knobs:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Frames and controls for a page; the first frame for paper and terminals."""
         pictures = "".join(
-            f'<img src="data:image/png;base64,{base64.b64encode(frame.png).decode("ascii")}" '
-            f'alt="{html.escape(frame.alt, quote=True)}" width="{frame.width}" '
-            f'style="max-width: 100%; height: auto"{"" if place == self._first else " hidden"}>'
-            for place, frame in enumerate(self.frames)
+            frame.as_html(hidden=place != self._first) for place, frame in enumerate(self.frames)
         )
         controls = "".join(
             _control(name, values, list(values).index(self.start[name]))
             for name, values in self.values.items()
         )
-        inside = f"{pictures}<div>{controls}</div>"
-        return {
-            "text/html": f'<div class="nb-knobs" role="group">{inside}</div>',
-            "image/png": base64.b64encode(self.still.png).decode("ascii"),
-            "text/plain": repr(self),
-        }
+        page = f'<div class="nb-knobs" role="group">{pictures}<div>{controls}</div></div>'
+        return {**self.still._repr_mimebundle_(), "text/html": page, "text/plain": repr(self)}
 
 
 def turn(

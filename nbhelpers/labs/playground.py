@@ -190,7 +190,7 @@ def playground(models: Models, data: Referring, *, first: int = 0) -> Any:
         except ValueError as error:
             page.value = f"<p><b>{html.escape(str(error)[:300])}</b></p>"
             return
-        picture = draw(scene.image(asked), view)._repr_mimebundle_()["text/html"]
+        picture = draw(scene.image(asked), view).as_html()
         words = f"IoU {view.iou:.3f} for {view.prompt!r}"
         page.value = f"<p role='status'>{html.escape(words[:300])}</p>{picture}"
 
