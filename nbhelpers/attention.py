@@ -8,7 +8,7 @@ processor is exchanged and no ``forward`` replaced, so the model's output is the
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -52,6 +52,12 @@ class Layer:
             raise ValueError(
                 f"{self.name} has {self.query.shape[-2]} queries but the grid {self.grid}"
             )
+
+    def part(self, index: int, count: int) -> "Layer":
+        """The layer as one of several prompts saw it, which share its batch evenly, in order."""
+        looks = len(self.query) // count
+        own = slice(index * looks, (index + 1) * looks)
+        return replace(self, query=self.query[own], key=self.key[own])
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Many phrases of many pictures at once: what they share is computed once, the rest in batches."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +8,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from nbhelpers.attention import Layer, look, record_attention
+from nbhelpers.attention import look, record_attention
 from nbhelpers.completion import complete
-from nbhelpers.embeddings import Prompt
 from nbhelpers.latents import encode_image, noise_latent
 from nbhelpers.models import Models
 from nbhelpers.segment import Segmentation, Settings, cut, read_phrase, resolve, score_target
@@ -73,10 +71,10 @@ def segment_batch(
         prompts = [prompt for _, prompt in asked]
         with record_attention(models.unet) as attention:
             look(torch.cat([noised for *_, noised in run]), timesteps, prompts, models)
-        scores = [
-            score_target(_part(attention.cross_layers, prompts, i), prompt, chosen)
-            for i, prompt in enumerate(prompts)
-        ]
+        scores = []
+        for i, prompt in enumerate(prompts):
+            cross = [layer.part(i, len(prompts)) for layer in attention.cross_layers]
+            scores.append(score_target(cross, prompt, chosen))
         completed = complete(
             torch.stack(scores),
             attention.self_layers,
@@ -152,13 +150,3 @@ def _runs(items: Iterator[Any], length: int) -> Iterator[list[Any]]:
             run = []
     if run:
         yield run
-
-
-def _part(layers: Sequence[Layer], prompts: Sequence[Prompt], index: int) -> list[Layer]:
-    """The layers as one of the prompts saw them."""
-    part = []
-    for layer in layers:
-        looks = len(layer.query) // len(prompts)
-        own = slice(index * looks, (index + 1) * looks)
-        part.append(replace(layer, query=layer.query[own], key=layer.key[own]))
-    return part

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nbhelpers import kernels
-from nbhelpers.attention import Layer, record_attention
+from nbhelpers.attention import record_attention
 from nbhelpers.bench.measure import Way, interleave, largest
 from nbhelpers.bench.operators import Tell, compare
 from nbhelpers.bench.records import Row, pick, rows_of, target
@@ -61,11 +61,12 @@ class Pass:
             self.plain()
         kept = [tensor for layer in attention.layers for tensor in (layer.query, layer.key)]
         self.held_mb = sum(x.numel() * x.element_size() for x in kept) / len(self.latent) / 1e6
-        prompts = range(len(self.latent))
+        count = len(self.latent)
         spans = Spans(((TOKEN,),), ((TOKEN,),), (TOKEN,), TOKEN + 1)
-        scores = [
-            score_maps(_item(attention.cross_layers, i), spans, weights=WEIGHTS) for i in prompts
-        ]
+        scores = []
+        for i in range(count):
+            cross = [layer.part(i, count) for layer in attention.cross_layers]
+            scores.append(score_maps(cross, spans, weights=WEIGHTS))
         maps = complete(torch.stack(scores), attention.self_layers, transpose=transpose)
         return maps[:, 0].flatten(1)
 
@@ -210,14 +211,6 @@ def _run_of(unet: nn.Module, latent: tuple[int, int], name: str) -> Callable[[in
                 way.run()
 
     return run
-
-
-def _item(layers: Sequence[Layer], index: int) -> list[Layer]:
-    """The layers as one item of the batch saw them."""
-    from dataclasses import replace
-
-    own = slice(index, index + 1)
-    return [replace(layer, query=layer.query[own], key=layer.key[own]) for layer in layers]
 
 
 def _targets(rows: list[Row], batches: Sequence[int], held: float | None, cuda: bool) -> list[Row]:

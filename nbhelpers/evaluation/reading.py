@@ -7,7 +7,7 @@ latent. Each map is the one that `segment` makes.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from nbhelpers.attention import Layer, look, record_attention
+from nbhelpers.attention import look, record_attention
 from nbhelpers.captions import caption as write_caption
 from nbhelpers.captions import opening
 from nbhelpers.chunks import find_target, noun_chunks
@@ -116,9 +116,8 @@ class Reader:
             look(torch.cat(noised), timesteps, prompts, self.models)
         rows = []
         for k, (i, _, group) in enumerate(asked):
-            own = slice(k * len(timesteps), (k + 1) * len(timesteps))
-            cross = [_part(layer, own) for layer in attention.cross_layers]
-            selves = [_part(layer, own) for layer in attention.self_layers]
+            cross = [layer.part(k, len(asked)) for layer in attention.cross_layers]
+            selves = [layer.part(k, len(asked)) for layer in attention.self_layers]
             found = {}
             for name, s in group.items():
                 score = score_target(cross, prompts[k], s)
@@ -164,11 +163,6 @@ def any_is(image: np.ndarray, images: Sequence[np.ndarray]) -> bool:
 def _look_of(settings: Settings) -> tuple[Any, ...]:
     """What prompts must have in common to share a pass."""
     return (settings.timesteps, settings.seed, settings.size or (0, 0))
-
-
-def _part(layer: Layer, own: slice) -> Layer:
-    """A layer as one of the prompts saw it."""
-    return replace(layer, query=layer.query[own], key=layer.key[own])
 
 
 @contextmanager
