@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-NUMBER = re.compile(r"[-+−]?\d[\d,.]*%?( \[.*\])?|-?")  # with an interval behind it, or nothing
+# With an interval behind it, or nothing.
+NUMBER = re.compile(r"[-+−]?\d[\d,.]*(e[-+]\d+)?%?( \[.*\])?|-?")
 
 
 @dataclass(frozen=True)

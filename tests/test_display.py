@@ -62,6 +62,11 @@ def test_a_table_lines_up_numbers_and_leaves_words_to_the_left():
     assert "<caption>Ours</caption>" in page
 
 
+def test_powers_of_ten_are_numbers_and_error_messages_are_not():
+    lines = repr(nb.tabulate(["off by", "said"], [["3e-06", "1e-06"], ["", "e-06"]])).splitlines()
+    assert lines[2:] == [" 3e-06  1e-06", "        e-06"]
+
+
 def test_a_table_without_rows_has_its_headings():
     assert repr(nb.tabulate(["a", "b"], [])) == "a  b\n-  -"
 

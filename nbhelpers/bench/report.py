@@ -6,7 +6,7 @@ from typing import Any
 
 from nbhelpers.bench.operators import FLASH_T, NAIVE, NAIVE_T, OURS, OURS_T, SDPA, STOCK
 from nbhelpers.bench.records import FOLDER, Row, read
-from nbhelpers.display import Drawing
+from nbhelpers.display import Drawing, tabulate
 
 BENCHMARKS = ("complete", "capture", "sweep", "segment", "profile")
 GATHERING = (NAIVE, SDPA, STOCK, OURS)
@@ -29,42 +29,44 @@ def lay_out(record: dict[str, Any]) -> str:
     machine = record["machine"]
     where = machine.get("gpu") or f"{machine['processor']}, {machine['threads']} thread"
     settings = ", ".join(f"{name} {value}" for name, value in record["settings"].items())
-    first = f"{record['benchmark']} on {where}\n{settings}\n\n"
+    first = f"{record['benchmark']} on {where}\n{settings}\n"
     if record["benchmark"] == "profile":
-        lines = [["operator", "calls", "ms", "share"]] + [
-            [row["operator"], str(row["calls"]), _ms(row["seconds"]), f"{row['share']:.1%}"]
+        lines = [
+            [row["operator"], row["calls"], _ms(row["seconds"]), f"{row['share']:.1%}"]
             for row in rows
         ]
-        return first + _columns(lines, 1)
+        return repr(tabulate(["operator", "calls", "ms", "share"], lines, caption=first))
     known = {"way", "difference", "seconds", "ratio", "peak_mib", "all_seconds", "all_ratios"}
     extra = ("held_mb", "largest_batch", "per_second")
     more = [name for name in extra if any(name in row for row in rows)]
     case = [name for name in rows[0] if name not in known | {"error", *extra}]
     head = [*case, "way", "ms", "x base", "peak MiB", "off by", *more]
-    lines = [head]
+    lines = []
     for row in rows:
         cells = [f"{row[name]}" for name in case] + [row["way"]]
         numbers = [_ms(row["seconds"]), _short(row["ratio"]), _short(row["peak_mib"], ".1f")]
         off = _short(row["difference"], ".0e")
         cells += [*numbers, row["error"] or off, *(str(row.get(name, "")) for name in more)]
         lines.append(cells)
-    names = len(case) + 1
-    return first + _columns(lines, names)
+    return repr(tabulate(head, lines, caption=first))
 
 
 def promises(device: str = "cpu", folder: Path = FOLDER) -> str:
     """Every target of the benchmarks that were run: what was wanted, found, and whether met."""
-    lines = [["target", "wanted", "found", ""]]
-    for name in measured(device, folder):
-        lines += _verdicts(read(name, device, folder))
-    if len(lines) == 1:
+    records = [read(name, device, folder) for name in measured(device, folder)]
+    if not records:
         return f"nothing was measured on {device}: python -m nbhelpers.bench all --device {device}"
-    return _columns(lines, 1)
+    return verdicts(*records)
 
 
-def verdicts(record: dict[str, Any]) -> str:
-    """A record's targets as text in columns."""
-    return _columns([["target", "wanted", "found", ""], *_verdicts(record)], 1)
+def verdicts(*records: dict[str, Any]) -> str:
+    """The targets of records as text in columns."""
+    lines = []
+    for one in [one for record in records for one in record["targets"]]:
+        found = "not measured" if one["found"] is None else f"{one['found']:.3g} {one['unit']}"
+        verdict = "met" if one["met"] else "missed" if one["found"] is not None else ""
+        lines.append([one["what"], f"{one['wanted']} {one['unit']}", found, verdict])
+    return repr(tabulate(["target", "wanted", "found", ""], lines))
 
 
 def show_time(device: str = "cpu", folder: Path = FOLDER) -> Drawing:
@@ -169,31 +171,9 @@ def _interval(values: Sequence[float]) -> tuple[float, float, float]:
     return median, ordered[0], ordered[-1]
 
 
-def _verdicts(record: dict[str, Any]) -> list[list[str]]:
-    """A line for each target."""
-    lines = []
-    for one in record["targets"]:
-        found = "not measured" if one["found"] is None else f"{one['found']:.3g} {one['unit']}"
-        verdict = "met" if one["met"] else "missed" if one["found"] is not None else ""
-        lines.append([one["what"], f"{one['wanted']} {one['unit']}", found, verdict])
-    return lines
-
-
 def _ms(seconds: float | None) -> str:
     return "" if seconds is None else f"{1000 * seconds:,.1f}"
 
 
 def _short(value: float | None, form: str = ".2f") -> str:
     return "" if value is None else format(value, form)
-
-
-def _columns(lines: Sequence[Sequence[str]], names: int) -> str:
-    """Cells under one another, the first columns to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if place < names else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
