@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from nbhelpers import kernels
 from nbhelpers.attention import record_attention
-from nbhelpers.bench.measure import Way, interleave, largest
-from nbhelpers.bench.operators import Tell, compare
+from nbhelpers.bench.measure import Way, agree, interleave, largest
+from nbhelpers.bench.operators import Tell, off_range
 from nbhelpers.bench.records import Row, pick, rows_of, target
 from nbhelpers.bench.storing import KEEPS, complete_stored, storing, word_map
 from nbhelpers.completion import complete
@@ -195,10 +195,10 @@ def check(one: Pass, ways: Sequence[Way], tell: Tell) -> dict[str, float]:
     if not torch.equal(one.plain(), one.capture()):
         raise ValueError("capturing changed what the UNet says; nothing was timed")
     same = [way for way in ways if way.name not in (PLAIN, CAPTURE, SPREAD, DAAM)]
-    found = compare(same, tell, limit)
+    found = agree(same, off_range, limit, tell)
     if any(way.name == DAAM for way in ways):
         daam = [Way("from queries and keys", one.daam_of_recorded), Way(DAAM, one.daam)]
-        found[DAAM] = compare(daam, tell, limit)[DAAM]
+        found[DAAM] = agree(daam, off_range, limit, tell)[DAAM]
     return {CAPTURE: 0.0, **found}
 
 

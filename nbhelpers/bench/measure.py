@@ -1,4 +1,4 @@
-"""Seconds and peak memory of a run, and runs taken in turns."""
+"""Seconds and peak memory of a run; runs compared, and taken in turns."""
 
 import ctypes
 import gc
@@ -80,6 +80,41 @@ def measure(run: Callable[[], Any], device: torch.device) -> tuple[Any, Cost]:
     result = run()
     seconds = time.process_time() - started
     return result, Cost(seconds, None if before is None else _resident("VmHWM") - before)
+
+
+def agree(
+    ways: Sequence[Way],
+    off: Callable[[Any, Any], float],
+    limit: float,
+    tell: Callable[[str], None] = lambda name: None,
+) -> dict[str, float]:
+    """How far each way's result is from the first's.
+
+    Args:
+        ways: The one that is right, and the others.
+        off: How far a result is from the right one.
+        limit: How far it may be.
+        tell: Is told each way before it runs.
+
+    Returns:
+        By the ways' names, in order.
+
+    Raises:
+        ValueError: A result is farther off: then nothing may be timed.
+    """
+    found: dict[str, float] = {}
+    right: Any = None
+    for way in ways:
+        tell(way.name)
+        result = way.run()
+        right = result if way is ways[0] else right
+        far = off(result, right)
+        if not far <= limit:
+            raise ValueError(
+                f"{way.name!r} is off by {far:.2g}, {limit:g} is allowed; nothing was timed"
+            )
+        found[way.name] = round(far, 8)
+    return found
 
 
 def interleave(

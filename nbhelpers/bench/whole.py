@@ -10,7 +10,7 @@ import torch
 
 from nbhelpers.attention import look
 from nbhelpers.batches import segment_batch, speed_up
-from nbhelpers.bench.measure import Way, interleave
+from nbhelpers.bench.measure import Way, agree, interleave
 from nbhelpers.bench.operators import Tell
 from nbhelpers.bench.records import Row, pick, rows_of, target
 from nbhelpers.bench.storing import KEEPS, complete_stored, storing
@@ -100,7 +100,7 @@ def bench_segment(
     for name, compiled in (("channels_last", False), ("compiled", True)) if cuda else ():
         faster = speed_up(_copied(models), compiled=compiled)
         ways.append(Way(f"{BATCH}, {name}", lambda faster=faster: together(faster)))  # type: ignore[misc]
-    differences = _compare(ways, 1e-2 if models.dtype == torch.float32 else 0.2, tell)
+    differences = agree(ways, off_mean, 1e-2 if models.dtype == torch.float32 else 0.2, tell)
     found = interleave(ways, models.device, rounds=rounds, warm=3 * cuda, tell=tell)
     rows = rows_of(found, {"expressions": count, "batch": batch}, differences)
     for row in rows:
@@ -126,23 +126,6 @@ def _copied(models: Models) -> Models:
     return replace(models, unet=copy.deepcopy(models.unet), vae=copy.deepcopy(models.vae))
 
 
-def _compare(ways: Sequence[Way], limit: float, tell: Tell) -> dict[str, float]:
-    """How far each way's maps, in [0, 1], are from the loop's.
-
-    Raises:
-        ValueError: On the mean over a map's pixels farther than the limit.
-    """
-    tell("equality")
-    wanted: list[np.ndarray] | None = None
-    found = {}
-    for way in ways:
-        maps = way.run()
-        wanted = wanted or maps
-        off = max(float(np.abs(a - b).mean()) for a, b in zip(maps, wanted, strict=True))
-        if not off <= limit:
-            raise ValueError(
-                f"{way.name!r} has maps that are off by {off:.2g} on the mean, {limit:g} is "
-                "allowed; nothing was timed"
-            )
-        found[way.name] = round(off, 8)
-    return found
+def off_mean(maps: Sequence[np.ndarray], right: Sequence[np.ndarray]) -> float:
+    """How far maps in [0, 1] are from the right ones, on the mean over the worst map's pixels."""
+    return float(np.max([np.abs(a - b).mean() for a, b in zip(maps, right, strict=True)]))
