@@ -12,6 +12,7 @@ import torch
 from nbhelpers.bench import __main__ as command
 from nbhelpers.bench import capture, measure, operators, records, report, shaped, storing, whole
 from nbhelpers.bench.measure import Way
+from nbhelpers.completion import complete
 
 CPU = torch.device("cpu")
 on_linux = pytest.mark.skipif(
@@ -158,7 +159,7 @@ def test_all_ways_of_capturing_agree_and_are_timed(models_15):
         models_15.unet, batches=(1, 2), latent=(16, 16), rounds=1, tell=told.append
     )
     first = {row["way"]: row for row in rows if row["batch"] == 1}
-    peers = {capture.DAAM, capture.MEANS, capture.ALL}
+    peers = {capture.SPREAD, capture.DAAM, capture.MEANS, capture.ALL}
     assert peers < set(first)
     for way in {*peers, capture.OURS}:
         assert first[way]["difference"] < 1e-3
@@ -182,6 +183,15 @@ def test_what_is_stored_wrong_is_never_timed(models_15, monkeypatch):
 
     monkeypatch.setattr(capture, "complete_stored", dropped)
     with pytest.raises(ValueError, match=r"'head means \+ A S' is off by"):
+        capture.bench_capture(models_15.unet, latent=(16, 16), batches=(1,), rounds=1)
+
+
+def test_what_is_spread_the_wrong_way_is_never_timed(models_15, monkeypatch):
+    def gathered(scores, layers, *, transpose):
+        return complete(scores, layers)
+
+    monkeypatch.setattr(capture, "complete", gathered)
+    with pytest.raises(ValueError, match=r"'capture \+ A\^T S' is off by"):
         capture.bench_capture(models_15.unet, latent=(16, 16), batches=(1,), rounds=1)
 
 

@@ -69,12 +69,17 @@ def storing(unet: nn.Module, keep: Keep, kinds: str = "cross self") -> Iterator[
 
 
 def complete_stored(
-    store: Store, token: int, grid: tuple[int, int], weights: Mapping[int, float]
+    store: Store,
+    token: int,
+    grid: tuple[int, int],
+    weights: Mapping[int, float],
+    transpose: bool = False,
 ) -> Tensor:
     """DiffSegmenter's arithmetic with stored matrices: the completed maps, ``batch n``.
 
     Head and layer mean of the token's column a resolution, stretched to [0, 1], enlarged,
-    weighted; then once A S, with A the head and layer mean of the finest self-attention.
+    weighted; then once A S, or A^T S, with A the head and layer mean of the finest
+    self-attention.
     """
     n = math.prod(grid)
     columns: dict[int, list[Tensor]] = {}
@@ -95,7 +100,7 @@ def complete_stored(
         weights.get(factor, 0.0) / whole * _enlarged(maps, factor, grid)
         for factor, maps in columns.items()
     )
-    matrix = (total / layers).float()
+    matrix = ((total.mT if transpose else total) / layers).float()
     found: Tensor = (matrix @ scores[..., None]).squeeze(-1)  # type: ignore[index]
     return found
 
