@@ -10,10 +10,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from nbhelpers.evaluation.run import Evaluate, Item, ends_on_sigterm, failure, work
-from nbhelpers.evaluation.shards import cut
+from nbhelpers.evaluation.run import (
+    Evaluate,
+    Item,
+    bar_of,
+    ends_on_sigterm,
+    failure,
+    todo_of,
+    work,
+)
 from nbhelpers.evaluation.store import Store
 
 TRIES = 3  # of an item whose worker dies
@@ -82,11 +87,9 @@ def run_with_ray(
         raise ImportError("--engine ray needs Ray; install it with: pip install ray") from error
 
     i, n = shard
-    items = cut(store.manifest["items"], shard)
     about = {"engine": "ray", "shard": f"{i}/{n}", "batch": batch, **(environment or {})}
     with store.lock(f"shard-{i}-of-{n}"), store.writer(**about) as writer, ends_on_sigterm():
-        pending = store.pending(retry_errors=retry_errors)
-        todo = [item for item in items if item["id"] in pending]
+        todo = todo_of(store, shard, retry_errors)
         if not todo:
             return
         try:
@@ -104,17 +107,9 @@ def run_with_ray(
             pool = ActorPool(
                 [actor.remote(folder, open_evaluator, seconds, about) for _ in range(workers)]
             )
-            bar = tqdm(
-                total=len(items),
-                initial=len(items) - len(todo),
-                unit="item",
-                disable=not progress,
-                mininterval=0.5,
-            )
-            with bar:
+            with bar_of(store, shard, todo, progress) as bar:
                 for size in dict.fromkeys((batch, 1)):
-                    left = store.pending(retry_errors=retry_errors)
-                    some = [item for item in todo if item["id"] in left]
+                    some = todo_of(store, shard, retry_errors)
                     groups = [some[k : k + size] for k in range(0, len(some), size)]
                     for group in groups:
                         pool.submit(lambda a, value: a.do.remote(value), group)
@@ -125,8 +120,5 @@ def run_with_ray(
                             continue  # killed its worker too often; seen below, as it is missing
         finally:
             ray.shutdown()
-        left = store.pending()
-        for item in todo:
-            if item["id"] in left:
-                died = RuntimeError(f"its worker died {TRIES} times")
-                writer.append(failure(item, died))
+        for item in todo_of(store, shard, retry_errors=False):
+            writer.append(failure(item, RuntimeError(f"its worker died {TRIES} times")))

@@ -13,10 +13,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from nbhelpers.evaluation.run import Evaluate, ends_on_sigterm, work
-from nbhelpers.evaluation.shards import cut
+from nbhelpers.evaluation.run import Evaluate, bar_of, ends_on_sigterm, todo_of, work
 from nbhelpers.evaluation.store import Store
 
 NEIGHBORS = 8  # items that are handed out together: most are of the same picture
@@ -52,13 +49,12 @@ def run_with_processes(
         SystemExit: With code 143, when this process was told to end (SIGTERM).
     """
     i, n = shard
-    items = cut(store.manifest["items"], shard)
     about = {"engine": f"{workers} processes", "shard": f"{i}/{n}", "batch": batch}
     with store.lock(f"shard-{i}-of-{n}"), ends_on_sigterm():
-        pending = store.pending(retry_errors=retry_errors)
-        todo = [item["id"] for item in items if item["id"] in pending]
+        todo = todo_of(store, shard, retry_errors)
+        names = [item["id"] for item in todo]
         size = batch * max(1, NEIGHBORS // batch)
-        groups = [todo[k : k + size] for k in range(0, len(todo), size)]
+        groups = [names[k : k + size] for k in range(0, len(names), size)]
         if not todo:
             return
         context = get_context("spawn")  # a fork of a process with threads may hang
@@ -73,8 +69,7 @@ def run_with_processes(
                 there.close()
                 ours.append(here)
                 processes.append(process)
-            total = {"total": len(items), "initial": len(items) - len(todo), "unit": "item"}
-            with tqdm(**total, disable=not progress, mininterval=0.5) as bar:
+            with bar_of(store, shard, todo, progress) as bar:
                 hand_out(groups, ours, bar.update)
             for process in processes:
                 process.join()

@@ -65,25 +65,29 @@ def run(
         SystemExit: With code 143, when the process was told to end (SIGTERM).
     """
     i, n = shard
-    items = cut(store.manifest["items"], shard)
     about = {"engine": "local", "shard": f"{i}/{n}", "batch": batch, **(environment or {})}
     with store.lock(f"shard-{i}-of-{n}"), store.writer(**about) as writer, ends_on_sigterm():
-        pending = store.pending(retry_errors=retry_errors)
-        todo = [item for item in items if item["id"] in pending]
+        todo = todo_of(store, shard, retry_errors)
         if not todo:
             return
         evaluate = open_evaluator()
-        bar = tqdm(
-            total=len(items),
-            initial=len(items) - len(todo),
-            unit="item",
-            disable=not progress,
-            mininterval=0.5,
-        )
-        with bar:
+        with bar_of(store, shard, todo, progress) as bar:
             for record in work(evaluate, todo, batch=batch, seconds=seconds):
                 writer.append(record)
                 bar.update()
+
+
+def todo_of(store: Store, shard: tuple[int, int], retry_errors: bool) -> list[Item]:
+    """What is still to be done of a share."""
+    pending = store.pending(retry_errors=retry_errors)
+    return [item for item in cut(store.manifest["items"], shard) if item["id"] in pending]
+
+
+def bar_of(store: Store, shard: tuple[int, int], todo: Sequence[Item], shown: bool) -> tqdm:
+    """A bar over a share's items, which begins behind those that are done."""
+    total = len(cut(store.manifest["items"], shard))
+    start = total - len(todo)
+    return tqdm(total=total, initial=start, unit="item", disable=not shown, mininterval=0.5)
 
 
 def work(
