@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nbhelpers.display import Drawing
-from nbhelpers.figures import DARK, HEAT, _drawable, _finish
+from nbhelpers.figures import DARK, HEAT, drawable, finish
 
 # Okabe and Ito's, told apart by any eye, dark enough for lines; each line has a marker of its own.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#1b1b1b", "#E69F00")
@@ -64,8 +64,8 @@ def show_matrix(
     figure = Figure(figsize=size, facecolor="white", layout="constrained")
     axis = figure.subplots()
     drawn = axis.imshow(values, cmap=HEAT, vmin=low, vmax=high)
-    axis.set_xticks(range(len(columns)), [_drawable(c) for c in columns], rotation=60, ha="right")
-    axis.set_yticks(range(len(rows)), [_drawable(r) for r in rows])
+    axis.set_xticks(range(len(columns)), [drawable(c) for c in columns], rotation=60, ha="right")
+    axis.set_yticks(range(len(rows)), [drawable(r) for r in rows])
     axis.set_xlabel(column_label, fontsize=9, color=DARK)
     axis.set_ylabel(row_label, fontsize=9, color=DARK)
     _quiet(axis)
@@ -76,7 +76,7 @@ def show_matrix(
     order = np.argsort(np.where(np.isnan(values), -np.inf, values), axis=None)[::-1][:4]
     cells = [np.unravel_index(place, values.shape) for place in order]
     said = "; ".join(f"{rows[r]} and {columns[c]}: {values[r, c]:.2f}" for r, c in cells)
-    return _finish(figure, alt or f"A matrix of {label}. Largest: {said}.")
+    return finish(figure, alt or f"A matrix of {label}. Largest: {said}.")
 
 
 def show_lines(
@@ -139,7 +139,7 @@ def show_lines(
     if len(lines) > 1:
         axis.legend(fontsize=8, frameon=False, labelcolor=DARK)
     said = f"Curves of {y_label} over {x_label}. {'; '.join(parts)}."
-    return _finish(figure, alt or said)
+    return finish(figure, alt or said)
 
 
 def show_intervals(
@@ -180,7 +180,7 @@ def show_intervals(
             for row, (m, a, b) in zip(rows, intervals, strict=True)
         )
         parts.append(f"{name}: {said}")
-    axis.set_yticks(range(len(rows)), [_drawable(row) for row in rows])
+    axis.set_yticks(range(len(rows)), [drawable(row) for row in rows])
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlabel(x_label, fontsize=9, color=DARK)
     axis.grid(axis="x", color="#e3e8ee", linewidth=0.6)
@@ -193,7 +193,7 @@ def show_intervals(
             fontsize=8,
             labelcolor=DARK,
         )
-    return _finish(figure, alt or f"Intervals of {x_label}. {'; '.join(parts)}.")
+    return finish(figure, alt or f"Intervals of {x_label}. {'; '.join(parts)}.")
 
 
 def _quiet(axis: Any) -> None:

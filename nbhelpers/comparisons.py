@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nbhelpers.display import Drawing
-from nbhelpers.figures import DARK, HEAT, _checked, _draw, _finish, overlay
+from nbhelpers.figures import DARK, HEAT, as_arrays, draw_panel, finish, overlay
 
 SIDE = 1.5  # inches, of a panel
 MOST = 40  # rows
@@ -51,7 +51,7 @@ def show_rows(
     if not 0 < len(images) <= MOST or not wide:
         raise ValueError(f"from 1 to {MOST} pictures fit a page, with a column; got {len(images)}")
     checked = [
-        _checked(image, [panel], bool if np.asarray(panel).dtype == bool else float)
+        as_arrays(image, [panel], bool if np.asarray(panel).dtype == bool else float)
         for image, row in zip(images, panels, strict=True)
         for panel in row
     ]
@@ -69,14 +69,14 @@ def show_rows(
     for r, (axes, name, row) in enumerate(zip(grid, names, notes, strict=True)):
         image = np.asarray(images[r])
         h, w = image.shape[:2]
-        _draw(axes[0], image, name)
+        draw_panel(axes[0], image, name)
         for axis, column, note in zip(axes[1:], columns, row, strict=True):
             _, (panel,) = next(found)
             heading = column if r == 0 else ""
             if panel.dtype == bool:
-                _draw(axis, overlay(image, panel), heading, note)
+                draw_panel(axis, overlay(image, panel), heading, note)
             else:
-                drawn = _draw(
+                drawn = draw_panel(
                     axis, panel, heading, note, cmap=HEAT, vmin=0, vmax=1, extent=(0, w, h, 0)
                 )
         said = ", ".join(f"{column} {note}" for column, note in zip(columns, row, strict=True))
@@ -85,7 +85,7 @@ def show_rows(
         bar = figure.colorbar(drawn, ax=grid, shrink=min(1.0, 2.5 / size[1]), aspect=25, pad=0.01)
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=8, colors=DARK, length=2)
-    return _finish(figure, alt or f"Pictures and what was made of them. {'; '.join(parts)}.")
+    return finish(figure, alt or f"Pictures and what was made of them. {'; '.join(parts)}.")
 
 
 def in_proportion(

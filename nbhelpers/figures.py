@@ -55,7 +55,7 @@ def overlay(image: Picture, mask: Bool[np.ndarray, "h w"]) -> Picture:
         >>> overlay(np.zeros((1, 3, 3), np.uint8), np.array([[True, False, False]]))[0, :, 0]
         array([  0,  27, 153], dtype=uint8)
     """
-    image, masks = _checked(image, [mask], bool)
+    image, masks = as_arrays(image, [mask], bool)
     mask = masks[0]
     gray = image @ np.array([0.299, 0.587, 0.114])
     drawn = np.where(mask[..., None], image, (0.4 * gray + 0.6 * 255)[..., None]).astype(np.uint8)
@@ -70,10 +70,10 @@ def overlay(image: Picture, mask: Bool[np.ndarray, "h w"]) -> Picture:
 
 def show_image(image: Picture, label: Any = "", *, alt: str | None = None) -> Drawing:
     """The picture, with a line above it."""
-    image, _ = _checked(image, [], bool)
+    image, _ = as_arrays(image, [], bool)
     figure, axes = _panels(1, image.shape[:2])
-    _draw(axes[0], image, label)
-    return _finish(figure, alt or f"A picture of {_size(image)} pixels: {label}".rstrip(": "))
+    draw_panel(axes[0], image, label)
+    return finish(figure, alt or f"A picture of {size_of(image)} pixels: {label}".rstrip(": "))
 
 
 def show_masks(
@@ -94,16 +94,16 @@ def show_masks(
     Raises:
         ValueError: Sizes, types or the number of labels don't fit.
     """
-    image, panels = _checked(image, masks, bool)
+    image, panels = as_arrays(image, masks, bool)
     labels = _labels(labels, len(panels))
     shares = [f"{mask.mean():.1%} of the picture" for mask in panels]
     figure, axes = _panels(1 + len(panels), image.shape[:2])
-    _draw(axes[0], image, "picture")
+    draw_panel(axes[0], image, "picture")
     for axis, mask, label, share in zip(axes[1:], panels, labels, shares, strict=True):
-        _draw(axis, overlay(image, mask), label, note=share)
+        draw_panel(axis, overlay(image, mask), label, note=share)
     parts = [f"{label or 'a mask'}: {share}" for label, share in zip(labels, shares, strict=True)]
-    said = f"A picture of {_size(image)} pixels and its masks. {'; '.join(parts)}."
-    return _finish(figure, alt or said)
+    said = f"A picture of {size_of(image)} pixels and its masks. {'; '.join(parts)}."
+    return finish(figure, alt or said)
 
 
 def show_maps(
@@ -128,7 +128,7 @@ def show_maps(
     Raises:
         ValueError: A value is NaN or outside the limits, or the labels don't fit.
     """
-    image, panels = _checked(image, maps, float)
+    image, panels = as_arrays(image, maps, float)
     labels = _labels(labels, len(panels))
     low, high = limits
     if not low < high:
@@ -145,11 +145,11 @@ def show_maps(
         )
     h, w = image.shape[:2]
     figure, axes = _panels(1 + len(panels), (h, w), bar=0.7)
-    _draw(axes[0], image, "picture")
+    draw_panel(axes[0], image, "picture")
     parts, drawn = [], None
     for axis, values, label in zip(axes[1:], panels, labels, strict=True):
-        note = f"{values.min():.2f} to {values.max():.2f}, {_size(values)} cells"
-        drawn = _draw(
+        note = f"{values.min():.2f} to {values.max():.2f}, {size_of(values)} cells"
+        drawn = draw_panel(
             axis, values, label, note, cmap=HEAT, vmin=low, vmax=high, extent=(0, w, h, 0)
         )
         row, column = np.unravel_index(values.argmax(), values.shape)
@@ -160,8 +160,8 @@ def show_maps(
         bar = figure.colorbar(drawn, ax=axes, shrink=0.75, aspect=25, pad=0.02)
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=8, colors=DARK, length=2)
-    said = f"A picture of {_size(image)} pixels and heat maps of it. {'; '.join(parts)}."
-    return _finish(figure, alt or said)
+    said = f"A picture of {size_of(image)} pixels and heat maps of it. {'; '.join(parts)}."
+    return finish(figure, alt or said)
 
 
 def show_chunks(
@@ -202,17 +202,17 @@ def show_chunks(
         for x, y in places[chunk.noun_start : chunk.noun_end]:
             axis.plot((x, x + 1), (y + 0.84,) * 2, color=DARK, linewidth=1.2)
     font: dict[str, Any] = {"family": MONO, "fontsize": 13, "color": DARK, "parse_math": False}
-    for character, (x, y) in zip(_drawable(caption, MONO), places, strict=True):
+    for character, (x, y) in zip(drawable(caption, MONO), places, strict=True):
         axis.text(x + 0.5, y + 0.68, character, ha="center", va="baseline", **font)
     parts = [
         f"{chunk} (noun: {chunk.noun}{', the target' if index == target else ''})"
         for index, chunk in enumerate(chunks)
     ]
     said = f"The caption “{caption}” with its noun chunks marked: {'; '.join(parts) or 'none'}."
-    return _finish(figure, alt or said)
+    return finish(figure, alt or said)
 
 
-def _checked(image: Any, panels: Any, kind: type) -> tuple[np.ndarray, list[np.ndarray]]:
+def as_arrays(image: Any, panels: Any, kind: type) -> tuple[np.ndarray, list[np.ndarray]]:
     """Image and panels as arrays of the promised type and size, or what is wrong with them."""
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -245,11 +245,12 @@ def _labels(labels: Sequence[Any] | None, count: int) -> list[str]:
     return [str(label) for label in labels]
 
 
-def _size(array: np.ndarray) -> str:
+def size_of(array: np.ndarray) -> str:
+    """The sides of a picture or map, in words."""
     return f"{array.shape[0]} x {array.shape[1]}"
 
 
-def _drawable(text: str, family: str = "DejaVu Sans") -> str:
+def drawable(text: str, family: str = "DejaVu Sans") -> str:
     """The text with a box for every character that the font lacks (emoji, controls)."""
     from matplotlib.font_manager import findfont, get_font
 
@@ -272,9 +273,9 @@ def _panels(count: int, size: tuple[int, int], bar: float = 0.0) -> tuple[Any, l
     return figure, grid[:count]
 
 
-def _draw(axis: Any, values: np.ndarray, label: Any, note: str = "", **options: Any) -> Any:
+def draw_panel(axis: Any, values: np.ndarray, label: Any, note: str = "", **options: Any) -> Any:
     """One panel: a label above, the pixels or cells, a note below."""
-    lines = textwrap.wrap(_drawable(" ".join(str(label).split())), 26)
+    lines = textwrap.wrap(drawable(" ".join(str(label).split())), 26)
     if len(lines) > 2:
         lines = [lines[0], lines[1][:25] + "…"]
     axis.set_title("\n".join(lines), fontsize=9, color=DARK, parse_math=False, pad=4)
@@ -288,7 +289,7 @@ def _draw(axis: Any, values: np.ndarray, label: Any, note: str = "", **options: 
     return drawn
 
 
-def _finish(figure: Any, alt: str) -> Drawing:
+def finish(figure: Any, alt: str) -> Drawing:
     """The drawn figure; drawn twice, it has the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=2 * DPI, metadata={"Software": None})

@@ -17,10 +17,10 @@ from nbhelpers.figures import (
     PANEL,
     REST,
     Picture,
-    _checked,
-    _drawable,
-    _finish,
-    _size,
+    as_arrays,
+    drawable,
+    finish,
+    size_of,
 )
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def show_captions(
     """
     from matplotlib.figure import Figure
 
-    image, _ = _checked(image, [], bool)
+    image, _ = as_arrays(image, [], bool)
     starts = list(given) if given is not None else list(captions)
     above = [""] * len(captions) if labels is None else [str(label) for label in labels]
     if not captions or not len(captions) == len(starts) == len(above):
@@ -84,7 +84,7 @@ def show_captions(
     left, y, said = w + 0.3, (height - text) / 2, []
     for caption, start, label, lines in zip(captions, starts, above, rows, strict=True):
         axis.text(
-            left, y + 0.12, _drawable(label), fontsize=9, parse_math=False, color=GRAY, va="center"
+            left, y + 0.12, drawable(label), fontsize=9, parse_math=False, color=GRAY, va="center"
         )
         y += 0.26
         for first, line in lines:
@@ -92,7 +92,7 @@ def show_captions(
             new += len(line[new:]) - len(line[new:].lstrip())
             if new < len(line):
                 axis.barh(y + 0.12, CELL * (len(line) - new), 0.22, left + CELL * new, color=MARK)
-            for i, character in enumerate(_drawable(line, MONO)):
+            for i, character in enumerate(drawable(line, MONO)):
                 axis.text(
                     left + CELL * (i + 0.5),
                     y + 0.12,
@@ -106,8 +106,8 @@ def show_captions(
         added = caption[len(start) :].strip()
         tail = "" if given is None else f" (added: “{added}”)" if added else " (nothing added)"
         said.append(f"{label + ': ' if label else ''}“{caption}”{tail}")
-    words = f"A picture of {_size(image)} pixels beside sentences. {'; '.join(said)}."
-    return _finish(figure, alt or words)
+    words = f"A picture of {size_of(image)} pixels beside sentences. {'; '.join(said)}."
+    return finish(figure, alt or words)
 
 
 def _wrapped(text: str) -> list[tuple[int, str]]:
@@ -175,7 +175,7 @@ def show_tree(
     for token in words:
         x = middle[token.i]
         axis.text(
-            x, -0.17, _drawable(token.text, MONO), family=MONO, fontsize=11, color=DARK, **font
+            x, -0.17, drawable(token.text, MONO), family=MONO, fontsize=11, color=DARK, **font
         )
         axis.text(x, -0.4, token.pos_, fontsize=8, color=GRAY, **font)
         if token.i not in {child for child, _ in levels}:
@@ -207,7 +207,7 @@ def show_tree(
         for index, chunk in enumerate(chunks)
     ]
     said = f"The tree of “{doc.text}”: {'; '.join(parts)}."
-    return _finish(figure, alt or said + (f" Chunks: {'; '.join(marked)}." if chunks else ""))
+    return finish(figure, alt or said + (f" Chunks: {'; '.join(marked)}." if chunks else ""))
 
 
 def _column(token: Token) -> float:
