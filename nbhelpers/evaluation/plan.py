@@ -44,7 +44,7 @@ POSITION = re.compile(
 
 @dataclass(frozen=True)
 class Job:
-    """A run before it is run; small, and the same in every process.
+    """A run before it is run; what it has read of its data goes with it to other processes.
 
     Attributes:
         dataset: "shapes", "refcoco", "refcoco+" or "refcocog"; or, for classes, "coco".
