@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nbhelpers.evaluation.report import write_report
+from nbhelpers.evaluation.report import make_report
 from nbhelpers.evaluation.store import Store
 
 # Table 1: what the paper cites for COCO, in its order.
@@ -38,13 +38,13 @@ def class_tables(val: Path, tests: Sequence[Path]) -> list[dict[str, Any]]:
     Raises:
         ValueError: A run isn't complete.
     """
-    chosen = {name: best(m)[0] for name, m in _class_curves(val).items()}
+    chosen = {name: best(m)[0] for name, m in _read(val)[1].items()}
     found = []
     for folder in tests:
-        report = write_report(Store.of(folder))
+        report, variants = _read(folder)
         settings = report["settings"]
         rows = []
-        for name, curves in _class_curves(folder).items():
+        for name, curves in variants.items():
             if name not in chosen:
                 continue
             place, (top, oracle) = chosen[name], best(curves)
@@ -79,13 +79,13 @@ def best(curves: Mapping[str, np.ndarray]) -> tuple[int, float]:
     return int(means.argmax()), float(means.max())
 
 
-def _class_curves(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """The pooled IoU of every variant and class, by name, at each threshold."""
-    report = write_report(Store.of(folder))
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
+    """A run's report; the pooled IoU of every variant and class, by name, at each threshold."""
+    report = make_report(Store.of(folder))
     if not report["variants"]:
         raise ValueError(f"{folder} holds errors alone; see {folder / 'report.json'}")
     names = report["settings"]["dataset"]["classes"]
-    return {
+    return report, {
         variant: {
             names[int(c)]: np.asarray(sums["intersection"]) / np.maximum(sums["union"], 1)
             for c, sums in classes.items()

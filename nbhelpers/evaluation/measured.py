@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 
 from nbhelpers.evaluation.plan import as_json
 from nbhelpers.evaluation.reading import THRESHOLDS
-from nbhelpers.evaluation.report import write_report
+from nbhelpers.evaluation.report import complete_records
 from nbhelpers.evaluation.store import Store
 from nbhelpers.metrics import Interval, paired_bootstrap, paired_bootstrap_overall, precision_at
 from nbhelpers.segment import Settings
@@ -136,21 +136,19 @@ def load(folder: Path) -> Run:
         ValueError: It isn't complete, is damaged, or has no results.
     """
     store = Store.of(folder)
-    report = write_report(store)
-    results = store.results()
-    items = [item for item in store.manifest["items"] if item["id"] not in report["errors"]]
-    if not items:
+    settings, records = store.manifest["settings"], complete_records(store)
+    good = [k for k, record in enumerate(records) if "error" not in record]
+    if not good:
         raise ValueError(f"{folder} holds errors alone; see {folder / 'report.json'}")
     arrays: list[dict[str, np.ndarray]] = []
     for which in (0, 1):
         pairs = {
-            name: [results[item["id"]]["counts"][name][which] for item in items]
-            for name in store.manifest["settings"]["variants"]
+            name: [records[k]["counts"][name][which] for k in good]
+            for name in settings["variants"]
         }
         arrays.append({name: np.asarray(rows, np.int64) for name, rows in pairs.items()})
-    settings = store.manifest["settings"]
-    errors = len(report["errors"])
-    return Run(folder, settings, store.fingerprint, items, errors, *arrays)
+    items = [store.manifest["items"][k] for k in good]
+    return Run(folder, settings, store.fingerprint, items, len(records) - len(good), *arrays)
 
 
 def worth(

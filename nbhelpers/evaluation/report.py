@@ -9,18 +9,8 @@ from nbhelpers.evaluation.parts import Record, canonical, write_whole
 from nbhelpers.evaluation.store import Store
 
 
-def write_report(store: Store) -> dict[str, Any]:
-    """Join a run's parts and write ``report.json`` beside them.
-
-    Args:
-        store: A run of which every item has a record.
-
-    Returns:
-        What was written: the settings; how many items, and which ended in an error; the SHA-256
-        of all records in the items' order; and for every variant, at each threshold, the sums of
-        the intersections and unions in pixels (their ratio is oIoU) and the mean over items of
-        their IoU. Sums of floats are exact (`math.fsum`) and taken in the items' order, so that
-        the bytes depend on the records alone.
+def complete_records(store: Store) -> list[Record]:
+    """The record of every item of a run, in the items' order.
 
     Raises:
         ValueError: Items are missing, or the store is damaged.
@@ -32,12 +22,28 @@ def write_report(store: Store) -> dict[str, Any]:
             f"{store.folder} is not complete: {len(missing)} of {len(store.ids)} items are "
             f"missing ({', '.join(missing[:3])}, ...); run the same command again"
         )
-    records = [results[name] for name in store.ids]
+    return [results[name] for name in store.ids]
+
+
+def make_report(store: Store) -> dict[str, Any]:
+    """What came of a run of which every item has a record.
+
+    Returns:
+        The settings; how many items, and which ended in an error; the SHA-256 of all records in
+        the items' order; and for every variant, at each threshold, the sums of the intersections
+        and unions in pixels (their ratio is oIoU) and the mean over items of their IoU. Sums of
+        floats are exact (`math.fsum`) and taken in the items' order, so that the bytes depend on
+        the records alone.
+
+    Raises:
+        ValueError: Items are missing, or the store is damaged.
+    """
+    records = complete_records(store)
     good = [record for record in records if "error" not in record]
     digest = hashlib.sha256()
     for record in records:
         digest.update(canonical(record) + b"\n")
-    report = {
+    return {
         "settings": store.manifest["settings"],
         "fingerprint": store.fingerprint,
         "items": len(records),
@@ -45,6 +51,16 @@ def write_report(store: Store) -> dict[str, Any]:
         "records": digest.hexdigest(),
         "variants": summarize(good),
     }
+
+
+def write_report(store: Store) -> dict[str, Any]:
+    """Make a run's report and write it as ``report.json`` beside the parts.
+
+    Raises:
+        OSError: The folder can't be written to.
+        ValueError: Items are missing, or the store is damaged.
+    """
+    report = make_report(store)
     write_whole(store.folder / "report.json", canonical(report) + b"\n")
     return report
 
