@@ -251,8 +251,8 @@ def look(
         return torch.cat([part.expand(count, *part.shape[1:]) for part in parts])
 
     more: dict[str, Any] = {}
-    if all(prompt.extra is not None for prompt in prompts):
-        extras = [prompt.extra or {} for prompt in prompts]
+    extras = [prompt.extra for prompt in prompts if prompt.extra is not None]
+    if extras:
         sides = [side * models.latent_factor for side in noised.shape[-2:]]
         # SDXL is told the picture's own size, where it was cropped, and the size wanted.
         ids = torch.tensor([[*sides, 0, 0, *sides]], device=models.device, dtype=models.dtype)
