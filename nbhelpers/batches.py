@@ -66,8 +66,7 @@ def segment_batch(
         for number, phrase, _ in run:
             if progress:
                 progress(phrase)
-            tidy = read_phrase(images[number], phrase, models, chosen, None, None, lambda _: None)
-            asked.append(tidy)
+            asked.append(read_phrase(images[number], phrase, models, chosen))
         prompts = [prompt for _, prompt in asked]
         with record_attention(models.unet) as attention:
             look(torch.cat([noised for *_, noised in run]), timesteps, prompts, models)

@@ -55,6 +55,7 @@ SETTINGS: Mapping[str, Settings] = {
     "diffsegmenter": Settings(alpha=1.21, subtokens="last"),
     "sealed": Settings(isolate="every", tail="empty"),  # ours: the three leaks closed
 }
+OF_THE_PROMPT = ("isolate", "by", "tail", "alpha", "unconditional", "into")
 
 
 @dataclass(frozen=True)
@@ -197,9 +198,9 @@ def read_phrase(
     phrase: str,
     models: Models,
     settings: Settings,
-    target: str | None,
-    caption: str | None,
-    tell: Callable[[str], None],
+    target: str | None = None,
+    caption: str | None = None,
+    tell: Callable[[str], None] = lambda stage: None,
 ) -> tuple[str, Prompt]:
     """The stages of `segment` before the picture is looked at: the phrase tidied, the prompt."""
     phrase = " ".join(phrase.split())
@@ -223,8 +224,7 @@ def read_phrase(
     else:
         index = find_target(chunks, target or phrase, caption=text)
     tell("embedding")
-    names = ("isolate", "by", "tail", "alpha", "unconditional", "into")
-    edits = {name: getattr(settings, name) for name in names}
+    edits = {name: getattr(settings, name) for name in OF_THE_PROMPT}
     return phrase, embed(text, chunks, models.text, target=index, **edits)
 
 

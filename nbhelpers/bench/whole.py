@@ -38,7 +38,7 @@ def loop(
     found = []
     for image, asked in zip(images, phrases, strict=True):
         for phrase in asked:
-            _, prompt = read_phrase(image, phrase, models, chosen, None, None, lambda _: None)
+            _, prompt = read_phrase(image, phrase, models, chosen)
             latent = noise_latent(encode_image(image, models), chosen.timesteps or (), models)
             with storing(models.unet, KEEPS["all heads"]) as store:
                 look(torch.cat([latent, latent]), chosen.timesteps or (), [empty, prompt], models)

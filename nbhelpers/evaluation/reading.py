@@ -27,12 +27,11 @@ from nbhelpers.kernels import threshold_sweep
 from nbhelpers.latents import encode_image, noise_latent
 from nbhelpers.masks import to_pixels
 from nbhelpers.models import Models
-from nbhelpers.segment import Settings, resolve, score_target
+from nbhelpers.segment import OF_THE_PROMPT, Settings, resolve, score_target
 
 OPENING = "a photograph of "  # figures 2 to 8
 THRESHOLDS = tuple(i / 100 for i in range(101))
 AFTER_THE_PASS = ("keys", "weights", "subtokens", "transpose", "steps", "threshold")
-OF_THE_PROMPT = ("isolate", "by", "tail", "alpha", "unconditional", "into")
 
 
 @dataclass(frozen=True)

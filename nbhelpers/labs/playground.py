@@ -108,7 +108,7 @@ class Playground:
         image, latent = self._picture(number)
         settings = replace(SETTINGS[method], alpha=alpha, timesteps=(timestep,))
         chosen = resolve(self.models, method, settings)
-        _, prompt = read_phrase(image, phrase, self.models, chosen, None, None, lambda stage: None)
+        _, prompt = read_phrase(image, phrase, self.models, chosen)
         with record_attention(self.models.unet) as attention:
             denoise_once(None, prompt, self.models, timestep=timestep, latent=latent)
         score = score_target(attention.cross_layers, prompt, chosen)
