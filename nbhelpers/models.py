@@ -15,6 +15,7 @@ from nbhelpers.weights import from_pretrained, locate, read_index
 
 CAPTIONER = "Salesforce/blip-image-captioning-large"  # section 3.1
 PARSER = "en_core_web_sm"
+RESOLUTION_WEIGHTS = {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}  # DiffSegmenter's code: 8 to 64 cells
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,7 @@ class Reading:
     """
 
     timesteps: tuple[int, ...] = (100,)  # DiffSegmenter's code: one timestep, t = 100
-    weights: Mapping[int, float] | None = field(  # DiffSegmenter's code: 8, 16, 32, 64 cells
-        default_factory=lambda: {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}
-    )
+    weights: Mapping[int, float] | None = field(default_factory=RESOLUTION_WEIGHTS.copy)
     thresholds: Mapping[str, float] = field(default_factory=dict)  # the paper: 0.5
 
 

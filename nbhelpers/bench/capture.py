@@ -14,10 +14,10 @@ from nbhelpers.bench.records import Row, pick, rows_of, target
 from nbhelpers.bench.storing import KEEPS, complete_stored, storing, word_map
 from nbhelpers.completion import complete
 from nbhelpers.embeddings import Spans
+from nbhelpers.models import RESOLUTION_WEIGHTS
 from nbhelpers.scores import score_maps
 
 TOKEN, TOKENS = 5, 77  # the noun's place among the tokens
-WEIGHTS = {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}  # DiffSegmenter's
 PLAIN, CAPTURE, OURS, SPREAD = "plain", "capture", "capture + A S", "capture + A^T S"
 DAAM, MEANS, ALL = "DAAM's map", "head means + A S", "all heads + A S"
 ON_CPU, GRAPH = "all heads on the CPU + A S", "capture + A S, one CUDA graph"
@@ -66,7 +66,7 @@ class Pass:
         scores = []
         for i in range(count):
             cross = [layer.part(i, count) for layer in attention.cross_layers]
-            scores.append(score_maps(cross, spans, weights=WEIGHTS))
+            scores.append(score_maps(cross, spans, weights=RESOLUTION_WEIGHTS))
         maps = complete(torch.stack(scores), attention.self_layers, transpose=transpose)
         return maps[:, 0].flatten(1)
 
@@ -75,7 +75,8 @@ class Pass:
         with storing(self.unet, KEEPS[keep]) as store:
             self.plain()
         grid = (self.latent.shape[-2], self.latent.shape[-1])
-        return complete_stored(store, TOKEN, grid, WEIGHTS, transpose).to(self.latent.device)
+        maps = complete_stored(store, TOKEN, grid, RESOLUTION_WEIGHTS, transpose)
+        return maps.to(self.latent.device)
 
     def daam(self) -> Tensor:
         """DAAM's map of the token: cross-attention alone, nothing completed."""

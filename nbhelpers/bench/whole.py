@@ -17,12 +17,11 @@ from nbhelpers.bench.storing import KEEPS, complete_stored, storing
 from nbhelpers.embeddings import embed
 from nbhelpers.latents import encode_image, noise_latent
 from nbhelpers.masks import to_pixels
-from nbhelpers.models import Models
+from nbhelpers.models import RESOLUTION_WEIGHTS, Models
 from nbhelpers.segment import read_phrase, resolve, segment
 
 LOOP, SINGLE, BATCH = "DiffSegmenter-style loop", "segment, one by one", "segment_batch"
 METHOD = "diffsegmenter"  # the one that both can compute
-WEIGHTS = {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}
 
 
 def loop(
@@ -118,7 +117,7 @@ def bench_segment(
 
 def _settings(models: Models) -> dict[str, Any]:
     """One look, every resolution with DiffSegmenter's weight, so that both compute the same."""
-    return {"timesteps": (100,), "weights": WEIGHTS}
+    return {"timesteps": (100,), "weights": RESOLUTION_WEIGHTS}
 
 
 def _copied(models: Models) -> Models:
