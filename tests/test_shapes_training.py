@@ -12,9 +12,11 @@ from nbhelpers.shapes import recipe
 from nbhelpers.shapes.__main__ import parse
 from nbhelpers.shapes.autoencoder import encode_all, train_autoencoder
 from nbhelpers.shapes.captioner import (
+    EYE_PATCH,
     new_captioner,
     new_word_tokenizer,
     save_captioner,
+    shifted,
     start_from_clip,
 )
 from nbhelpers.shapes.clip import contrastive_loss, new_clip, text_encoder, tokenize
@@ -31,7 +33,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tokenizer(pictures, tmp_path_factory):
-    texts = (text for texts in pictures.captions for text in texts)
+    texts = pictures.texts("ordinary")
     return train_tokenizer(texts, tmp_path_factory.mktemp("tokenizer"))
 
 
@@ -112,11 +114,11 @@ def test_a_batch_pairs_pictures_with_their_own_captions(pictures):
     assert seen.min() >= -1
     assert seen.max() <= 1
     for number, text in zip(index.tolist(), captions, strict=True):
-        assert text in pictures.captions[number]
-    _, careful, same = pictures.batch(torch.Generator().manual_seed(0), 12, careful=True)
+        assert text in pictures.captions["ordinary"][number]
+    _, careful, same = pictures.batch(torch.Generator().manual_seed(0), 12, "careful")
     assert (same == index).all()
     for number, text in zip(index.tolist(), careful, strict=True):
-        assert text in pictures.careful[number]
+        assert text in pictures.captions["careful"][number]
 
 
 def test_the_end_token_has_the_largest_id_and_pads(tokenizer):
@@ -195,7 +197,7 @@ def test_half_keeps_values_to_half_precision(tmp_path):
 def test_a_captioner_is_saved_in_blips_own_format(pictures, tmp_path):
     from transformers import BlipForConditionalGeneration, BlipProcessor
 
-    texts = (text for texts in pictures.captions for text in texts)
+    texts = pictures.texts("ordinary")
     words = new_word_tokenizer(texts, tmp_path / "words")
     torch.manual_seed(0)
     save_captioner(new_captioner(words), words, tmp_path / "blip")
@@ -215,11 +217,11 @@ def test_blip_begins_with_what_clip_sees(pictures, tokenizer, tmp_path):
     """BLIP has no layer norm before its first layer; folded in, each token's own deviation
     differs a little from the mean one, so the two agree closely and not exactly."""
     torch.manual_seed(0)
-    clip = new_clip(tokenizer).eval()
+    clip = new_clip(tokenizer, patch=EYE_PATCH).eval()
     with torch.no_grad():
         for part in (clip.vision_model.pre_layrnorm.weight, clip.vision_model.pre_layrnorm.bias):
             part.add_(0.3 * torch.randn(len(part)))
-    words = new_word_tokenizer((t for ts in pictures.careful for t in ts), tmp_path / "words")
+    words = new_word_tokenizer(pictures.texts("careful"), tmp_path / "words")
     blip = new_captioner(words).eval()
     seen = to_unit(pictures.pictures[:16])
 
@@ -233,6 +235,35 @@ def test_blip_begins_with_what_clip_sees(pictures, tokenizer, tmp_path):
     assert abs(likeness()) < 0.5
     start_from_clip(blip, clip, seen)
     assert likeness() > 0.9
+
+
+def test_a_shifted_picture_is_itself_moved():
+    seen = torch.arange(2 * 3 * 20 * 20, dtype=torch.float32).view(2, 3, 20, 20)
+    moved = shifted(seen, torch.Generator().manual_seed(1), most=3)
+    corners = []
+    for before, after in zip(seen, moved, strict=True):
+        # what stands in the middle tells where it came from
+        y, x = divmod(int(after[0, 10, 10] - before[0, 0, 0]), 20)
+        corners.append((y - 10, x - 10))
+        rows = torch.arange(20).add(y - 10).clamp(0, 19)
+        columns = torch.arange(20).add(x - 10).clamp(0, 19)
+        assert torch.equal(after, before[:, rows][:, :, columns])
+    assert corners[0] != corners[1]
+    assert all(abs(way) <= 3 for corner in corners for way in corner)
+
+
+def test_the_eye_learns_from_brief_captions_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "COUNT", 40)
+    begun = {}
+    real = recipe.train_clip
+
+    def spy(*args, **more):
+        begun[more.get("name", "clip")] = (more.get("style"), more.get("patch"))
+        return real(*args, **more)
+
+    monkeypatch.setattr(recipe, "train_clip", spy)
+    recipe.train(tmp_path / "w", tmp_path / "o", parts=["captioner"], scale=1e-9)
+    assert begun == {"eye": ("brief", EYE_PATCH)}
 
 
 def test_the_parser_is_not_trained_without_treebanks(tmp_path):

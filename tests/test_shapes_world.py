@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nbhelpers.shapes.captions import (
-    ALT_TEXT,
+    BRIEF,
     CAREFUL,
     SYNONYMS,
     name,
@@ -126,10 +126,10 @@ def _said(style, scenes=800):
 
 def test_captions_are_as_brief_as_their_style():
     """Shares against the style's own numbers, within four standard deviations."""
-    shares, colors, texts = _said(ALT_TEXT)
-    assert shares[2] == pytest.approx(1 - ALT_TEXT.partial, abs=0.07)
+    shares, colors, texts = _said(BRIEF)
+    assert shares[2] == pytest.approx(1 - BRIEF.partial, abs=0.07)
     assert min(shares[:2]) > 0.18
-    assert colors == pytest.approx(1 - ALT_TEXT.bare - ALT_TEXT.colorless, abs=0.05)
+    assert colors == pytest.approx(1 - BRIEF.bare - BRIEF.colorless, abs=0.05)
     starts = {" ".join(text.split()[:3]) for text in texts}
     assert {f"a {kind} of" for kind in ("photograph", "picture", "drawing")} <= starts
     assert 40 < sum(" in " in text for text in texts) < 240

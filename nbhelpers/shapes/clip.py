@@ -21,12 +21,11 @@ from nbhelpers.shapes.training import fit
 from nbhelpers.shapes.world import SIZE
 
 WIDTH = 128
-# Patches of 8 pixels learn what things are called several times more slowly than of 16.
-PATCH = 16
+PATCH = 8
 
 
-def new_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
-    """Return an untrained CLIP: 4 + 4 layers, width 128, pictures in patches of `PATCH` pixels.
+def new_clip(tokenizer: CLIPTokenizer, *, patch: int = PATCH) -> CLIPModel:
+    """Return an untrained CLIP: 4 + 4 layers, width 128, pictures in patches of `patch` pixels.
 
     The end token's id is written into the text configuration, so the pooled vector is taken at
     the end token (with an id of 2, transformers falls back to the largest id of the sentence).
@@ -46,7 +45,7 @@ def new_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    vision = {**tower, "image_size": SIZE[0], "patch_size": PATCH}
+    vision = {**tower, "image_size": SIZE[0], "patch_size": patch}
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH))
 
 
@@ -72,10 +71,13 @@ def train_clip(
     seed: int,
     steps: int,
     device: str,
+    name: str = "clip",
+    patch: int = PATCH,
+    style: str = "ordinary",
     batch: int = 256,
     progress: bool = True,
 ) -> CLIPModel:
-    """Train CLIP; checkpoints and the log go to `folder`.
+    """Train CLIP on captions of one style; checkpoints and the log go to `folder` by `name`.
 
     The log's `top1` is the share of 256 pictures that find their own caption among 256, on
     batches that training has not reached yet. Its `noun`, `color` and `pattern` say what a
@@ -83,11 +85,11 @@ def train_clip(
     of a batch apart, so that `top1` and the loss can look well while nouns go unlearned.
     """
     torch.manual_seed(seed)
-    clip = new_clip(tokenizer).to(device)
+    clip = new_clip(tokenizer, patch=patch).to(device)
     clip.set_attn_implementation("eager")  # on a CPU half the time of the fused one's backward
 
     def logits(generator: torch.Generator) -> Tensor:
-        seen, captions, _ = pictures.batch(generator, batch)
+        seen, captions, _ = pictures.batch(generator, batch, style)
         ids = tokenize(tokenizer, captions)
         ids = ids[:, : 1 + (ids == tokenizer.eos_token_id).int().argmax(1).max()].to(device)
         kind = torch.device(device).type
@@ -102,7 +104,7 @@ def train_clip(
         return {"top1": right.float().mean().item(), **probe_vision(clip)}
 
     fit(
-        "clip",
+        name,
         lambda step, generator: contrastive_loss(logits(generator)),
         parameters=clip.parameters(),
         kept={"clip": clip},

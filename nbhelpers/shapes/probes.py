@@ -1,4 +1,4 @@
-"""What the small CLIP's two sides know: linear probes of noun, color and pattern."""
+"""What the small CLIP's two sides know of noun, color and pattern."""
 
 from __future__ import annotations
 
@@ -28,6 +28,31 @@ def probe_text(models: Models, *, prompts: int = 1500) -> dict[str, float]:
     with torch.no_grad():
         pooled = models.text.encoders[0](tokens.input_ids).pooler_output
     return _probe(pooled, things)
+
+
+def probe_noun_token(models: Models) -> dict[str, float]:
+    """Return the shares of a noun's token that its noun and the color before it account for.
+
+    Of every "a photograph of a red ring" the last hidden state at the noun's last token is taken.
+    The shares are of the total variance over all colors and nouns: between the means of the nouns,
+    and between those of the colors. What is left is told by neither alone.
+    """
+    words = [
+        f"a photograph of {article(color)} {color} {noun}" for noun in NOUNS for color in COLORS
+    ]
+    tokenizer, encoder = models.text.tokenizers[0], models.text.encoders[0]
+    states = []
+    for text in words:
+        tokens = tokenizer(text, return_tensors="pt").to(encoder.device)
+        with torch.no_grad():
+            states.append(encoder(tokens.input_ids).last_hidden_state[0, -2].double().cpu())
+    each = torch.stack(states).unflatten(0, (len(NOUNS), len(COLORS)))
+    each = each - each.mean((0, 1))
+    total = each.square().sum(-1).mean()
+    return {
+        part: float(each.mean(axis).square().sum(-1).mean() / total)
+        for part, axis in (("noun", 1), ("color", 0))
+    }
 
 
 def probe_pictures(folder: Path) -> dict[str, float]:

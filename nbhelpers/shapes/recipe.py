@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
 from nbhelpers.shapes.autoencoder import encode_all, load_autoencoder, train_autoencoder
-from nbhelpers.shapes.captioner import new_word_tokenizer, save_captioner, train_captioner
+from nbhelpers.shapes.captioner import (
+    EYE_PATCH,
+    new_word_tokenizer,
+    save_captioner,
+    train_captioner,
+)
 from nbhelpers.shapes.clip import save_clip, text_encoder, train_clip
 from nbhelpers.shapes.pictures import Pictures, draw_pictures
 from nbhelpers.shapes.tokenizer import train_tokenizer
 from nbhelpers.shapes.training import half
 from nbhelpers.shapes.unet import save_pipeline, train_unet
 
-PARTS = ("clip", "autoencoder", "unet", "captioner", "parser")
-STEPS = {"clip": 3000, "autoencoder": 2400, "unet": 3600, "captioner": 1800}
+PARTS = ("clip", "autoencoder", "unet", "eye", "captioner", "parser")
+STEPS = {"clip": 600, "autoencoder": 2400, "unet": 4000, "eye": 3000, "captioner": 12_000}
 COUNT = 40_000
 # Pictures and autoencoder are shared by all seeds: what a second seed shows is the chance of the
 # text encoder and the UNet.
@@ -45,7 +52,7 @@ def train(
         work: for pictures, checkpoints and logs; the same folder resumes.
         out: for `clip`, `stable-diffusion`, `blip` and `parser`.
         parts: a choice of `PARTS`.
-        seed: of the CLIP's, UNet's and BLIP's weights and batches.
+        seed: of the weights and batches of all but the autoencoder.
         device: "cpu" or "cuda".
         scale: multiplies the steps of every part.
         treebanks: folder of CoNLL-U files, needed for the parser.
@@ -67,11 +74,10 @@ def train(
     pictures = draw_pictures(work / "pictures", count=COUNT, seed=SHARED_SEED)
     steps = {part: max(1, round(scale * count)) for part, count in STEPS.items()}
     own = work / f"seed-{seed}"
-    if {"clip", "unet", "captioner"} & set(parts):
-        tokenizer = train_tokenizer(_captions(pictures), own / "tokenizer")
-        clip = train_clip(
-            pictures, tokenizer, own, seed=seed, steps=steps["clip"], device=device
-        ).cpu()
+    chance: dict[str, Any] = {"seed": seed, "device": device}
+    tokenizer = train_tokenizer(pictures.texts("ordinary"), own / "tokenizer")
+    if {"clip", "unet"} & set(parts):
+        clip = train_clip(pictures, tokenizer, own, steps=steps["clip"], **chance).cpu()
         if "clip" in parts:
             save_clip(clip, tokenizer, out / "clip")
             half(out / "clip")
@@ -91,18 +97,26 @@ def train(
             tokenizer,
             text,
             own,
-            seed=seed,
             steps=steps["unet"],
-            device=device,
+            **chance,
         )
         folder = out / "stable-diffusion"
         save_pipeline(vae.cpu(), text.cpu(), tokenizer, unet.cpu(), folder)
         half(folder)
-    if "captioner" in parts:
-        words = new_word_tokenizer(_careful(pictures), own / "words")
-        blip = train_captioner(
-            pictures, words, clip, own, seed=seed, steps=steps["captioner"], device=device
+    if {"eye", "captioner"} & set(parts):
+        eye = train_clip(
+            pictures,
+            tokenizer,
+            own,
+            name="eye",
+            patch=EYE_PATCH,
+            style="brief",
+            steps=steps["eye"],
+            **chance,
         )
+    if "captioner" in parts:
+        words = new_word_tokenizer(pictures.texts("careful"), own / "words")
+        blip = train_captioner(pictures, words, eye, own, steps=steps["captioner"], **chance)
         save_captioner(blip.cpu(), words, out / "blip")
         half(out / "blip")
     if "parser" in parts and treebanks is not None:
@@ -112,19 +126,12 @@ def train(
     _note_machine(work, device)
 
 
-def _captions(pictures: Pictures) -> Iterator[str]:
-    """Return every brief caption of the training set."""
-    return (text for texts in pictures.captions for text in texts)
-
-
-def _careful(pictures: Pictures) -> Iterator[str]:
-    """Return every careful caption of the training set."""
-    return (text for texts in pictures.careful for text in texts)
-
-
 def _posteriors(vae: AutoencoderKL, pictures: Pictures, work: Path, device: str) -> Tensor:
-    """Return the autoencoder's posterior of every picture, encoded once."""
-    path = work / "posteriors.pt"
+    """Return the autoencoder's posterior of every picture, encoded once for these weights."""
+    digest = hashlib.sha256()
+    for value in vae.state_dict().values():
+        digest.update(value.float().cpu().numpy().tobytes())
+    path = work / f"posteriors-{digest.hexdigest()[:8]}.pt"
     if not path.exists():
         partial = path.with_suffix(".partial")
         torch.save(encode_all(vae, pictures, device=device), partial)

@@ -22,7 +22,7 @@ from nbhelpers.shapes.captions import name
 from nbhelpers.shapes.cards import write_cards
 from nbhelpers.shapes.leak_tables import summary, table
 from nbhelpers.shapes.leaks import READINGS, Measurement, measure
-from nbhelpers.shapes.probes import probe_pictures, probe_text
+from nbhelpers.shapes.probes import probe_noun_token, probe_pictures, probe_text
 from nbhelpers.shapes.sheet import contact_sheet
 from nbhelpers.shapes.world import draw
 from nbhelpers.versions import versions
@@ -247,6 +247,7 @@ def score(
         "probes": lambda: {
             "text probe": probe_text(model()),
             "image probe": probe_pictures(out / "clip"),
+            "noun token": probe_noun_token(model()),
         },
         "seconds": lambda: {"seconds": time_loading(), "megabytes": sizes(out)},
         "parser": parser,
