@@ -49,9 +49,10 @@ def run(page: Path) -> tuple[NotebookNode, dict[str, float]]:
 
 def surroundings() -> dict[str, object]:
     """Model, device, machine and versions that a run rests on."""
+    device = os.environ.get("NBHELPERS_DEVICE", "cpu")
     return {
         "model": os.environ.get("NBHELPERS_MODEL", "shapes"),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},

@@ -73,6 +73,19 @@ def test_cells_are_short_and_narrow_python(page):
         assert "simplefilter" not in cell.source
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_takes_its_model_and_its_device_from_the_environment(page):
+    loads = [
+        cell.source
+        for cell in cells(page)
+        if "load_models(" in cell.source and 'load_models("shapes")' not in cell.source
+    ]
+    for code in loads:
+        assert 'os.environ.get("NBHELPERS_MODEL", "shapes")' in code
+        assert 'device=os.environ.get("NBHELPERS_DEVICE", "cpu")' in code
+    assert loads or page not in CHAPTERS
+
+
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_six_import_lines_at_most(page):
     nodes = [node for cell in cells(page) for node in ast.walk(ast.parse(cell.source))]
