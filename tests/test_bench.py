@@ -357,7 +357,7 @@ def test_everything_runs_the_tests_and_each_benchmark_and_says_what_failed(
     monkeypatch.setattr(command.subprocess, "run", fake)
     assert command.main(["all", "--folder", str(tmp_path)]) == 1
     assert started[0][:3] == ["-m", "pytest", "-q"]
-    assert [arguments[2] for arguments in started[1:]] == list(command.MEASURED)
+    assert [arguments[2] for arguments in started[1:]] == list(report.BENCHMARKS)
     said = capsys.readouterr().out
     assert "sweep      failed with exit code 1" in said
     assert f"capture    stopped: {command.LIMIT} s were over" in said

@@ -17,7 +17,6 @@ from nbhelpers.cli.evaluate import whole
 from nbhelpers.models import find_device
 
 ROOT = Path(__file__).parents[2]
-MEASURED = ("complete", "capture", "sweep", "segment", "profile")
 TESTS = (
     "kernels",
     "kernels_sweep",
@@ -50,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("what", choices=(*MEASURED, "report", "all"), metavar="WHAT")
+    add("what", choices=(*report.BENCHMARKS, "report", "all"), metavar="WHAT")
     add("--device", default="cpu", help="cpu (one thread) or cuda; default cpu")
     add("--rounds", type=whole, help="how often each way runs; default 3 or 5, on a GPU 10")
     add("--batches", type=whole, nargs="+", help="capture: sizes of the batch")
@@ -124,9 +123,9 @@ def prepare(options: Any, device: torch.device) -> tuple[dict[str, Any], Callabl
     kind = str(dtype).removeprefix("torch.")
     if options.what == "complete":
         sides = options.sides or [16, 24, 32, 48, 64, *([96, 128] if cuda else [])]
-        batch = 8 if cuda else 1
-        run = partial(operators.bench_completion, device, sides=sides, batch=batch)
-        return {"heads": 8, "d": 40, "batch": batch, "dtype": kind}, run
+        shape: dict[str, Any] = {"heads": 8, "d": 40, "batch": 8 if cuda else 1}
+        run = partial(operators.bench_completion, device, sides=sides, **shape)
+        return {**shape, "dtype": kind}, run
     if options.what == "sweep":
         return {"dtype": "float32"}, partial(operators.bench_sweep, device)
     latent = (options.latent, options.latent)
@@ -194,7 +193,7 @@ def everything(options: Any) -> int:
     deadline = time.monotonic() + LIMIT
     tests = [str(ROOT / "tests" / f"test_{name}.py") for name in TESTS]
     steps = {"tests": ["-m", "pytest", "-q", *tests]}
-    for name in MEASURED:
+    for name in report.BENCHMARKS:
         steps[name] = ["-m", "nbhelpers.bench", name, "--device", options.device]
         steps[name] += ["--folder", str(options.folder)]
     outcome = {}

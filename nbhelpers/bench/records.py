@@ -66,7 +66,6 @@ def record(
     settings: Mapping[str, Any],
     rows: Sequence[Row],
     targets: Sequence[Row] = (),
-    **more: Any,
 ) -> dict[str, Any]:
     """Everything about one benchmark, ready for JSON."""
     return {
@@ -78,7 +77,6 @@ def record(
         "settings": dict(settings),
         "rows": list(rows),
         "targets": list(targets),
-        **more,
     }
 
 

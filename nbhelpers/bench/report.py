@@ -1,11 +1,12 @@
 """What was measured, as tables and figures for the book, from the files in ``data/benchmarks``."""
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nbhelpers.bench.operators import FLASH_T, NAIVE, NAIVE_T, OURS, OURS_T, SDPA, STOCK
-from nbhelpers.bench.records import FOLDER, Row, read
+from nbhelpers.bench.records import FOLDER, Row, pick, read
 from nbhelpers.display import Drawing, tabulate
 
 BENCHMARKS = ("complete", "capture", "sweep", "segment", "profile")
@@ -95,7 +96,7 @@ def show_overhead(device: str = "cpu", folder: Path = FOLDER) -> Drawing:
     batches = sorted({row["batch"] for row in rows})
     lines = {}
     for way in ("capture", "capture + A S"):
-        own = [_of(rows, way, batch=batch) for batch in batches]
+        own = [pick(rows, way, batch=batch) for batch in batches]
         lines[way] = [_interval(row["all_ratios"]) for row in own]
     return show_lines(batches, lines, x_label="batch", y_label="time over a plain pass")
 
@@ -157,18 +158,9 @@ def _lines(curves: Curves, x_label: str, y_label: str) -> Drawing:
     return show_lines(places, lines, x_label=x_label, y_label=y_label, logarithmic=True)
 
 
-def _of(rows: Sequence[Row], way: str, **case: Any) -> Row:
-    from nbhelpers.bench.records import pick
-
-    return pick(rows, way, **case)
-
-
 def _interval(values: Sequence[float]) -> tuple[float, float, float]:
     """The median and both ends."""
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    median = (ordered[middle] + ordered[-1 - middle]) / 2
-    return median, ordered[0], ordered[-1]
+    return statistics.median(values), min(values), max(values)
 
 
 def _ms(seconds: float | None) -> str:

@@ -22,6 +22,8 @@ from nbhelpers.segment import read_phrase, resolve, segment
 
 LOOP, SINGLE, BATCH = "DiffSegmenter-style loop", "segment, one by one", "segment_batch"
 METHOD = "diffsegmenter"  # the one that both can compute
+# One look, every resolution with DiffSegmenter's weight, so that both compute the same.
+SETTINGS: dict[str, Any] = {"timesteps": (100,), "weights": RESOLUTION_WEIGHTS}
 
 
 def loop(
@@ -32,7 +34,7 @@ def loop(
     Returns:
         A map for each phrase, as large as its picture.
     """
-    chosen = resolve(models, METHOD, **_settings(models))
+    chosen = resolve(models, METHOD, **SETTINGS)
     empty = embed("", [], models.text)
     found = []
     for image, asked in zip(images, phrases, strict=True):
@@ -77,18 +79,17 @@ def bench_segment(
         ValueError: A way's maps differ from the loop's.
     """
     cuda = models.device.type == "cuda"
-    settings = _settings(models)
     count = sum(map(len, phrases))
 
     def singles() -> list[np.ndarray]:
         return [
-            segment(image, phrase, models, method=METHOD, **settings).map
+            segment(image, phrase, models, method=METHOD, **SETTINGS).map
             for image, asked in zip(images, phrases, strict=True)
             for phrase in asked
         ]
 
     def together(using: Models) -> list[np.ndarray]:
-        rows = segment_batch(images, phrases, using, method=METHOD, batch=batch, **settings)
+        rows = segment_batch(images, phrases, using, method=METHOD, batch=batch, **SETTINGS)
         return [one.map for row in rows for one in row]
 
     ways = [
@@ -113,11 +114,6 @@ def bench_segment(
         target("whole way, times faster than the loop", times, at_least=15),
         target("whole way, expressions a second", best, at_least=300, unit="/s"),
     ]
-
-
-def _settings(models: Models) -> dict[str, Any]:
-    """One look, every resolution with DiffSegmenter's weight, so that both compute the same."""
-    return {"timesteps": (100,), "weights": RESOLUTION_WEIGHTS}
 
 
 def _copied(models: Models) -> Models:

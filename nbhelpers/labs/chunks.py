@@ -78,8 +78,7 @@ def check_whole_phrase(
 
     vocabulary = Vocab()
     for trial in rounds(whole_phrase, seed, count=8):
-        heads = _tree(trial, 0, 12)
-        edges = []
+        heads = _tree(trial, 12)
         words = ["word"] * len(heads)
         doc = Doc(vocabulary, words=words, heads=heads, deps=["dep"] * len(heads))
         edges = [(token.left_edge.i, token.right_edge.i) for token in doc]
@@ -112,15 +111,15 @@ def draw(trial: Round, words: Sequence[str], count: int) -> list[str]:
     return [words[i] for i in torch.randperm(len(words), generator=trial.rng)[:count].tolist()]
 
 
-def _tree(trial: Round, start: int, end: int) -> list[int]:
-    """A random tree over the places from start to end, in which no arcs cross."""
-    heads = list(range(start, end))
-    waiting = [(start, end, -1)]
+def _tree(trial: Round, count: int) -> list[int]:
+    """A random tree over so many places, in which no arcs cross."""
+    heads = list(range(count))
+    waiting = [(0, count, -1)]
     while waiting:
         a, b, above = waiting.pop()
         if a >= b:
             continue
         root = a + int(torch.randint(b - a, (1,), generator=trial.rng))
-        heads[root - start] = root if above < 0 else above
+        heads[root] = root if above < 0 else above
         waiting += [(a, root, root), (root + 1, b, root)]
     return heads

@@ -154,14 +154,14 @@ def main() -> None:
     chosen = [path for path in found if path.stem in (options.pages or [path.stem])]
     for path in tqdm(chosen, "labs"):
         both = {"student": student_notebook(path), "instructor": instructor_notebook(path)}
-        for kind, notebook in both.items():
-            target = options.out / kind / f"{path.stem}.ipynb"
+        targets = {kind: options.out / kind / f"{path.stem}.ipynb" for kind in both}
+        for kind, target in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)
-            write(notebook, target)  # before it is run: a student's has no outputs
+            write(both[kind], target)  # before it is run: a student's has no outputs
         if not options.no_run and _has_exercises(both["student"]):
-            for notebook in both.values():
-                run(notebook, target.parent)
-            write(both["instructor"], target)
+            for kind, target in targets.items():
+                run(both[kind], target.parent)
+            write(both["instructor"], targets["instructor"])
 
 
 if __name__ == "__main__":
