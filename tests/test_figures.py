@@ -116,7 +116,8 @@ def test_tensors_are_drawn_too(image, mask):
     assert show_masks(image, torch.from_numpy(mask)[None]).alt.endswith(
         "a mask: 3.3% of the picture."
     )
-    assert "1.00" in show_maps(image, torch.ones(1, 3, 4)).alt
+    for kind in (torch.float32, torch.float16, torch.bfloat16):
+        assert "1.00" in show_maps(image, torch.ones(1, 3, 4, dtype=kind)).alt
 
 
 def test_many_panels_take_rows(image, mask):
