@@ -1,9 +1,10 @@
 """What the chapters showed on one machine, kept to be shown where that machine isn't at hand.
 
 On a GPU box, `NBHELPERS_MODEL=... NBHELPERS_DEVICE=cuda make record` runs the chapters that read
-these names and keeps each, outputs and all, in book/recorded. From then on `make book` shows the record in place of a
-run. Prose and captions may change under it; once a chapter's code changes, its record is stale:
-the chapter runs again, and a test names it. Deleting book/recorded (and `make clean`) undoes it.
+these names and keeps each, outputs and all, in book/recorded. From then on `make book` shows the
+record in place of a run. Prose and captions may change under it; once a chapter's code changes,
+its record is stale: the chapter runs again, and a test names it. Deleting book/recorded (and
+`make clean`) undoes it.
 """
 
 import os

@@ -1,5 +1,7 @@
 """The checks of the labs: right answers pass, the usual wrong ones are named."""
 
+import copy
+import dataclasses
 import inspect
 import itertools
 import math
@@ -474,6 +476,21 @@ def test_wrong_answers_are_refused_with_the_hint_they_need(name, hint, examine):
             examine(name, function, seed=seed)
         assert re.search("it gave|it returned|a hook|it replaced|came back|it kept|it changed",
                          str(caught.value)), "it says what differs"  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["check_replace", "check_mix", "check_sees"])
+def test_checks_allow_for_half_precision_and_no_more(name, dtype, text):
+    """A text encoder on a GPU is in half precision: its rows round, and differ still."""
+    halved = dataclasses.replace(
+        text, encoders=tuple(copy.deepcopy(part).to(dtype) for part in text.encoders)
+    )
+    right, wrong = RIGHT[name]
+    for seed in (3, 1000):
+        getattr(labs, name)(right, halved, seed=seed)
+        for mistake in wrong.values():
+            with pytest.raises(Wrong):
+                getattr(labs, name)(mistake, halved, seed=seed)
 
 
 @pytest.mark.parametrize("name", CHECKS)

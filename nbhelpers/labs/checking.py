@@ -115,8 +115,18 @@ def _changed(before: Any, after: Any) -> bool:
 
 def _plain(value: Any) -> np.ndarray:
     """An answer as an array, whatever it came as."""
-    value = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    if isinstance(value, Tensor):
+        value = value.float() if value.dtype == torch.bfloat16 else value  # NumPy has none
+        value = value.numpy(force=True)
+    value = np.asarray(value)
     return value.astype(np.float64) if value.dtype.kind in "iuf" else value
+
+
+def _rounding(value: Any) -> float:
+    """The relative rounding of a tensor's numbers; embeddings on a GPU are in half precision."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return torch.finfo(value.dtype).eps
+    return 0.0
 
 
 def _same(got: Any, wanted: Any) -> bool:
@@ -139,7 +149,8 @@ def _difference(got: Any, wanted: Any) -> str | None:
     elif not np.isfinite(ours).all():
         return "it gave NaN or infinity"
     else:
-        wrong = np.abs(ours - right) > 1e-4 * max(float(np.abs(right).max(initial=0)), 1e-6)
+        largest = max(float(np.abs(right).max(initial=0)), 1e-6)
+        wrong = np.abs(ours - right) > max(1e-4, 4 * _rounding(wanted)) * largest
     if not wrong.any():
         return None
     if not right.shape:
