@@ -34,6 +34,7 @@ TIMESTEPS = ((100,), (200,), (400,), (100, 200, 300), (200, 400, 600))
 WEIGHTS: tuple[dict[int, float], ...] = ({1: 0.5, 2: 0.5}, {1: 0.2, 2: 0.8}, {2: 1.0})
 PARTS = (
     "leaks",
+    "seals",
     "second seed",
     "captions",
     "probes",
@@ -175,19 +176,24 @@ def score_leaks(
     best = Reading(timesteps=candidates[0]["timesteps"], weights=candidates[0]["weights"])
     models = replace(models, reading=best)
     read = partial(measure, models, scenes=scenes, workers=workers)
-    val = read("val", {**compared(), **seals()})
+    val = read("val", compared())
     write_reading(out / "stable-diffusion", val, candidates[0])
     return {
         "seed": 0,
         "scenes": {s: min(n, scenes or n) for s, n in SPLITS.items()},
         "settings": {key: asdict(value) for key, value in compared().items()},
         "reading": {**candidates[0], "candidates": candidates},
-        "seals": summary(val),
         "tables": {
             "val": table(val, val),
             **{split: table(val, read(split, compared())) for split in ("testA", "testB")},
         },
     }
+
+
+def score_seals(models: Models, *, scenes: int | None = None, workers: int = 1) -> dict[str, Any]:
+    """Measure on val which seals the sealed prompt needs."""
+    tried = {"sealed": SETTINGS["sealed"], **seals()}
+    return {"seals": summary(measure(models, "val", tried, scenes=scenes, workers=workers))}
 
 
 def score_second(
@@ -238,6 +244,7 @@ def score(
 
     steps: dict[str, Callable[[], dict[str, Any]]] = {
         "leaks": lambda: score_leaks(out, model(), scenes=scenes, workers=workers),
+        "seals": lambda: score_seals(model(), scenes=scenes, workers=workers),
         "second seed": lambda: (
             {}
             if second_seed is None
