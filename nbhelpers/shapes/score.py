@@ -228,6 +228,8 @@ def score(
         workers: processes that share the scenes.
     """
     phrases = Path(__file__).resolve().parents[2] / "tests" / "phrases.json"
+    path = out / "results.json"
+    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
 
     def parser() -> dict[str, Any]:
         from nbhelpers.shapes.parser import score_parser
@@ -259,10 +261,9 @@ def score(
         "seconds": lambda: {"seconds": time_loading(), "megabytes": sizes(out)},
         "parser": parser,
         "sheet": sheet,
-        "training": lambda: {"training": training_cost(work)},
+        # parts may be trained on several machines; what another one logged is kept
+        "training": lambda: {"training": record.get("training", {}) | training_cost(work)},
     }
-    path = out / "results.json"
-    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for part in parts:
         record.update({**steps[part](), "versions": versions(PACKAGES)})
         save(path, record)
