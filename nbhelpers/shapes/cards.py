@@ -122,12 +122,12 @@ makes both anew.
 
 ## What they can't do
 
-They were trained for about two hours on two cores, and know what that buys. Colors are learned
+They were trained for about four hours of one core, and know what that buys. Colors are learned
 first, patterns next, what a thing is called last. A linear probe of the picture's side of the
-CLIP reads the noun of {eye_noun:.2f} of scenes with one thing (color {eye_color:.2f}, pattern
-{eye_pattern:.2f}; chance is 0.08, 0.13 and 0.4), and nobody after CLIP can know nouns better than
-the pictures and captions that it learned from allow: see the captions' figure above and the
-contact sheet. They know no word that the captions don't have.
+CLIP in `clip` reads the noun of {eye_noun:.2f} of scenes with one thing (color {eye_color:.2f}, pattern
+{eye_pattern:.2f}; chance is 0.08, 0.13 and 0.4), and the UNet that learned with its text side draws
+the color and pattern that it is asked for, and seldom the noun: see the contact sheet. BLIP, whose eye
+is of the other CLIP, knows the nouns. None of them knows a word that the captions don't have.
 
 ## Licenses
 
