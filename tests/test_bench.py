@@ -402,6 +402,24 @@ def test_nothing_is_timed_where_capturing_changes_the_output(models_15, monkeypa
         capture.bench_capture(models_15.unet, latent=(16, 16), batches=(1,), rounds=1)
 
 
+def test_a_graph_that_cannot_be_captured_stops_no_other_way(models_15):
+    """Stands for a CUDA graph: it is compared like the others, and noted if it fails."""
+    one = capture.Pass(models_15.unet, 1, (16, 16))
+    kept = one.record()
+    ways = one.ways(peers=True)
+
+    def graph(run):
+        return capture.check(one, [*ways, capture.Way(capture.GRAPH, run)], lambda name: None)
+
+    def refused():
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    assert graph(lambda: one.ours(record=lambda: kept))[capture.GRAPH] == 0.0
+    assert capture.GRAPH not in graph(refused)
+    with pytest.raises(ValueError, match="graph"):
+        graph(lambda: one.ours().flip(-1))
+
+
 def test_phrases_a_second_are_those_of_all_pictures(models, image):
     rows, _ = whole.bench_segment(models, [image], [["the red ring", "a blue moon"]], rounds=1)
     for row in rows:
