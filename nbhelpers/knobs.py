@@ -96,8 +96,8 @@ def turn(
     """Draw a figure at every setting of its knobs, for a reader to step through.
 
     A knob whose values are False and True becomes a box to tick, any other one a slider. Nothing
-    is computed while a reader turns, so it works in a page that was saved; `live()` of what comes
-    back gives the same as ipywidgets.
+    is computed while a reader turns, so it works in a page that was saved. In a live notebook
+    ``nb.turn(...).live()`` gives the same knobs as ipywidgets, and draws each change afresh.
 
     Args:
         draw: Called with each knob's value by name; returns a `Drawing`.
