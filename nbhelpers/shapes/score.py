@@ -203,7 +203,9 @@ def score_second(
     other = load_models(work / f"seed-{seed}" / "models" / "stable-diffusion")
     other = replace(other, reading=models.reading)
     read = partial(measure, other, methods=compared(), scenes=scenes, workers=workers)
-    return {"second seed": {"seed": seed, "testA": table(read("val"), read("testA"))}}
+    val, test = read("val"), read("testA")
+    counts = {found.split: found.iou.shape[3] for found in (val, test)}
+    return {"second seed": {"seed": seed, "scenes": counts, "testA": table(val, test)}}
 
 
 def score(
