@@ -121,6 +121,13 @@ def test_every_displayed_equation_can_be_cited(page):
         assert options.startswith(":label: eq-"), options
 
 
+def test_every_equation_is_cited():
+    text = "\n".join(map(source, PAGES))
+    labels = re.findall(r"(?:^\$\$ \(|^:label: )(eq-[\w-]+)", text, re.MULTILINE)
+    assert len(labels) > 5
+    assert [label for label in labels if f"{{eq}}`{label}`" not in text] == []
+
+
 def test_drawn_figures_come_with_words():
     image = np.zeros((4, 6, 3), np.uint8)
     shown = nb.show_masks(image, image[None, ..., 0] > 0, ["a ring"])._repr_mimebundle_()
