@@ -3,8 +3,9 @@
 import json
 import re
 from argparse import Namespace
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 from evaluated_runs import KINDS, PLACES, made_counts, made_items, made_run
 
@@ -33,6 +34,7 @@ from nbhelpers.evaluation.tables import (
     part_by_split,
     variants,
 )
+from nbhelpers.metrics import paired_bootstrap_classes
 from nbhelpers.segment import SETTINGS
 
 PLAIN, PAPER = SETTINGS["plain"], SETTINGS["paper"]
@@ -353,6 +355,42 @@ def test_classes_are_pooled(tmp_path):
     assert list(row["classes"]) == ["background", "cat"]
     assert table["cited"]["OVDiff"] == 0.348
     assert "| OVDiff, on COCO, as the paper cites it |  | 34.8 |" in markdown(table)
+
+
+def test_classes_have_gains_over_plain_at_its_own_threshold(tmp_path):
+    """Of two seeds, one of them without its plain."""
+    read = {"plain": PLAIN, "paper": PAPER, "paper, seed 1": replace(PAPER, seed=1)}
+
+    def counts(split, name, item):
+        return {c: made_counts(split, f"{name} {c}", item) for c in ("0", "1")}
+
+    for split in ("val", "testA"):
+        made_run(tmp_path / split, split, read, prompts="classes", pictures=3, counts=counts)
+    table, again = (paper_tables(tmp_path, seed=seed)[0] for seed in (0, 1))
+    rows = {row["label"]: row for row in table["rows"]}
+    assert [rows[name]["gain"] is None for name in read] == [True, False, True]
+    pairs = []
+    for name in ("paper", "plain"):
+        place = round(100 * rows[name]["threshold"])
+        found = [counts("testA", name, item) for item in made_items(3)]
+        pairs.append(
+            tuple(
+                np.array([[c[k][which][place] for k in "01"] + [0] for c in found])
+                for which in (0, 1)
+            )
+        )
+    assert rows["plain"]["threshold"] != rows["paper"]["threshold"]
+    gain = rows["paper"]["gain"]
+    assert gain == asdict(paired_bootstrap_classes(*pairs))
+    between = rows["paper"]["miou"] - rows["plain"]["miou"]
+    assert gain["mean"] == pytest.approx(between, abs=1e-12)
+    assert gain["low"] < gain["mean"] < gain["high"]
+    (other,) = (row["gain"] for row in again["rows"] if row["label"] == "paper")
+    assert other["mean"] == gain["mean"] and other != gain
+    page = markdown(table)
+    shown = f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
+    assert f"| paper | {rows['paper']['threshold']:.2f} | " in page and f" | {shown} | " in page
+    assert {line.count("|") for line in page.splitlines() if line.startswith("|")} == {8}
 
 
 # What is written -------------------------------------------------------------------------------

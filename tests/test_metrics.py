@@ -244,6 +244,33 @@ def test_the_interval_of_the_overall_iou(counts):
     assert found.high - found.low == pytest.approx(width, rel=0.2)
 
 
+def test_the_interval_of_pooled_classes_is_a_loop():
+    """Of three classes, one of which is in one picture alone, so that some draws lack it."""
+    rng = np.random.default_rng(10)
+    union = rng.integers(1, 400, (5, 3))
+    union[1:, 2] = 0
+    mine, theirs = (rng.integers(0, union + 1) for _ in range(2))
+
+    def loop_miou(shared, chosen):
+        values = []
+        for c in range(3):
+            pooled = sum(union[i, c] for i in chosen)
+            if pooled:
+                values.append(sum(shared[i, c] for i in chosen) / pooled)
+        return sum(values) / len(values)
+
+    rng = np.random.default_rng(0)
+    drawn = [rng.integers(5, size=5).tolist() for _ in range(200)]
+    assert any(0 not in chosen for chosen in drawn)
+    gains = [loop_miou(mine, chosen) - loop_miou(theirs, chosen) for chosen in drawn]
+    found = metrics.paired_bootstrap_classes((mine, union), (theirs, union), resamples=200)
+    whole = loop_miou(mine, range(5)) - loop_miou(theirs, range(5))
+    assert found.mean == pytest.approx(whole, abs=1e-12)
+    low, high = np.quantile(gains, (0.025, 0.975))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
+    assert (found.pictures, found.resamples) == (5, 200)
+
+
 def test_intervals_that_cannot_be():
     ones = np.ones(3)
     with pytest.raises(ValueError, match="one value an expression"):
@@ -254,6 +281,11 @@ def test_intervals_that_cannot_be():
         metrics.paired_bootstrap(ones * math.nan, ones, [1, 2, 3])
     with pytest.raises(ValueError, match="level lies in"):
         metrics.paired_bootstrap(ones, ones, [1, 2, 3], level=1)
+    counts = np.ones((3, 2), int)
+    with pytest.raises(ValueError, match="counts a picture and class, at least one; got"):
+        metrics.paired_bootstrap_classes((counts, counts), (counts, counts[:2]))
+    with pytest.raises(ValueError, match="at least one"):
+        metrics.paired_bootstrap_classes(*[(counts[:0], counts[:0])] * 2)
     alone = metrics.paired_bootstrap(ones, 0 * ones, [5, 5, 5], resamples=10)
     assert (alone.mean, alone.low, alone.high) == (1, 1, 1)
 

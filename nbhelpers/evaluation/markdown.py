@@ -84,7 +84,7 @@ def gain_columns(table: Record) -> tuple[list[str], list[list[str]]]:
 
 
 def class_columns(table: Record) -> tuple[list[str], list[list[str]]]:
-    """Table 1: the mean over classes, each class, and what the paper cites for COCO."""
+    """Table 1: the mean over classes, its gain, each class, and what the paper cites for COCO."""
     rows = table["rows"]
     classes = list(rows[0]["classes"])
     shown = classes if len(classes) <= 20 else []  # COCO's 81 are in the JSON alone
@@ -93,17 +93,18 @@ def class_columns(table: Record) -> tuple[list[str], list[list[str]]]:
             row["label"],
             f"{row['threshold']:.2f}",
             percent(row["miou"]),
+            span(row.get("gain")),
             f"{percent(row['oracle'])} at {row['oracle_threshold']:.2f}",
             *(percent(row["classes"][name]) for name in shown),
         ]
         for row in rows
     ]
-    empty = [""] * (1 + len(shown))
+    empty = [""] * (2 + len(shown))
     lines += [
         [f"{name}, on COCO, as the paper cites it", "", percent(miou), *empty]
         for name, miou in table["cited"].items()
     ]
-    return ["", "threshold", "mIoU", "oracle", *map(escape, shown)], lines
+    return ["", "threshold", "mIoU", "gain", "oracle", *map(escape, shown)], lines
 
 
 def example_columns(table: Record) -> tuple[list[str], list[list[str]]]:

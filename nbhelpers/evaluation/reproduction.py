@@ -103,7 +103,7 @@ def paper_tables(folder: Path, *, seed: int = 0) -> list[dict[str, Any]]:
     found = []
     classes = find_runs(folder, "classes")
     if classes:
-        found += class_tables(*by_split(classes))
+        found += class_tables(*by_split(classes), seed=seed)
     if find_runs(folder, "phrase") or not found:
         val, tests = load_runs(folder)
         found += make_tables(val, tests, seed=seed)

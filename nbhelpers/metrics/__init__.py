@@ -7,7 +7,12 @@ large things rule. A mask and a truth that are both empty have an IoU of 0, as i
 Sums are exact (`math.fsum`, whole numbers), so that no order of the expressions changes a bit.
 """
 
-from nbhelpers.metrics.bootstrap import Interval, paired_bootstrap, paired_bootstrap_overall
+from nbhelpers.metrics.bootstrap import (
+    Interval,
+    paired_bootstrap,
+    paired_bootstrap_classes,
+    paired_bootstrap_overall,
+)
 from nbhelpers.metrics.classes import IGNORED, class_intersection_union, class_iou
 from nbhelpers.metrics.overlaps import (
     LEVELS,
@@ -34,5 +39,6 @@ __all__ = [
     "IGNORED",
     "paired_bootstrap",
     "paired_bootstrap_overall",
+    "paired_bootstrap_classes",
     "Interval",
 ]

@@ -1,10 +1,10 @@
 """How far a difference of two methods can be trusted: both drawn alike, by pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Int64, Shaped
 
 from nbhelpers.metrics.overlaps import mean
 
@@ -91,6 +91,53 @@ def paired_bootstrap_overall(
     return _bootstrap(a, b, groups, resamples, seed, level)
 
 
+def paired_bootstrap_classes(
+    a: tuple[Int[np.ndarray, "picture class"], Int[np.ndarray, "picture class"]],
+    b: tuple[Int[np.ndarray, "picture class"], Int[np.ndarray, "picture class"]],
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """How much larger the mean over classes of `a` is than that of `b`, as `paired_bootstrap`.
+
+    In each draw the pixels of every class are pooled over the drawn pictures; the mean is over
+    the classes that one of these has.
+
+    Args:
+        a: Intersection and union of each picture and class, from `class_intersection_union`.
+        b: The other method's, of the same pictures.
+        resamples: How many times as many pictures are drawn as there are.
+        seed: Of the draws.
+        level: Of the interval, in (0, 1).
+
+    Raises:
+        ValueError: Shapes that differ, or nothing to compare.
+    """
+    shapes = [part.shape for part in (*a, *b)]
+    if len(set(shapes)) > 1 or not a[0].size:
+        raise ValueError(f"a and b hold counts a picture and class, at least one; got {shapes}")
+    counts = np.stack([*a, *b]).astype(np.float64)  # whole numbers, so their sums are exact
+    pictures = counts.shape[1]
+
+    def difference(times: np.ndarray) -> np.ndarray:
+        """Of the two means, with each picture taken so many times."""
+        return _mean_of_classes(*(times @ counts[:2])) - _mean_of_classes(*(times @ counts[2:]))
+
+    found = [
+        difference(np.stack([np.bincount(row, minlength=pictures) for row in drawn]))
+        for drawn in _draws(pictures, resamples, seed, level)
+    ]
+    (between,) = difference(np.ones((1, pictures)))
+    return _interval(float(between), found, level, pictures)
+
+
+def _mean_of_classes(shared: np.ndarray, either: np.ndarray) -> np.ndarray:
+    """The mean IoU of the classes that have pixels, in each draw."""
+    known = np.count_nonzero(either, axis=-1)
+    return (shared / np.maximum(either, 1)).sum(axis=-1) / np.maximum(known, 1)
+
+
 def _bootstrap(
     a: tuple[np.ndarray, np.ndarray],
     b: tuple[np.ndarray, np.ndarray],
@@ -100,8 +147,6 @@ def _bootstrap(
     level: float,
 ) -> Interval:
     """The difference of two ratios of sums, and its interval over pictures."""
-    if not 0 < level < 1 or resamples < 1:
-        raise ValueError(f"level lies in (0, 1), resamples from 1; got {level} and {resamples}")
     parts = [np.asarray(part) for part in (*a, *b)]
     names, place = np.unique(np.asarray(groups), return_inverse=True)
     if not len(place) or any(part.shape != place.shape for part in parts):
@@ -113,17 +158,33 @@ def _bootstrap(
     for total, part in zip(sums, parts, strict=True):
         np.add.at(total, place, _whole(part))
     scales = [STEP if part.dtype.kind == "f" else 1.0 for part in parts]
-    rng = np.random.default_rng(seed)
-    found = []
-    for start in range(0, resamples, step := max(1, 2**20 // len(names))):
-        drawn = rng.integers(len(names), size=(min(step, resamples - start), len(names)))
-        found.append(_difference(sums[:, drawn].sum(axis=-1), scales))
-    low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
+    found = [
+        _difference(sums[:, drawn].sum(axis=-1), scales)
+        for drawn in _draws(len(names), resamples, seed, level)
+    ]
     if parts[0].dtype.kind == "f":
         between = mean(np.concatenate([parts[0], -parts[2]])) * 2
     else:
         between = float(_difference(sums.sum(axis=1), scales))
-    return Interval(between, float(low), float(high), level, len(names), resamples)
+    return _interval(between, found, level, len(names))
+
+
+def _draws(
+    pictures: int, resamples: int, seed: int, level: float
+) -> Iterator[Int64[np.ndarray, "draw picture"]]:
+    """Which pictures are drawn, as many draws at a time as memory is likely to hold."""
+    if not 0 < level < 1 or resamples < 1:
+        raise ValueError(f"level lies in (0, 1), resamples from 1; got {level} and {resamples}")
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, step := max(1, 2**20 // pictures)):
+        yield rng.integers(pictures, size=(min(step, resamples - start), pictures))
+
+
+def _interval(between: float, found: list[np.ndarray], level: float, pictures: int) -> Interval:
+    """A difference with the percentiles of its resamples."""
+    values = np.concatenate(found)
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(between, float(low), float(high), level, pictures, len(values))
 
 
 def _difference(sums: np.ndarray, scales: list[float]) -> np.ndarray:
