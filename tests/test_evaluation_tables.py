@@ -20,7 +20,9 @@ from nbhelpers.evaluation.questions import (
     answer_kinds,
     answer_places,
     leaks,
+    leaks_into,
     phrase_variants,
+    place_variants,
 )
 from nbhelpers.evaluation.reproduction import PARTS, answers, jobs, paper_tables
 from nbhelpers.evaluation.results import Results, save_tables
@@ -290,6 +292,43 @@ def test_places_are_compared_with_plain_at_the_same_place(tmp_path):
     page = markdown(table)
     assert page.count("\n| isolate ") == len(read)
     assert "| alone | 1 of 2 | 2 of 2 |" in page
+
+
+def test_closed_leaks_are_asked_for_keys_and_values_apart(tmp_path):
+    """In a table of their own, so that a way of closing leaks stays one row a place."""
+    read = place_variants()
+    assert len(read) == len({repr(settings) for settings in read.values()}) == 7 * 4 * 2 + 3 * 2
+    few = {row.label: row.settings for row in leaks()[:2]}  # plain, over all and over words
+    few |= {n: s for n, s in read.items() if s in [row.settings for row in leaks_into()]}
+    for split in ("val", "testA"):
+        made_run(tmp_path / split, split, few, prompts="places", pictures=2)
+    made = Results(tuple(answers(tmp_path)))
+    assert [table["name"] for table in made.tables] == ["leaks", "leaks-into"]
+    assert len(made.rows("leaks-into")) == 9 * len(PLACES)
+    items = made_items(2, "places")
+    here = [item for item in items if item["place"] == "2 of 2"]
+    ious = []
+    for label in ("isolate none, tail empty, into keys", "isolate none, tail prompt, keys all"):
+        ious.append(loop_miou("testA", [label], here, loop_best("val", [label], items)))
+    facts = {"isolate": "none", "tail": "empty", "place": "2 of 2"}
+    row = made.row("leaks-into", into="keys", **facts)
+    assert row["miou"] == pytest.approx(ious[0], abs=1e-12)
+    assert row["gain"]["mean"] == pytest.approx(ious[0] - ious[1], abs=1e-9)
+    whole = made.row("leaks", keys="all", by="encoding", **facts)
+    assert made.row("leaks-into", into="both", **facts)["miou"] == whole["miou"]
+    assert {row["tail"] for row in made.rows("leaks", isolate="every")} == {"empty"}
+    assert len(side_by_side(made, made, "leaks")) == len(PLACES) * 3
+    page = made.markdown("leaks-into")
+    assert "| isolate every, tail empty, into values | " in page
+    assert f"|  | {' | '.join(PLACES)} |" in page
+
+
+def test_a_run_without_keys_and_values_apart_has_the_leaks_alone(tmp_path):
+    both = [row.settings for row in leaks_into() if row.facts["into"] == "both"]
+    read = {row.label: row.settings for row in leaks() if row.settings in both}
+    for split in ("val", "testA"):
+        made_run(tmp_path / split, split, read, prompts="places", pictures=1)
+    assert [table["name"] for table in answers(tmp_path)] == ["leaks"]
 
 
 def test_kinds_part_the_expressions(both):

@@ -20,7 +20,7 @@ the same command goes on.
 parts
   tables     Tables 2, 3 and 4: every phrase; the named methods from two seeds
   classes    Table 1: the classes of each picture (of shapes; for COCO see evaluate)
-  places     the three leaks: one thing a picture, named at every place, 56 variants
+  places     the three leaks: one thing a picture, named at every place, 62 variants
   settings   weight, keys and values, completion, timesteps: one phrase a picture"""
 ENDING = """\
 examples

@@ -16,6 +16,7 @@ def markdown(table: Record) -> str:
         "table-1": class_columns,
         "figure-8": example_columns,
         "leaks": place_columns,
+        "leaks-into": place_columns,
         "gains": gain_columns,
     }
     head, rows = kinds.get(table["name"], columns)(table)

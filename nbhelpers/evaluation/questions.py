@@ -1,6 +1,6 @@
 """What the paper leaves open, as variants to be read and tables to be made of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise, product
 from typing import Any
@@ -42,6 +42,22 @@ def leaks() -> list[Row]:
         label = f"isolate {isolate}{how}, tail {tail}, keys {keys}"
         rows.append(changed(label, PLAIN, {}, isolate=isolate, by=by, tail=tail, keys=keys))
     return rows
+
+
+def leaks_into() -> list[Row]:
+    """What closes leaks, alone and together, for keys, values or both."""
+    closing = (("target", "prompt"), ("none", "empty"), ("every", "empty"))
+    return [
+        changed(
+            f"isolate {isolate}, tail {tail}, into {place}",
+            PLAIN,
+            {},
+            isolate=isolate,
+            tail=tail,
+            into=place,
+        )
+        for (isolate, tail), place in product(closing, ("keys", "values", "both"))
+    ]
 
 
 def weights() -> list[Row]:
@@ -98,17 +114,21 @@ QUESTIONS: Mapping[str, Table] = {
 
 
 def place_variants() -> dict[str, Settings]:
-    """All variants that are read at every place."""
-    return {row.label: row.settings for row in leaks()}
+    """All variants that are read at every place, each once."""
+    return _each_once([*leaks(), *leaks_into()])
 
 
 def phrase_variants() -> dict[str, Settings]:
     """All variants that are read of one phrase a picture, each once."""
+    return _each_once(row for table in QUESTIONS.values() for row in table.rows)
+
+
+def _each_once(rows: Iterable[Row]) -> dict[str, Settings]:
+    """The settings of rows, by the label of the first that has them."""
     found: dict[str, Settings] = {}
-    for table in QUESTIONS.values():
-        for row in table.rows:
-            if row.settings not in found.values():
-                found[row.label] = row.settings
+    for row in rows:
+        if row.settings not in found.values():
+            found[row.label] = row.settings
     return found
 
 
@@ -118,8 +138,29 @@ def answer_places(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any]:
     Gains are over the plain prompt under the same softmax at the same place. Thresholds are
     chosen on val, over all places together.
     """
+    rows = _at_places(leaks(), val, test, seed)
+    title = "Three leaks, at every place of the target's phrase"
+    return {"name": "leaks", "title": title, **about(test), "rows": rows}
+
+
+def answer_into(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any] | None:
+    """What the closed leaks bring to keys, to values and to both, as `answer_places`.
+
+    Returns:
+        None where a row wasn't read.
+    """
+    asked = leaks_into()
+    if not all(run.like(row.settings) for run in (val, test) for row in asked):
+        return None
+    title = "Closed leaks for keys, values or both, at every place"
+    rows = _at_places(asked, val, test, seed)
+    return {"name": "leaks-into", "title": title, **about(test), "rows": rows}
+
+
+def _at_places(asked: Sequence[Row], val: Run, test: Run, seed: int) -> list[dict[str, Any]]:
+    """A record for each row at each place, as far as they were read."""
     rows, at = [], {place: test.only(place=place) for place in PLACES}
-    for row in leaks():
+    for row in asked:
         baseline = replace(PLAIN, keys=row.settings.keys)
         for place in PLACES:
             here = at[place]
@@ -129,8 +170,7 @@ def answer_places(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any]:
             value = worth(val, here, row.settings, versus, seed=seed)
             if value is not None:
                 rows.append({"label": row.label, "place": place, **row.facts, **asdict(value)})
-    title = "Three leaks, at every place of the target's phrase"
-    return {"name": "leaks", "title": title, **about(test), "rows": rows}
+    return rows
 
 
 def answer_kinds(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from nbhelpers.evaluation.plan import Job
 from nbhelpers.evaluation.questions import (
     QUESTIONS,
     answer_gains,
+    answer_into,
     answer_kinds,
     answer_places,
     phrase_variants,
@@ -126,6 +127,8 @@ def answers(folder: Path, *, seed: int = 0) -> list[dict[str, Any]]:
     if find_runs(folder, "places"):
         val, tests = load_runs(folder, "places")
         found += [answer_places(val, test, seed=seed) for test in tests]
+        told = [answer_into(val, test, seed=seed) for test in tests]
+        found += [table for table in told if table is not None]
     if find_runs(folder, "first"):
         found += make_tables(*load_runs(folder, "first"), QUESTIONS, seed=seed)
     if find_runs(folder, "phrase") or not found:

@@ -26,8 +26,8 @@ class Results:
         """One table.
 
         Args:
-            name: "table-1" to "table-4", "figure-8", "leaks", "weight", "into", "completion",
-                "timesteps", "kinds" or "gains".
+            name: "table-1" to "table-4", "figure-8", "leaks", "leaks-into", "weight", "into",
+                "completion", "timesteps", "kinds" or "gains".
             split: Which the figures come from.
 
         Raises:
