@@ -18,6 +18,7 @@ import nbformat
 import numpy as np
 import pytest
 from PIL import Image
+from test_site import missing
 
 import nbhelpers as nb
 from nbhelpers.labs.playground import Playground, View, draw
@@ -193,13 +194,29 @@ def lab(tmp_path):
         server.wait(20)
 
 
-@pytest.fixture(scope="module")
-def chromium():
+def find_chromium():
+    """Where a browser is, in this machine's PATH."""
     names = ("chromium", "chromium-browser", "google-chrome")
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
-        pytest.skip("there is no Chromium on this machine")
+        missing("there is no Chromium on this machine")
     return found
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    return find_chromium()
+
+
+@pytest.mark.parametrize(
+    ("site", "outcome"), [("required", pytest.fail.Exception), ("", pytest.skip.Exception)]
+)
+def test_without_a_browser_it_fails_where_the_site_is_required(monkeypatch, site, outcome):
+    monkeypatch.setenv("SITE", site)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises((pytest.fail.Exception, pytest.skip.Exception), match="no Chromium") as how:
+        find_chromium()
+    assert how.type is outcome
 
 
 @pytest.mark.timeout(400)
