@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import html
+import io
 import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from PIL import Image
 
 from nbhelpers.display import Drawing
 
@@ -88,7 +91,7 @@ class Knobs:
 
 
 def turn(
-    draw: Callable[..., Drawing],
+    draw: Callable[..., Drawing | Sequence[Drawing]],
     *,
     start: Mapping[str, Any] | None = None,
     **knobs: Sequence[Any],
@@ -100,7 +103,8 @@ def turn(
     ``nb.turn(...).live()`` gives the same knobs as ipywidgets, and draws each change afresh.
 
     Args:
-        draw: Called with each knob's value by name; returns a `Drawing`.
+        draw: Called with each knob's value by name; returns a `Drawing`, or several, which are
+            shown one below the other.
         start: The setting shown first; each knob's first value where none is given.
         **knobs: Each knob's values, in order.
 
@@ -110,7 +114,7 @@ def turn(
     Raises:
         ValueError: No knob, a knob with no value, a start that is none of its values, or more
             than 64 settings.
-        TypeError: `draw` returned something other than a `Drawing`.
+        TypeError: `draw` returned something other than drawings.
     """
     if not knobs or not all(len(values) for values in knobs.values()):
         raise ValueError(f"each knob needs values to turn through (got {knobs})")
@@ -121,15 +125,33 @@ def turn(
     for name, value in first.items():
         if value not in list(knobs.get(name, [])):
             raise ValueError(f"start={{{name!r}: {value!r}}} is none of the knob's values")
-    frames = []
-    for setting in itertools.product(*knobs.values()):
-        frame = draw(**dict(zip(knobs, setting, strict=True)))
-        if not isinstance(frame, Drawing):
-            raise TypeError(
-                f"draw must return a Drawing, as nb.show_maps does; got {type(frame).__name__}"
-            )
-        frames.append(frame)
-    return Knobs(draw, knobs, tuple(frames), first)
+
+    def frame(**setting: Any) -> Drawing:
+        """The figure of one setting."""
+        return _as_one(draw(**setting))
+
+    settings = itertools.product(*knobs.values())
+    frames = [frame(**dict(zip(knobs, setting, strict=True))) for setting in settings]
+    return Knobs(frame, knobs, tuple(frames), first)
+
+
+def _as_one(drawn: Any) -> Drawing:
+    """What was drawn as one figure: of several, each below the one before."""
+    parts: list[Any] = [*drawn] if isinstance(drawn, tuple | list) else [drawn]
+    if not parts or not all(isinstance(part, Drawing) for part in parts):
+        got = ", ".join(type(part).__name__ for part in parts) or "nothing"
+        raise TypeError(f"draw must return a Drawing, as nb.show_maps does, or several; got {got}")
+    if len(parts) == 1:
+        return parts[0]
+    pictures = [Image.open(io.BytesIO(part.png)) for part in parts]
+    size = max(picture.width for picture in pictures), sum(picture.height for picture in pictures)
+    sheet, top, file = Image.new("RGB", size, "white"), 0, io.BytesIO()
+    for picture in pictures:
+        sheet.paste(picture, (0, top))
+        top += picture.height
+    sheet.save(file, "PNG")
+    words = " ".join(part.alt for part in parts)
+    return Drawing(file.getvalue(), words, max(part.width for part in parts))
 
 
 def _word(value: Any) -> str:

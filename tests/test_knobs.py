@@ -1,10 +1,12 @@
 """Figures with knobs: the right frame for each setting, words for each, limits that are said."""
 
 import html
+import io
 import json
 import re
 
 import pytest
+from PIL import Image
 
 from nbhelpers.display import Drawing
 from nbhelpers.knobs import turn
@@ -30,6 +32,26 @@ def test_the_first_frame_is_the_one_that_is_asked_for():
     assert len(shown) == 1
     assert 'alt="seen at step 2, chunk False"' in shown[0]
     assert len(re.findall("<img ", page)) == 6
+
+
+def painted(color, size):
+    file = io.BytesIO()
+    Image.new("RGB", size, color).save(file, "PNG")
+    return Drawing(file.getvalue(), f"all {color}.", size[0] // 2)
+
+
+def test_several_figures_stand_below_each_other_in_one_frame():
+    knobs = turn(lambda blue: (painted("red", (4, 2)), painted(blue, (6, 4))), blue=["blue"])
+    assert knobs.still.alt == "all red. all blue."
+    assert knobs.still.width == 3
+    shown = Image.open(io.BytesIO(knobs.still.png))
+    assert shown.size == (6, 6)
+    places = [(3, 1), (4, 1), (5, 2)]
+    assert [shown.getpixel(place) for place in places] == [
+        (255, 0, 0),
+        (255, 255, 255),
+        (0, 0, 255),
+    ]
 
 
 def test_controls_name_their_values():
@@ -70,6 +92,13 @@ def test_live_knobs_draw_afresh():
     assert isinstance(live.children[0], ipywidgets.SelectionSlider)
     assert live.children[0].value == 2
     assert seen == [1, 2, 2]  # the widget draws its own first figure
+    assert live.result.alt == "seen at step 2"
+
+
+def test_live_knobs_draw_several_figures_as_one():
+    pytest.importorskip("ipywidgets", reason="live knobs are ipywidgets")
+    live = turn(lambda color: [painted(color, (2, 2))] * 2, color=["red"]).live()
+    assert live.result.alt == "all red. all red."
 
 
 @pytest.mark.parametrize(
@@ -87,6 +116,10 @@ def test_impossible_knobs_are_refused(knobs, start, words):
         turn(draw, start=start, **knobs)
 
 
-def test_a_figure_that_is_none_is_refused():
-    with pytest.raises(TypeError, match="must return a Drawing"):
-        turn(lambda step: None, step=[1, 2])
+@pytest.mark.parametrize(
+    ("drawn", "words"),
+    [(None, "NoneType"), ((), "nothing"), ([Drawing(b"", "", 1), "ring"], "Drawing, str")],
+)
+def test_a_figure_that_is_none_is_refused(drawn, words):
+    with pytest.raises(TypeError, match=f"must return a Drawing.*got {words}"):
+        turn(lambda step: drawn, step=[1, 2])
