@@ -171,6 +171,17 @@ def test_every_setting_of_the_tables_is_read():
     assert [s.seed for s in methods().values()] == [0] * len(SETTINGS) + [1] * len(SETTINGS)
 
 
+def test_a_piece_of_an_axis_makes_no_table(tmp_path):
+    """As testB, of which the named methods alone are read: of Table 3 that is 0.9 and 1."""
+    read = {"val": variants(), "testA": variants(), "testB": SETTINGS}
+    for split, some in read.items():
+        made_run(tmp_path / split, split, some, pictures=2)
+    val, tests = load_runs(tmp_path)
+    found = [(table["name"], table["split"]) for table in make_tables(val, tests)]
+    assert ("table-3", "testA") in found and ("table-3", "testB") not in found
+    assert ("table-2", "testB") in found and ("table-4", "testB") in found
+
+
 @pytest.mark.parametrize(
     ("splits", "words"),
     [

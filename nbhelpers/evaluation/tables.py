@@ -48,11 +48,13 @@ class Table:
         title: With the paper's number, where it is the paper's.
         rows: In order.
         baseline: What gains are over.
+        axis: Whether the rows lie on one axis, of which a few points show nothing.
     """
 
     title: str
     rows: Sequence[Row]
     baseline: Settings
+    axis: bool = False
 
 
 def weighted(alpha: float) -> Settings:
@@ -84,6 +86,7 @@ TABLES: Mapping[str, Table] = {
             for a, threshold, miou in ALPHAS
         ],
         weighted(1.0),
+        axis=True,
     ),
     "table-4": Table(
         "Table 4. Ablation",
@@ -173,6 +176,7 @@ def make_tables(
     """Tables of every test split, as far as their rows were read.
 
     All rows of a table are read from the same seeds: those that every one of them was read from.
+    An axis is left out for a split that wasn't read along all of it that val was.
 
     Args:
         val: Where thresholds are chosen.
@@ -187,7 +191,10 @@ def make_tables(
     for name, plan in plans.items():
         for test in tests:
             runs = (val, test)
-            read = [row for row in plan.rows if all(run.like(row.settings) for run in runs)]
+            known = [row for row in plan.rows if val.like(row.settings)]
+            read = [row for row in known if test.like(row.settings)]
+            if plan.axis and len(read) < len(known):
+                continue
             each = [run.seeds(row.settings) for run in runs for row in read]
             seeds = set.intersection(*each) if each else ()
             lines = []
