@@ -220,6 +220,39 @@ def test_nothing_is_loaded_where_nothing_is_to_be_done(tmp_path):
         run(store, never, progress=False)
 
 
+@pytest.mark.parametrize(
+    ("held", "wanted"), [((0, 2), (0, 1)), ((0, 1), (1, 2)), ((0, 2), (0, 3))]
+)
+def test_shares_of_another_number_are_refused_while_one_is_filled(tmp_path, held, wanted):
+    store = store_in(tmp_path)
+
+    def open_while_the_other_runs():
+        words = (
+            rf"by process {os.getpid()} on .* in {held[1]} shares .shard-0-of-{held[1]}., which"
+        )
+        with pytest.raises(BlockingIOError, match=f"{words} .* --shard I/{held[1]}, or"):
+            run(Store.of(tmp_path), fake_evaluator(), shard=wanted, progress=False)
+        return fake_evaluator()()
+
+    run(store, open_while_the_other_runs, shard=held, progress=False)
+    done = len(cut(store.ids, held))
+    assert len(store.results()) == done
+    run(store, fake_evaluator(), shard=wanted, progress=False)  # the lock's file alone is no lock
+    assert len(store.results()) >= len(cut(store.ids, wanted))
+
+
+def test_shares_of_one_number_are_filled_side_by_side(tmp_path, whole):
+    store = store_in(tmp_path / "shares")
+
+    def open_after_the_other():
+        run(Store.of(store.folder), fake_evaluator(), shard=(1, 2), progress=False)
+        return fake_evaluator()()
+
+    run(store, open_after_the_other, shard=(0, 2), progress=False)
+    write_report(store)
+    assert report_of(store.folder) == whole
+
+
 def test_what_is_broken_in_the_code_stops_the_run(tmp_path):
     def evaluate(items):
         raise ImportError("no module named diffusers")

@@ -159,6 +159,8 @@ def test_a_share_alone_is_done_and_only_by_one(tmp_path):
     store = make_store(tmp_path, 40)
     with store.lock("shard-1-of-3"), pytest.raises(BlockingIOError, match="being filled by"):
         run_with_processes(store, fake_evaluator(), workers=1, shard=(1, 3), progress=False)
+    with store.lock("shard-0-of-2"), pytest.raises(BlockingIOError, match="in 2 shares"):
+        run_with_processes(store, fake_evaluator(), workers=1, shard=(1, 3), progress=False)
     run_with_processes(store, fake_evaluator(), workers=2, shard=(1, 3), progress=False)
     wanted = [item["id"] for item in cut(store.manifest["items"], (1, 3))]
     assert sorted(store.results()) == wanted

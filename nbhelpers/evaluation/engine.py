@@ -88,7 +88,7 @@ def run_with_ray(
 
     i, n = shard
     about = {"engine": "ray", "shard": f"{i}/{n}", "batch": batch, **(environment or {})}
-    with store.lock(f"shard-{i}-of-{n}"), store.writer(**about) as writer, ends_on_sigterm():
+    with store.share(shard), store.writer(**about) as writer, ends_on_sigterm():
         todo = todo_of(store, shard, retry_errors)
         if not todo:
             return

@@ -50,7 +50,7 @@ def run_with_processes(
     """
     i, n = shard
     about = {"engine": f"{workers} processes", "shard": f"{i}/{n}", "batch": batch}
-    with store.lock(f"shard-{i}-of-{n}"), ends_on_sigterm():
+    with store.share(shard), ends_on_sigterm():
         todo = todo_of(store, shard, retry_errors)
         names = [item["id"] for item in todo]
         size = batch * max(1, NEIGHBORS // batch)

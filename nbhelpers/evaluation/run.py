@@ -60,13 +60,14 @@ def run(
         environment: To be noted beside the records: what doesn't change them.
 
     Raises:
-        OSError: Another process fills this share, or the folder can't be written to.
+        OSError: Another process fills this share, or one of another number of shares; or the
+            folder can't be written to.
         ValueError: The store is damaged.
         SystemExit: With code 143, when the process was told to end (SIGTERM).
     """
     i, n = shard
     about = {"engine": "local", "shard": f"{i}/{n}", "batch": batch, **(environment or {})}
-    with store.lock(f"shard-{i}-of-{n}"), store.writer(**about) as writer, ends_on_sigterm():
+    with store.share(shard), store.writer(**about) as writer, ends_on_sigterm():
         todo = todo_of(store, shard, retry_errors)
         if not todo:
             return

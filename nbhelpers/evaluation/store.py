@@ -121,6 +121,42 @@ class Store:
         return Writer(self.folder / "parts" / name, header)
 
     @contextmanager
+    def share(self, shard: tuple[int, int]) -> Iterator[None]:
+        """Hold the lock of the i-th of n shares while the block runs, as `lock`.
+
+        Shares of the same n are filled side by side; those of another n hold the same items.
+
+        Raises:
+            BlockingIOError: Another process fills this share, or one of another n.
+        """
+        i, n = shard
+        with self.lock(f"shard-{i}-of-{n}"):
+            for path in sorted((self.folder / "locks").glob("shard-*-of-*.lock")):
+                count = path.stem.rpartition("-")[2]
+                if count != str(n) and (owner := self._owner(path)):
+                    raise BlockingIOError(
+                        f"{self.folder} is being filled by {owner} in {count} shares "
+                        f"({path.stem}), which hold the same items as {i}/{n}; wait until it "
+                        f"ends, take another of its shares with --shard I/{count}, or choose "
+                        "another folder with --out"
+                    )
+            yield
+
+    def _owner(self, path: Path) -> str:
+        """Who holds a lock; nothing where nobody does."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise unwritable(self.folder, error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _named(descriptor)
+        finally:
+            os.close(descriptor)
+        return ""
+
+    @contextmanager
     def lock(self, name: str = "run") -> Iterator[None]:
         """Hold a lock of the folder while the block runs; never waits for it.
 
@@ -138,9 +174,8 @@ class Store:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                owner = os.read(descriptor, 200).decode("utf-8", "replace").strip()
                 raise BlockingIOError(
-                    f"{self.folder} is being filled by {owner or 'another process'} ({name}); "
+                    f"{self.folder} is being filled by {_named(descriptor)} ({name}); "
                     "wait until it ends, or choose another folder with --out"
                 ) from error
             os.ftruncate(descriptor, 0)
@@ -148,6 +183,11 @@ class Store:
             yield
         finally:
             os.close(descriptor)
+
+
+def _named(descriptor: int) -> str:
+    """Who wrote itself into a lock's file."""
+    return os.read(descriptor, 200).decode("utf-8", "replace").strip() or "another process"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
