@@ -543,6 +543,14 @@ def test_the_help_names_the_exit_codes(capsys):
         assert words in out
 
 
+def test_the_help_says_what_counts_and_checksums_are_worth(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["data", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "right counts don't prove that a file is the published one" in out
+    assert "The makers publish no checksums; files are compared with those of a SHA256SUMS" in out
+
+
 def test_where_a_set_is_looked_for(tmp_path):
     root = write_set(tmp_path, *fresh())
     inside = referring("refcoco", "val", root / "refcoco")

@@ -18,7 +18,7 @@ PROGRAM = "python -m nbhelpers"
 PACKAGES = ("nbhelpers", "torch", "diffusers", "transformers", "spacy", "numpy", "pillow")
 SUBCOMMANDS = {
     "segment": "find the pixels of a picture that a phrase means",
-    "data": "say which data is there, whether it is right, where the rest is",
+    "data": "say which data is there, what is wrong with it, where the rest is",
     "evaluate": "read a whole dataset, resumable, into a folder of results",
     "tables": "the paper's tables and figures from what was evaluated",
     "questions": "what the paper leaves open, measured",

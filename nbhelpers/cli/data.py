@@ -1,4 +1,4 @@
-"""``python -m nbhelpers data check``: which data is there, is it right, where is the rest."""
+"""``python -m nbhelpers data check``: which data is there, what is wrong, where is the rest."""
 
 import argparse
 import sys
@@ -10,8 +10,13 @@ from nbhelpers.datasets import quoted
 
 DESCRIPTION = """\
 Look through a folder of data: which of the referring sets and of COCO's splits are
-there, whether their counts are the published ones, whether every picture that they
-need is there, and where the missing parts are to be had. Nothing is downloaded.
+there, whether every record can be read and every picture that they need is there,
+and where the missing parts are to be had. Nothing is downloaded.
+
+Compared with what was published are how many references and expressions a referring
+split has, as far as its makers say, and how many pictures a split of COCO has: right
+counts don't prove that a file is the published one. The makers publish no checksums;
+files are compared with those of a SHA256SUMS that lies in the folder, if one does.
 
 The folder holds, as far as there:
 
@@ -20,11 +25,11 @@ The folder holds, as far as there:
   train2014/ or images/            the pictures of the referring sets
   annotations/                     instances_SPLIT.json, captions_SPLIT.json of COCO
   val2014/, val2017/, ...          the pictures of COCO's splits
-  SHA256SUMS                       optional: checksums to compare the files with
+  SHA256SUMS                       optional: checksums, as --write-sums or sha256sum make
 """
 ENDING = """\
 exit codes:
-  0   at least one set is there, and all that is there is right and complete
+  0   at least one set is there, and nothing missing or wrong was found
   3   nothing is there, or a part of what is there is missing or wrong; the lines
       say which, and what to do
   2   the folder can't be looked through
