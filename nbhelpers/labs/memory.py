@@ -1,7 +1,8 @@
 """What kernels need that have run a chapter, one and several: `python -m nbhelpers.labs.memory`.
 
 RSS counts the pages that kernels share (libraries, weights) for each of them, PSS shares them
-out. So the PSS of several, added up, is what a server has to have. Linux only: from /proc.
+out. So the PSS of several, added up, is what a server has to have. What is a kernel's own belongs
+to no file. Linux only: from /proc.
 """
 
 import argparse
@@ -26,7 +27,7 @@ def measure(page: Path, kernels: int, seconds: int = 900) -> list[dict[str, int]
         seconds: The longest that a cell may take.
 
     Returns:
-        For each kernel its peak, RSS and PSS in MiB.
+        For each kernel its peak, RSS, PSS and what is its own, in MiB.
 
     Raises:
         OSError: This system has no ``/proc/PID/smaps_rollup``.
@@ -51,7 +52,7 @@ def _held(process: int) -> dict[str, int]:
     """What a process holds, in MiB."""
     folder = Path(f"/proc/{process}")
     text = (folder / "status").read_text() + (folder / "smaps_rollup").read_text()
-    names = {"peak": "VmHWM", "rss": "Rss", "pss": "Pss"}
+    names = {"peak": "VmHWM", "rss": "Rss", "pss": "Pss", "own": "Anonymous"}
     return {k: int(re.search(rf"^{v}:\s+(\d+)", text, re.M)[1]) // MIB for k, v in names.items()}  # type: ignore[index]
 
 
@@ -61,10 +62,11 @@ def main() -> None:
     parser.add_argument("page", type=Path, nargs="?", default=Path("book/04_attention.md"))
     parser.add_argument("--kernels", type=int, nargs="+", default=[1, 2], help="(default: 1 2)")
     options = parser.parse_args()
-    print("kernels  peak MiB  RSS MiB  PSS MiB")
+    print("kernels  peak MiB  RSS MiB  PSS MiB  own MiB")
     for count in options.kernels:
         for held in measure(options.page.resolve(), count):
-            print(f"{count:7}  {held['peak']:8}  {held['rss']:7}  {held['pss']:7}", flush=True)
+            row = f"{count:7}  {held['peak']:8}  {held['rss']:7}  {held['pss']:7}"
+            print(f"{row}  {held['own']:7}", flush=True)
 
 
 if __name__ == "__main__":
