@@ -21,6 +21,7 @@ from nbhelpers.labs.notebooks import (
     STUB,
     instructor_notebook,
     is_notebook,
+    main,
     run,
     student_notebook,
 )
@@ -122,7 +123,7 @@ def test_a_notebook_is_the_page_in_plain_markdown(path):
     ours = [
         cell.source
         for cell in student.cells
-        if cell.cell_type == "code" and not cell.metadata.get("tags")
+        if cell.cell_type == "code" and "nbgrader" not in cell.metadata
     ]
     assert ours[1:] == theirs  # what the book ran, to the first exercise and beyond
     assert ours[0].startswith("# Finds the book")
@@ -224,6 +225,58 @@ def test_both_kinds_run_and_a_wrong_solution_does_not(tmp_path):
     with pytest.raises(CellExecutionError, match="divide by the union"):
         run(instructor_notebook(page), tmp_path)
     assert Path.cwd() == here
+
+
+CELL = "\n```{{code-cell}} ipython3\n:tags: [{tag}]\n\n{code}\n```\n"
+HEAD = PAGE[: PAGE.index("```")]
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """What the command makes of pages: each notebook by kind and page."""
+
+    def make(**pages):
+        (tmp_path / "references.bib").touch()
+        for stem, text in pages.items():
+            (tmp_path / f"{stem}.md").write_text(text)
+        out = tmp_path / "out"
+        monkeypatch.setattr(sys, "argv", ["notebooks", "--book", str(tmp_path), "--out", str(out)])
+        main()
+        return {
+            (path.parent.name, path.stem): nbformat.read(path, 4) for path in out.rglob("*.ipynb")
+        }
+
+    return make
+
+
+def outputs(notebook):
+    return ["".join(o.get("text", "") for o in c.get("outputs", ())) for c in notebook.cells]
+
+
+def test_the_command_runs_what_there_is_to_run(made):
+    exercise = PAGE.format(union="max(1, (mask | truth).sum())")
+    prints = CELL.format(tag="hide-input", code="print('ran')")
+    skipped = CELL.format(tag="skip-execution", code="print('skipped')")
+    plain, idle = HEAD + prints + skipped, HEAD + skipped
+    notebooks = made(lab=exercise, plain=plain, idle=idle)
+    assert len(notebooks) == 6
+    for stem, said in (("lab", ["is right on 4"]), ("plain", ["ran"]), ("idle", [])):
+        found = [text for text in outputs(notebooks["instructor", stem]) if text]
+        assert len(found) == len(said), (stem, found)
+        assert all(a in b for a, b in zip(said, found, strict=True))
+        assert not any(outputs(notebooks["student", stem]))
+    assert not any(cell.get("execution_count") for cell in notebooks["instructor", "idle"].cells)
+
+
+def test_the_command_fails_with_a_page_without_exercises(made):
+    with pytest.raises(CellExecutionError, match="out of paper"):
+        made(plain=HEAD + CELL.format(tag="hide-input", code="raise OSError('out of paper')"))
+
+
+def test_the_command_runs_a_students_notebook_to_its_exercise(made):
+    page = PAGE.format(union="1").replace("check_overlap(overlap)", "check_overlap")
+    with pytest.raises(ValueError, match="of an empty cell"):
+        made(lab=page)
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells")

@@ -36,6 +36,7 @@ if not (root / "book").is_dir():
     subprocess.run([*pip, *locked, "--editable", str(root)], check=True)
     sys.path.insert(0, str(root))
 os.chdir(root / "book")"""
+SKIP = "skip-execution"  # of cells that want more than a kernel; nbclient passes them by
 STUB = 'raise NotImplementedError("write this function")'
 
 
@@ -74,7 +75,8 @@ def _notebook(path: Path, solved: bool) -> NotebookNode:
         elif "exercise" in cell.metadata.get("tags", ()):
             cells += _exercise(cell.source, solved)
         elif solved or "solution" not in cell.metadata.get("tags", ()):
-            cells.append(v4.new_code_cell(cell.source))
+            skipped = {"tags": [SKIP]} if SKIP in cell.metadata.get("tags", ()) else {}
+            cells.append(v4.new_code_cell(cell.source, metadata=skipped))
             figure = cell.metadata.get("mystnb", {}).get("figure")
             cells += [v4.new_markdown_cell(page.caption(figure))] if figure else []
     for number, cell in enumerate(cells):
@@ -114,6 +116,8 @@ def _cell(lines: list[str], name: str, solution: bool) -> NotebookNode:
 def run(notebook: NotebookNode, folder: Path, *, seconds: int = 300) -> None:
     """Run a notebook in place: an instructor's to its end, a student's to its first check.
 
+    Cells that the book skips are skipped here too.
+
     Raises:
         CellExecutionError: A cell failed; a student's first check, which says that nothing is
             written yet, is the one that may.
@@ -142,8 +146,14 @@ def _has_exercises(notebook: NotebookNode) -> bool:
     return any(STUB in cell.source for cell in notebook.cells[2:])
 
 
+def _has_work(notebook: NotebookNode) -> bool:
+    """Whether a cell behind the set-up is there to be run."""
+    code = [cell for cell in notebook.cells[2:] if cell.cell_type == "code"]
+    return any(SKIP not in cell.metadata.get("tags", ()) for cell in code)
+
+
 def main() -> None:
-    """Write both kinds of every page, and run those that have exercises."""
+    """Write both kinds of every page; run the instructor's, and the student's to an exercise."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pages", nargs="*", help="such as 03_embeddings (default: all)")
     parser.add_argument("--book", type=Path, default=Path("book"), help="the book's folder")
@@ -158,10 +168,12 @@ def main() -> None:
         for kind, target in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             write(both[kind], target)  # before it is run: a student's has no outputs
-        if not options.no_run and _has_exercises(both["student"]):
-            for kind, target in targets.items():
-                run(both[kind], target.parent)
-            write(both["instructor"], targets["instructor"])
+        if options.no_run or not _has_work(both["instructor"]):
+            continue
+        if _has_exercises(both["student"]):
+            run(both["student"], targets["student"].parent)
+        run(both["instructor"], targets["instructor"].parent)
+        write(both["instructor"], targets["instructor"])
 
 
 if __name__ == "__main__":
