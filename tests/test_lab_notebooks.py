@@ -310,3 +310,48 @@ def test_a_check_that_passes_unwritten_is_refused(tmp_path):
     )
     with pytest.raises(ValueError, match="of an empty cell"):
         run(student_notebook(page), tmp_path)
+
+
+SITE = """
+import sys
+
+sys.path.insert(0, {ext!r})
+extensions = ["myst_nb", "notebooks"]
+html_theme = "sphinx_book_theme"
+nb_execution_mode = "off"
+root_doc = "page"
+"""
+
+
+def site(folder, notebooks):
+    """A site of one page that runs and one that doesn't, built with or without a folder."""
+    (folder / "conf.py").write_text(SITE.format(ext=str(BOOK / "_ext")))
+    (folder / "references.bib").touch()
+    cell = CELL.format(tag="hide-input", code="1")
+    (folder / "page.md").write_text(f"{HEAD}{cell}\n```{{toctree}}\nprose\n```\n")
+    (folder / "prose.md").write_text("# Prose\n\nNo cell.\n")
+    env = {k: v for k, v in os.environ.items() if k != "NBHELPERS_NOTEBOOKS"}
+    env |= {"NBHELPERS_NOTEBOOKS": notebooks} if notebooks else {}
+    command = [sys.executable, "-m", "sphinx", "-q", "-E", folder, folder / "out"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode:
+        return done.stderr
+    return [
+        re.findall(
+            r'href="(https://(?:colab|mybinder)[^"]*)"', (folder / "out" / name).read_text()
+        )
+        for name in ("page.html", "prose.html")
+    ]
+
+
+def test_pages_open_in_colab_and_binder_where_their_notebooks_lie_on_github(tmp_path):
+    on_github = "https://github.com/ann/binding-words/tree/labs"
+    for inside, path in (("/course/labs/", "course/labs/page.ipynb"), ("", "page.ipynb")):
+        runs, prose = site(tmp_path, on_github + inside)
+        assert runs == [
+            f"https://colab.research.google.com/github/ann/binding-words/blob/labs/{path}",
+            f"https://mybinder.org/v2/gh/ann/binding-words/labs?urlpath=lab/tree/{path}",
+        ]
+        assert prose == []
+    assert site(tmp_path, None) == [[], []]
+    assert "is a folder on GitHub" in site(tmp_path, "https://example.org/labs")

@@ -1,10 +1,21 @@
-"""Each page that runs downloads as a notebook too: a student's, of plain Markdown, unrun."""
+"""Each page that runs downloads as a notebook too: a student's, of plain Markdown, unrun.
 
+Where NBHELPERS_NOTEBOOKS names a folder on GitHub that holds these notebooks, each such page has
+buttons that open its own in Colab and in Binder.
+"""
+
+import os
+import re
 from pathlib import Path
 
 import nbformat
 
 from nbhelpers.labs.notebooks import is_notebook, student_notebook
+
+FOLDER = re.compile(r"https://github\.com/([^/]+/[^/]+)/tree/([^/]+)(/.+?)?/*")
+COLAB = "https://colab.research.google.com/github/{repository}/blob/{branch}/{path}"
+BINDER = "https://mybinder.org/v2/gh/{repository}/{branch}?urlpath=lab/tree/{path}"
+ICON = "fas fa-rocket"
 
 
 def offer(app, pagename, templatename, context, doctree):
@@ -12,6 +23,36 @@ def offer(app, pagename, templatename, context, doctree):
     source = Path(app.srcdir, f"{pagename}.md")
     if source.is_file() and is_notebook(source):
         context["ipynb_source"] = f"{pagename}.ipynb"
+
+
+def launchers(folder, page):
+    """The addresses that open a page's notebook, by what opens it.
+
+    Colab and Binder read from GitHub alone, so the folder is an address there, as a browser shows
+    it; a branch whose name has a slash can't be told from a folder.
+    """
+    found = FOLDER.fullmatch(folder)
+    if found is None:
+        raise ValueError(
+            "NBHELPERS_NOTEBOOKS is a folder on GitHub, "
+            f"https://github.com/OWNER/NAME/tree/BRANCH/FOLDER; got {folder!r}"
+        )
+    repository, branch, inside = found.groups(default="")
+    parts = {"repository": repository, "branch": branch, "path": f"{inside}/{page}.ipynb"[1:]}
+    return {"Colab": COLAB.format(**parts), "Binder": BINDER.format(**parts)}
+
+
+def launch(app, pagename, templatename, context, doctree):
+    """Add the buttons, where the page is a notebook that lies on GitHub."""
+    folder = os.environ.get("NBHELPERS_NOTEBOOKS")
+    if not folder or "ipynb_source" not in context:
+        return
+    buttons = [
+        {"type": "link", "text": name, "tooltip": f"Open in {name}", "url": url, "icon": ICON}
+        for name, url in launchers(folder, pagename).items()
+    ]
+    group = {"type": "group", "tooltip": "Run this page", "icon": ICON, "label": "launch-buttons"}
+    context["header_buttons"].append({**group, "buttons": buttons})
 
 
 def write(app, error):
@@ -26,5 +67,6 @@ def write(app, error):
 
 def setup(app):
     app.connect("html-page-context", offer, priority=400)  # before the theme makes its buttons
+    app.connect("html-page-context", launch, priority=600)  # after it
     app.connect("build-finished", write)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
