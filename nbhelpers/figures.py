@@ -219,13 +219,10 @@ def as_arrays(image: Any, panels: Any, kind: type) -> tuple[np.ndarray, list[np.
         raise ValueError(
             f"an image is uint8 (h, w, 3), as load_image gives it; got {image.dtype} {image.shape}"
         )
-    # NumPy has no bfloat16
-    arrays = [
-        (panel.float() if panel.is_floating_point() else panel).numpy(force=True)
-        if isinstance(panel, Tensor)
-        else panel
-        for panel in panels
+    panels = [
+        p.float() if isinstance(p, Tensor) and p.dtype.is_floating_point else p for p in panels
     ]
+    arrays = [p.numpy(force=True) if isinstance(p, Tensor) else p for p in panels]
     for array in arrays:
         if kind is bool and (array.dtype != bool or array.shape != image.shape[:2]):
             raise ValueError(
