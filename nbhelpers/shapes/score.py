@@ -204,8 +204,9 @@ def score_second(
     other = replace(other, reading=models.reading)
     read = partial(measure, other, methods=compared(), scenes=scenes, workers=workers)
     val, test = read("val"), read("testA")
-    counts = {found.split: found.iou.shape[3] for found in (val, test)}
-    return {"second seed": {"seed": seed, "scenes": counts, "testA": table(val, test)}}
+    counts = {each.split: each.iou.shape[3] for each in (val, test)}
+    found = {"seed": seed, "scenes": counts, "noun token": probe_noun_token(other)}
+    return {"second seed": {**found, "testA": table(val, test)}}
 
 
 def score(
