@@ -488,6 +488,11 @@ def test_checks_allow_for_half_precision_and_no_more(name, dtype, text):
     right, wrong = RIGHT[name]
     for seed in (3, 1000):
         getattr(labs, name)(right, halved, seed=seed)
+        if name != "check_sees":  # its answer is bool
+            eps = torch.finfo(dtype).eps
+            getattr(labs, name)(lambda *given: right(*given) * (1 + 2 * eps), halved, seed=seed)
+            with pytest.raises(Wrong):
+                getattr(labs, name)(lambda *g: right(*g) * (1 + 16 * eps), halved, seed=seed)
         for mistake in wrong.values():
             with pytest.raises(Wrong):
                 getattr(labs, name)(mistake, halved, seed=seed)

@@ -249,6 +249,7 @@ def test_a_shifted_picture_is_itself_moved():
         columns = torch.arange(20).add(x - 10).clamp(0, 19)
         assert torch.equal(after, before[:, rows][:, :, columns])
     assert corners[0] != corners[1]
+    assert any(y != x for y, x in corners), "down and across have a chance of their own"
     assert all(abs(way) <= 3 for corner in corners for way in corner)
 
 
@@ -264,6 +265,18 @@ def test_the_eye_learns_from_brief_captions_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "train_clip", spy)
     recipe.train(tmp_path / "w", tmp_path / "o", parts=["captioner"], scale=1e-9)
     assert begun == {"eye": ("brief", EYE_PATCH)}
+
+
+def test_posteriors_are_those_of_the_autoencoder_at_hand(pictures, tmp_path):
+    kept = []
+    for seed in (0, 1, 0):
+        vae = train_autoencoder(
+            pictures, tmp_path / str(seed), seed=seed, steps=1, device="cpu", batch=2
+        )
+        kept.append(recipe._posteriors(vae, pictures, tmp_path, "cpu"))
+    assert not torch.equal(kept[0], kept[1])
+    assert torch.equal(kept[0], kept[2])
+    assert len(list(tmp_path.glob("posteriors-*.pt"))) == 2
 
 
 def test_the_parser_is_not_trained_without_treebanks(tmp_path):

@@ -14,6 +14,7 @@ from nbhelpers.models import load_models
 from nbhelpers.segment import SETTINGS
 from nbhelpers.shapes import leak_tables, leaks
 from nbhelpers.shapes.benchmark import said_of, scene_of
+from nbhelpers.shapes.probes import probe_noun_token
 from nbhelpers.shapes.world import draw
 
 FOLDER = Path(__file__).parents[1] / "data" / "shapes"
@@ -88,6 +89,12 @@ def test_sealed_reads_a_second_phrase_as_the_card_says(shapes, record):
     ious = found.iou[0, reading, 0, :, level]
     # 16 scenes of 400: within three standard errors of the recorded mean
     assert abs(ious.mean() - row["miou"]) < 3 * ious.std() / 4
+
+
+def test_a_nouns_token_holds_what_the_card_says(shapes, record):
+    found = probe_noun_token(shapes)
+    assert found == pytest.approx(record["noun token"], abs=0.01)
+    assert sum(found.values()) <= 1  # each a share of one variance, and neither of the other's
 
 
 def test_captions_of_the_small_blip_are_as_the_card_says(shapes, record):

@@ -80,9 +80,9 @@ def draw_pictures(folder: Path, *, count: int, seed: int, progress: bool = True)
         partial.write_text(json.dumps({"seed": seed, "count": count, "captions": captions}))
         os.replace(partial, texts)
     record = json.loads(texts.read_text())
-    if (record["seed"], record["count"]) != (seed, count):
+    if (record["seed"], record.get("count")) != (seed, count):
         raise ValueError(
-            f"{folder} holds {record['count']} pictures of seed {record['seed']}, "
+            f"{folder} holds {record.get('count')} pictures of seed {record['seed']}, "
             f"but {count} of seed {seed} were asked for; give another folder or remove this one"
         )
     return Pictures(np.load(pixels, mmap_mode="r"), record["captions"])
