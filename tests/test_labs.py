@@ -486,10 +486,10 @@ def test_checks_allow_for_half_precision_and_no_more(name, dtype, text):
         text, encoders=tuple(copy.deepcopy(part).to(dtype) for part in text.encoders)
     )
     right, wrong = RIGHT[name]
+    eps = torch.finfo(dtype).eps
     for seed in (3, 1000):
         getattr(labs, name)(right, halved, seed=seed)
         if name != "check_sees":  # its answer is bool
-            eps = torch.finfo(dtype).eps
             getattr(labs, name)(lambda *given: right(*given) * (1 + 2 * eps), halved, seed=seed)
             with pytest.raises(Wrong):
                 getattr(labs, name)(lambda *g: right(*g) * (1 + 16 * eps), halved, seed=seed)
