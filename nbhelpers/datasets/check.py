@@ -43,7 +43,7 @@ def check(folder: Path, progress: Callable[[str], None] = lambda _: None) -> Ite
 
     Yields:
         What was found, part by part: the referring sets with their splits and the pictures that
-        they need, COCO's splits, the checksums of the files.
+        they need, COCO's splits, and the files against the checksums that the folder lists.
 
     Raises:
         OSError: There is no such folder.
