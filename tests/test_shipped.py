@@ -1,6 +1,7 @@
 """The weights that are shipped: their size and format, and that they are as good as their card."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,12 @@ import torch
 from safetensors import safe_open
 
 import nbhelpers as nb
-from nbhelpers.models import load_models
+from nbhelpers.models import Reading, load_models
 from nbhelpers.segment import SETTINGS
-from nbhelpers.shapes import leak_tables, leaks
+from nbhelpers.shapes import leak_tables, leaks, score, sheet
 from nbhelpers.shapes.benchmark import said_of, scene_of
 from nbhelpers.shapes.probes import probe_noun_token
-from nbhelpers.shapes.world import draw
+from nbhelpers.shapes.world import draw, sample_scene
 
 FOLDER = Path(__file__).parents[1] / "data" / "shapes"
 PARTS = ("clip", "stable-diffusion", "blip", "parser")
@@ -111,6 +112,55 @@ def test_captions_of_the_small_blip_are_as_the_card_says(shapes, record):
     assert np.mean(colors) > 0.9
 
 
+def test_what_was_asked_for_is_recognized_where_it_was_drawn(shapes):
+    rng = np.random.default_rng(5)
+    scenes = [sample_scene(rng, count=1) for _ in range(24)]
+    asked = [(scene.things[0].noun, scene.things[0].color) for scene in scenes]
+    found = sheet.recognized([draw(scene)[0] for scene in scenes], asked, shapes.captioner)
+    for part, low, chance in (("noun", 0.8, 1 / 12), ("color", 0.9, 1 / 8), ("both", 0.75, 0.02)):
+        assert found[part] > low, part
+        assert abs(found[f"by chance, {part}"] - chance) < 0.08, part
+    assert found["both"] <= min(found["noun"], found["color"])
+    assert found["pictures"] == 24
+
+
+def test_noun_and_color_of_two_things_are_not_both(monkeypatch, shapes):
+    said = iter(["a red ball and a blue ring", "a red ring", "nothing at all"])
+    monkeypatch.setattr(sheet, "caption", lambda picture, captioner: next(said))
+    asked = [("ring", "red"), ("ring", "red"), ("ring", "red")]
+    found = sheet.recognized([np.zeros((8, 8, 3), np.uint8)] * 3, asked, shapes.captioner)
+    assert (found["noun"], found["color"]) == pytest.approx((2 / 3, 2 / 3))
+    assert found["both"] == pytest.approx(1 / 3)
+
+
+def test_a_pair_that_training_never_showed_is_not_asked_for():
+    assert len(set(sheet.ASKED)) == 12 * 8 - 12
+
+
+def test_a_second_seed_is_read_as_the_first_is(shapes, tmp_path):
+    """By the first one's reading and not its own, on val and testA, thresholds of its own val."""
+    folder = tmp_path / "seed-1" / "models" / "stable-diffusion"
+    shutil.copytree(FOLDER / "stable-diffusion", folder)
+    assert shapes.reading.timesteps != (400,)
+    first = replace(shapes, reading=Reading(timesteps=(400,), weights={1: 1.0}))
+    found = score.score_second(tmp_path, first, 1, scenes=2)["second seed"]
+    val, test = (
+        leaks.measure(first, split, score.compared(), scenes=2, progress=False)
+        for split in ("val", "testA")
+    )
+    assert found["scenes"] == {"val": 2, "testA": 2}
+    assert found["testA"] == leak_tables.table(val, test)
+    assert found["noun token"] == pytest.approx(probe_noun_token(shapes))
+
+
+def test_the_seals_are_measured_on_val_against_the_sealed_prompt(shapes):
+    found = score.score_seals(shapes, scenes=2)["seals"]
+    tried = {"sealed": SETTINGS["sealed"], **score.seals()}
+    again = leaks.measure(shapes, "val", tried, scenes=2, progress=False)
+    assert found == leak_tables.summary(again)
+    assert [row["method"] for row in found[::2]] == list(tried)
+
+
 def test_the_results_name_their_settings_versions_and_seed(record):
     assert {"versions", "seed", "settings", "scenes", "reading"} <= set(record)
     assert record["scenes"]["testA"] >= 400
@@ -122,3 +172,4 @@ def test_the_card_prints_the_results(record):
     card = (FOLDER / "MODEL_CARD.md").read_text()
     assert leak_tables.print_table(record["tables"]["testA"]) in card
     assert f"{record['captions']['right']:.3f}" in card
+    assert f"{record['generated']['both']:.3f} of 84" in card

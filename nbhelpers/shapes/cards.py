@@ -109,7 +109,7 @@ scenes.
 |---|---|
 | captions of testA with every noun and color right | {right:.3f} of {captions}, {named:.1f} things named each |
 | linear probe of the pooled text vector | noun {p_noun:.2f}, color {p_color:.2f}, pattern {p_pattern:.2f} |
-{parser_rows}| loading everything | {loading:.1f} s |
+{generated}{parser_rows}| loading everything | {loading:.1f} s |
 | `segment`, a picture | {a_picture:.2f} s ({threads:.0f} threads) |
 
 Pictures that `StableDiffusionPipeline` makes (50 steps, guidance 5, one seed, none left out); a
@@ -150,6 +150,8 @@ Each prompt and reading at the threshold that suits it best on val; in brackets 
 sealed prompt of the same reading, with a 95 % paired bootstrap interval over scenes. A seal whose
 absence costs nothing isn't needed."""
 
+GENERATED = {"color": "the color", "noun": "the noun", "both": "the noun in the color"}
+
 
 def write_cards(folder: Path, record: Mapping[str, Any]) -> None:
     """Write `DATA_CARD.md` and `MODEL_CARD.md` into the folder of the shapes world."""
@@ -180,6 +182,7 @@ def write_cards(folder: Path, record: Mapping[str, Any]) -> None:
         rows = print_summary(record["seals"])
         seals = f"\n### Which seals suffice: val, the mean over all places\n\n{SEALS}\n\n{rows}\n"
     captions, probe, seconds = record["captions"], record["text probe"], record["seconds"]
+    drawn = record.get("generated")
     model = MODEL_CARD.format(
         nouns=len(NOUNS),
         sd=record["megabytes"]["stable-diffusion"],
@@ -205,6 +208,13 @@ def write_cards(folder: Path, record: Mapping[str, Any]) -> None:
         eye_noun=record["image probe"]["noun"],
         eye_color=record["image probe"]["color"],
         eye_pattern=record["image probe"]["pattern"],
+        generated="".join(
+            f"| generated pictures in which BLIP sees {words} that was asked for | "
+            f"{drawn[part]:.3f} of {drawn['pictures']} (by chance {drawn[f'by chance, {part}']:.3f}) "
+            "|\n"
+            for part, words in GENERATED.items()
+            if drawn
+        ),
         parser_rows="".join(
             f"| parser, noun-chunk F1, {name} | {value:.3f} |\n"
             for name, value in record.get("parser", {}).items()

@@ -23,7 +23,7 @@ from nbhelpers.shapes.cards import write_cards
 from nbhelpers.shapes.leak_tables import summary, table
 from nbhelpers.shapes.leaks import READINGS, Measurement, measure
 from nbhelpers.shapes.probes import probe_noun_token, probe_pictures, probe_text
-from nbhelpers.shapes.sheet import contact_sheet
+from nbhelpers.shapes.sheet import contact_sheet, score_generated
 from nbhelpers.shapes.world import draw
 from nbhelpers.versions import versions
 
@@ -241,8 +241,9 @@ def score(
         return {"parser": score_parser(nlp, treebanks=treebanks, phrases=phrases)}
 
     def sheet() -> dict[str, Any]:
-        contact_sheet(out / "stable-diffusion", out / "contact-sheet.png")
-        return {}
+        folder = out / "stable-diffusion"
+        contact_sheet(folder, out / "contact-sheet.png")
+        return {"generated": score_generated(folder, load_captioner(str(out / "blip")))}
 
     def model() -> Models:
         return load_models(out / "stable-diffusion")
