@@ -104,6 +104,7 @@ def show_lines(
         ValueError: A curve has another number of points than x.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(5.6, 3.4), facecolor="white", layout="constrained")
     axis = figure.subplots()
@@ -132,6 +133,8 @@ def show_lines(
         axis.set(xscale="log", yscale="log")
         axis.set_xticks(x, [f"{value:g}" for value in x], minor=False)
         axis.set_xticks([], minor=True)
+    elif all(isinstance(value, int) for value in x):  # no batch of 1.2
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel(x_label, fontsize=9, color=DARK)
     axis.set_ylabel(y_label, fontsize=9, color=DARK)
     axis.grid(color="#e3e8ee", linewidth=0.6)

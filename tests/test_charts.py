@@ -33,6 +33,16 @@ def test_lines_carry_intervals_marks_and_words():
     assert (pixels(shown) != pixels(bare)).sum() > 5000  # the band
 
 
+def test_between_whole_numbers_there_is_no_tick():
+    def ticks(*x):
+        drawn = pixels(nb.show_lines(x, {"a": [0.0, 1.0]}, x_label="batch", y_label="y"))
+        below = drawn[-70:-45, 60:]  # the numbers under the axis
+        dark = (below.min(axis=2) < 160).any(axis=0)
+        return int((dark[1:] & ~dark[:-1]).sum())
+
+    assert ticks(1, 2) < ticks(1.0, 2.0) / 2
+
+
 def test_intervals_say_every_number():
     shown = nb.show_intervals(["alone"], {"sealed": [(0.12, 0.1, 0.14)]}, x_label="gain in mIoU")
     assert "sealed: alone +0.120 [+0.100, +0.140]" in shown.alt
