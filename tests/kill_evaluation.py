@@ -177,7 +177,8 @@ def main():
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     forked = (options.evaluator, options.engine) == ("fake", "local")
-    count = options.items or (30 if forked else 300) * options.kills
+    each = 30 if forked else 1000 if options.engine == "ray" else 300
+    count = options.items or each * options.kills
     if options.child:
         store, opener = open_store(Path(options.child), options.evaluator, count)
         # Products of another size round otherwise: a model's counts are the same bytes one by one.
@@ -188,7 +189,8 @@ def main():
     with tempfile.TemporaryDirectory() as place:
         started = time.monotonic()
         whole = unbroken(Path(place, "whole"), options.evaluator, count)
-        longest = options.longest or max(10.0, 0.5 * (time.monotonic() - started))
+        start = 25.0 if options.engine == "ray" else 10.0  # Ray itself takes ten seconds
+        longest = options.longest or max(start, 0.5 * (time.monotonic() - started))
         known = whole.results()
         broken, kills, kept = Path(place, "broken"), 0, 0
         store, opener = open_store(broken, options.evaluator, count)
@@ -204,6 +206,8 @@ def main():
             assert len(found) >= kept, f"kill {kills} lost {kept - len(found)} results"
             assert all(record == known[name] for name, record in found.items())
             kept = len(found)
+        if not kept:
+            sys.exit("every kill came before the first result; give a longer --longest")
         parts = len(list((broken / "parts").iterdir()))
         ENGINES[options.engine](store, opener, progress=False)
         write_report(store)
