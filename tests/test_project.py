@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import nbhelpers as nb
+from nbhelpers.evaluation import load_results
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -136,6 +137,14 @@ def test_the_readme_names_data_that_is_there():
     assert named
     for path in named:
         assert (ROOT / path).exists(), path
+
+
+def test_the_readme_states_the_gains_that_were_measured():
+    text = (ROOT / "README.md").read_text("utf-8")
+    for method in ("paper", "sealed"):
+        gain = load_results(ROOT / "data" / "results").row("table-2", method=method)["gain"]
+        mean, low, high = (f"{100 * gain[end]:+.1f}" for end in ("mean", "low", "high"))
+        assert re.search(rf"\{mean}( points)? \[\{low}, \{high}\]", text), method
 
 
 def test_the_readme_calls_what_there_is():
