@@ -14,6 +14,8 @@ import torch.nn.functional as F
 
 from nbhelpers import labs
 from nbhelpers.labs import Wrong
+from nbhelpers.labs.checking import Round
+from nbhelpers.models import load_models
 
 CHECKS = [name for name in labs.__all__ if name.startswith("check_")]
 
@@ -476,6 +478,27 @@ def test_wrong_answers_are_refused_with_the_hint_they_need(name, hint, examine):
             examine(name, function, seed=seed)
         assert re.search("it gave|it returned|a hook|it replaced|came back|it kept|it changed",
                          str(caught.value)), "it says what differs"  # fmt: skip
+
+
+def test_mistakes_that_give_the_same_are_all_told():
+    trial = Round(len, torch.Generator(), 0)
+    with pytest.raises(Wrong, match="Hint: a half; or: two of four[.]$"):
+        trial.compare(0.5, 0.3, {"a half": 1 / 2, "a third": 1 / 3, "two of four": 2 / 4}, "read")
+    with pytest.raises(Wrong, match="Hint: read[.]$"):
+        trial.compare(0.6, 0.3, {"a half": 1 / 2}, "read")
+
+
+@pytest.mark.parametrize("name", ["check_places", "check_replace", "check_mix", "check_sees"])
+def test_whatever_words_are_drawn_the_shipped_text_encoder_reads_them(name, monkeypatch):
+    """It reads 32 tokens, and it spells the words that it doesn't know."""
+    text = load_models("shapes").text
+
+    def dearest(trial, words, count):
+        return sorted(words, key=lambda word: len(text.tokenizers[0].tokenize(word)))[-count:]
+
+    for module in ("chunks", "embeddings"):
+        monkeypatch.setattr(f"nbhelpers.labs.{module}.draw", dearest)
+    getattr(labs, name)(RIGHT[name][0], text)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

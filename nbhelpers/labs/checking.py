@@ -81,7 +81,7 @@ class Round:
         if (difference := _difference(got, wanted)) is None:
             return
         seen = [words for words, value in (mistakes or {}).items() if _same(got, value)]
-        self.refuse(difference, seen[0] if seen else hint)
+        self.refuse(difference, "; or: ".join(seen) or hint)  # by chance two give the same
 
     def refuse(self, difference: str, hint: str) -> NoReturn:
         """Raise `Wrong` with what differs and a hint."""

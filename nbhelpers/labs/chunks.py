@@ -34,7 +34,7 @@ def check_places(
     for trial in rounds(places, seed, count=8):
         mark, other = draw(trial, MARKS, 2)
         noun, second = draw(trial, NOUNS, 2)
-        caption = f"a {mark} {noun} and a very-{other} {second}"
+        caption = f"a {mark} {noun} and a blue-{other} {second}"
         start = caption.rindex(other)  # a chunk that begins within what is written together
         chunk = Chunk(caption[start:], start, len(caption), second, caption.rindex(second),
                       len(caption))  # fmt: skip
