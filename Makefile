@@ -21,6 +21,7 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.11 python3.12 python3.13,
 # and which model is asked for. The runs of one model are never shown as another's.
 SOURCES := $(shell find nbhelpers -name '*.py' 2>/dev/null) $(wildcard book/recorded/*.ipynb) \
 	$(shell find data -name '*.safetensors' -o -name meta.json -o -name results.json \
+		-o -path 'data/results/*.json' \
 		-o -path 'data/benchmarks/*.json' ! -name chapters.json 2>/dev/null)
 MODEL := $(shell printf '%s' "$${NBHELPERS_MODEL:-shapes}" | tr -c '[:alnum:].' '-')
 RUNS := book/_build/.runs-of-$(MODEL)

@@ -21,7 +21,7 @@ from PIL import Image
 from test_site import missing
 
 import nbhelpers as nb
-from nbhelpers.labs.playground import Playground, View, draw
+from nbhelpers.labs.playground import Playground, View, draw, playground
 
 ROOT = Path(__file__).parents[1]
 FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-sync".split()
@@ -149,6 +149,17 @@ def test_a_change_takes_less_than_a_third_of_a_second(drawn, data):
             draw(scene.image(asked), view)
             spent.append(time.process_time() - started)
         assert statistics.median(spent) < 0.3, (name, spent)
+
+
+def test_a_method_comes_with_its_own_weight(drawn, data):
+    box = playground(drawn, data)
+    controls = {c.description: c for c in box.children if hasattr(c, "description")}
+    for method, alpha in (("paper", 0.9), ("diffsegmenter", 1.21), ("plain", 1.0)):
+        controls["method"].value = method
+        assert controls["alpha"].value == pytest.approx(alpha, abs=0.005)
+        asked, weight = data.expressions[0], controls["alpha"].value
+        shown = Playground(drawn, data).look(asked, asked.text, method=method, alpha=weight)
+        assert f"IoU {shown.iou:.3f}" in box.children[-1].value
 
 
 CELL = """\

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 import nbhelpers as nb
-from nbhelpers.models import Reading, load_models
+from nbhelpers.models import Reading, load_models, read_reading
 from nbhelpers.segment import SETTINGS
 from nbhelpers.shapes import leak_tables, leaks, score, sheet
 from nbhelpers.shapes.benchmark import said_of, scene_of
@@ -151,6 +151,10 @@ def test_a_second_seed_is_read_as_the_first_is(shapes, tmp_path):
     assert found["scenes"] == {"val": 2, "testA": 2}
     assert found["testA"] == leak_tables.table(val, test)
     assert found["noun token"] == pytest.approx(probe_noun_token(shapes))
+    again = read_reading(folder)  # for all who load it afterwards
+    assert (again.timesteps, again.weights) == ((400,), {1: 1.0})
+    level = val.iou[list(val.methods).index("sealed"), 0].mean((0, 1)).argmax()
+    assert again.thresholds["sealed"] == pytest.approx(float(level) / 100)
 
 
 def test_the_seals_are_measured_on_val_against_the_sealed_prompt(shapes):

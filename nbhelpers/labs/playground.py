@@ -158,7 +158,8 @@ def playground(models: Models, data: Referring, *, first: int = 0) -> Any:
         first: The place of the expression that is shown first.
 
     Returns:
-        A box to be displayed as the last line of a cell: choose a thing, type a phrase, drag.
+        A box to be displayed as the last line of a cell: choose a thing, type a phrase, drag. A
+        method sets alpha to its own.
     """
     import ipywidgets as widgets
 
@@ -200,7 +201,12 @@ def playground(models: Models, data: Referring, *, first: int = 0) -> Any:
             show()
         phrase.value = things[thing.value].text  # shows it, if it is another
 
+    def take_weight(change: Any) -> None:
+        """A method comes with its own weight; the slider then turns it."""
+        settings["alpha"].value = SETTINGS[change["new"]].alpha
+
     thing.observe(turn_to, "value")
+    settings["method"].observe(take_weight, "value")
     for control in (phrase, *settings.values()):
         control.observe(show, "value")
     show()

@@ -131,7 +131,7 @@ makes both anew.
 
 ## What they can't do
 
-They were trained for about four hours of one core, and know what that buys. Colors are learned
+They were trained for a few hours of one or two cores, and know what that buys. Colors are learned
 first, patterns next, what a thing is called last. A linear probe of the picture's side of the
 CLIP in `clip` reads the noun of {eye_noun:.2f} of scenes with one thing (color {eye_color:.2f}, pattern
 {eye_pattern:.2f}; chance is 0.08, 0.13 and 0.4), and the UNet that learned with its text side draws

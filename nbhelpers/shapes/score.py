@@ -199,11 +199,15 @@ def score_seals(models: Models, *, scenes: int | None = None, workers: int = 1) 
 def score_second(
     work: Path, models: Models, seed: int, *, scenes: int | None = None, workers: int = 1
 ) -> dict[str, Any]:
-    """Fill testA's table for the CLIP and UNet of another seed, read as the shipped ones are."""
-    other = load_models(work / f"seed-{seed}" / "models" / "stable-diffusion")
-    other = replace(other, reading=models.reading)
+    """Fill testA's table for the CLIP and UNet of another seed, read as the shipped ones are.
+
+    An `nbhelpers.json` is written beside them, so that all else reads them so too.
+    """
+    folder = work / f"seed-{seed}" / "models" / "stable-diffusion"
+    other = replace(load_models(folder), reading=models.reading)
     read = partial(measure, other, methods=compared(), scenes=scenes, workers=workers)
     val, test = read("val"), read("testA")
+    write_reading(folder, val, asdict(models.reading))
     counts = {each.split: each.iou.shape[3] for each in (val, test)}
     found = {"seed": seed, "scenes": counts, "noun token": probe_noun_token(other)}
     return {"second seed": {**found, "testA": table(val, test)}}
