@@ -5,8 +5,11 @@ import json
 import os
 from pathlib import Path
 
-# No test may reach the Hub; this stands before transformers and huggingface_hub are imported.
+# No test may reach the Hub, nor find what this machine once took from there, and threads sleep
+# while they wait, as the Makefile has it. This stands before the libraries are imported.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["HF_HUB_CACHE"] = os.path.join(os.path.dirname(__file__), "no-hub-cache")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from jaxtyping import install_import_hook
 

@@ -128,19 +128,28 @@ def alive(pid):
     return state != "Z"
 
 
-def killed_processes(folder, options, count, rng, longest):
+def killed_processes(folder, options, count, rng, longest, first):
     """One run started as from a shell: a worker of it is killed, then the run; True if it ended.
 
-    Who writes is in the parts' names, HOST-PID-UUID.
+    The first kill waits for a result, however long a busy machine takes; the others come at any
+    moment. Who writes is in the parts' names, HOST-PID-UUID.
     """
     more = ["--evaluator", options.evaluator, "--engine", options.engine, "--items", str(count)]
     child = subprocess.Popen(
         [sys.executable, __file__, "--child", str(folder), *more], start_new_session=True
     )
-    before = set(Path(folder, "parts").glob("*.jsonl"))
+    parts = Path(folder, "parts")
+    before = set(parts.glob("*.jsonl"))
+    wait = rng.uniform(0.2, 1) * (1 if first else longest)
+    while first and child.poll() is None:
+        if any(b'"id"' in path.read_bytes() for path in parts.glob("*.jsonl")):
+            break
+        time.sleep(0.1)
     with suppress(subprocess.TimeoutExpired):
-        return child.wait(rng.uniform(0.2, 1) * longest) == 0
-    written = set(Path(folder, "parts").glob("*.jsonl")) - before
+        if code := child.wait(wait):
+            sys.exit(f"the run failed by itself, with the code {code}")
+        return True
+    written = set(parts.glob("*.jsonl")) - before
     writers = {int(path.name.rsplit("-", 2)[1]) for path in written} - {child.pid}
     for pid in sorted(writers)[:1]:
         with suppress(ProcessLookupError):
@@ -201,7 +210,7 @@ def main():
             if forked:
                 ended = killed_run(broken, count, rng, 0.002)
             else:
-                ended = killed_processes(broken, options, count, rng, longest)
+                ended = killed_processes(broken, options, count, rng, longest, not kills)
             if ended:
                 sys.exit(f"the run ended after {kills} kills; give it more --items")
             kills += 1
@@ -210,7 +219,7 @@ def main():
             assert all(record == known[name] for name, record in found.items())
             kept = len(found)
         if not kept:
-            sys.exit("every kill came before the first result; give a longer --longest")
+            sys.exit("every kill came before the first result; give more --kills")
         parts = len(list((broken / "parts").iterdir()))
         ENGINES[options.engine](store, opener, progress=False)
         write_report(store)

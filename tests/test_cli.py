@@ -446,8 +446,9 @@ def test_checking_a_folder_writes_nothing(tmp_path):
 # The program around it --------------------------------------------------------------------------
 
 
-def test_help_says_what_the_settings_are(capsys):
+def test_help_says_what_the_settings_are(capsys, monkeypatch):
     """Numbers in the help are those of the settings, and every method is explained."""
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as ended:
         main(["segment", "--help"])
     assert ended.value.code == 0

@@ -34,10 +34,25 @@ def finished(store):
     return (store.folder / "report.json").read_bytes()
 
 
+def open_together(folder):
+    """An evaluator that begins when two processes have one: neither does all the work."""
+    evaluate = fake_evaluator()()
+
+    def together(items):
+        Path(folder, f"{os.getpid()}.mark").touch()
+        while len(list(Path(folder).glob("*.mark"))) < 2:
+            time.sleep(0.01)
+        return evaluate(items)
+
+    return together
+
+
+@pytest.mark.timeout(120)
 def test_two_processes_make_the_same_report(tmp_path, whole):
     store = make_store(tmp_path, 40)
     run(store, fake_evaluator(), shard=(0, 3), progress=False)  # a third is there already
-    run_with_processes(store, fake_evaluator(0.01), workers=2, batch=3, progress=False)
+    together = partial(open_together, tmp_path)
+    run_with_processes(store, together, workers=2, batch=3, progress=False)
     assert finished(store) == whole
     parts = [path.read_bytes().count(b'"id"') for path in (tmp_path / "parts").iterdir()]
     assert sum(parts) == 40 and len(parts) == 3 and min(parts) > 0
@@ -121,7 +136,7 @@ def test_ray_makes_the_same_report_though_worker_and_driver_are_killed():
     done = subprocess.run(
         [
             *(sys.executable, HERE / "kill_evaluation.py", "--kills", "1", "--engine", "ray"),
-            *("--items", "3000", "--longest", "30"),
+            *("--items", "3000"),
         ],
         capture_output=True,
         text=True,

@@ -480,6 +480,11 @@ def test_wrong_answers_are_refused_with_the_hint_they_need(name, hint, examine):
                          str(caught.value)), "it says what differs"  # fmt: skip
 
 
+@pytest.mark.parametrize("seed", [1573, 2299])  # of these, 1,000 draws are a little off
+def test_an_interval_of_a_thousand_draws_is_right(seed):
+    labs.check_interval(interval, seed=seed)
+
+
 def test_mistakes_that_give_the_same_are_all_told():
     trial = Round(len, torch.Generator(), 0)
     with pytest.raises(Wrong, match="Hint: a half; or: two of four[.]$"):

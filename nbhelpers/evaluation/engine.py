@@ -92,13 +92,7 @@ def run_with_ray(
         todo = todo_of(store, shard, retry_errors)
         if not todo:
             return
-        try:
-            ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
-        except Exception as error:
-            raise OSError(
-                f"Ray did not start: {error}; the same command tries again, and --workers without "
-                "--engine ray needs no Ray on a single machine"
-            ) from error
+        _start(ray)
         try:
             actor = ray.remote(Worker).options(
                 num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=TRIES - 1
@@ -122,3 +116,18 @@ def run_with_ray(
             ray.shutdown()
         for item in todo_of(store, shard, retry_errors=False):
             writer.append(failure(item, RuntimeError(f"its worker died {TRIES} times")))
+
+
+def _start(ray: Any) -> None:
+    """Join or start Ray; on a busy machine its own agent is too slow for it now and then."""
+    for tries_left in reversed(range(TRIES)):
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not tries_left:
+                raise OSError(
+                    f"Ray did not start: {error}; the same command tries again, and --workers "
+                    "without --engine ray needs no Ray on a single machine"
+                ) from error
