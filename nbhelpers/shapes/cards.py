@@ -148,8 +148,8 @@ shared under CC BY-SA 4.0. The treebanks themselves are not shipped.
 SECOND = """
 ### testA, a CLIP and a UNet of another seed (not shipped)
 
-Seed {seed}, read as the shipped ones are, on the first scenes of each split: {scenes}. Of its noun's token
-{noun:.2f} is the noun's and {color:.2f} the color's.
+Seed {seed}, read as the shipped ones are, thresholds of its own val. Scenes: {scenes}. Of its noun's
+token {noun:.2f} is the noun's and {color:.2f} the color's.
 
 {rows}
 """
