@@ -136,7 +136,7 @@ def test_ray_makes_the_same_report_though_worker_and_driver_are_killed():
     done = subprocess.run(
         [
             *(sys.executable, HERE / "kill_evaluation.py", "--kills", "1", "--engine", "ray"),
-            *("--items", "3000"),
+            *("--items", "1000"),
         ],
         capture_output=True,
         text=True,
