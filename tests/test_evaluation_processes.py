@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from kill_evaluation import alive, fake_evaluator, fake_record, make_store
 
-from nbhelpers.evaluation import run, write_report
+from nbhelpers.evaluation import engine, run, write_report
 from nbhelpers.evaluation.engine import run_with_ray
 from nbhelpers.evaluation.processes import hand_out, run_with_processes
 from nbhelpers.evaluation.shards import cut
@@ -144,6 +144,29 @@ def test_ray_makes_the_same_report_though_worker_and_driver_are_killed():
     )
     assert done.returncode == 0, done.stderr
     assert "the unbroken run's" in done.stdout
+
+
+class SlowRay:
+    """In the place of Ray: starts at the try that is said."""
+
+    def __init__(self, starts_at):
+        self.tries, self.ended, self.starts_at = 0, 0, starts_at
+
+    def init(self, **settings):
+        self.tries += 1
+        if self.tries < self.starts_at:
+            raise RuntimeError("its agent is late")
+
+    def shutdown(self):
+        self.ended += 1
+
+
+def test_ray_is_started_again_where_it_was_too_slow():
+    slow = SlowRay(starts_at=3)
+    engine._start(slow)
+    assert (slow.tries, slow.ended) == (3, 2)
+    with pytest.raises(OSError, match="Ray did not start: its agent is late; the same command"):
+        engine._start(SlowRay(starts_at=4))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Ray's wheels are for Linux")
