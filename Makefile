@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := book,test,dev
+TESTERS := 2
 
 # The first interpreter that is new enough; `make PYTHON=... book` chooses another.
 PYTHON ?= $(firstword $(foreach python,python3 python3.11 python3.12 python3.13,$(shell \
@@ -49,8 +50,10 @@ book: $(READY) $(RUNS)  ## run the chapters and build the site: book/_build/html
 	JUPYTER_PREFER_ENV_PATH=1 IPYTHONDIR=$(CURDIR)/book/_build/.ipython TQDM_DISABLE=1 \
 		$(BIN)/jupyter-book build --all -W --keep-going book
 
-test: $(READY)  ## run the tests and the docstrings' examples
-	$(BIN)/python -m pytest
+# A file's tests stay together, since they share what is costly to make; the files go in order,
+# so that no long one is left for the end.
+test: $(READY)  ## run the tests and the docstrings' examples, in TESTERS processes
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 status: $(READY)  ## run each chapter alone and note its seconds and memory
 	$(BIN)/python book/measure.py

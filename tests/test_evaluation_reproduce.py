@@ -34,6 +34,10 @@ def world(tmp_path, monkeypatch):
             sentence["sent"] = said.get(sentence["kind"], f"the {noun} on the left")
     (there / "refs(shapes).json").write_text(json.dumps(refs))
     instances = json.loads((home / "instances.json").read_text())
+    instances["images"] = [image for image in instances["images"] if image["id"] in splits]
+    instances["annotations"] = [
+        annotation for annotation in instances["annotations"] if annotation["image_id"] in splits
+    ]
     for category in instances["categories"]:  # no two alike, each ends in a noun that is known
         category["name"] = f"{category['name']} {NOUNS[category['id'] % 3]}"
     (there / "instances.json").write_text(json.dumps(instances))
