@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from tqdm import tqdm
 
@@ -17,6 +17,9 @@ from nbhelpers.shapes.benchmark import said_of
 from nbhelpers.shapes.captions import article
 from nbhelpers.shapes.world import COLORS, NOUNS, UNSEEN
 from nbhelpers.weights import from_pretrained
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
 
 GUIDANCE = 5.0
 
@@ -38,6 +41,8 @@ ASKED = tuple((noun, color) for noun in NOUNS for color in COLORS if (noun, colo
 
 def load_pipeline(folder: Path) -> StableDiffusionPipeline:
     """Load the pipeline saved in `folder`, in float32 and without its bar."""
+    from diffusers import StableDiffusionPipeline
+
     pipeline = from_pretrained(StableDiffusionPipeline, str(folder), None, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
