@@ -21,7 +21,7 @@ from nbhelpers.evaluation.run import (
 )
 from nbhelpers.evaluation.store import Store
 
-TRIES = 3  # of an item whose worker dies
+TRIES = 3  # of an item whose worker dies, and of Ray to start
 
 
 class Worker:
