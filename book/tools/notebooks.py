@@ -1,4 +1,4 @@
-"""The labs as notebooks, made of the chapters: `python -m nbhelpers.labs.notebooks`.
+"""The labs as notebooks, made of the chapters: `python -m book.tools.notebooks`.
 
 A student's has the exercises' signatures and checks, an instructor's the solutions too, marked as
 nbgrader wants them.
@@ -14,7 +14,7 @@ from typing import Any
 from nbformat import NotebookNode, v4, write
 from tqdm import tqdm
 
-from nbhelpers.labs.markdown import Page
+from book.tools.markdown import Page
 
 SET_UP = """\
 # Finds the book, or fetches it where it isn't (Colab); then goes to its folder.

@@ -17,14 +17,16 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-BOOK = Path(__file__).parent
+from book.tools.notebooks import is_notebook
+
+BOOK = Path(__file__).parents[1]
 TARGET = BOOK.parent / "data" / "benchmarks" / "chapters.json"
 PACKAGES = ("torch", "diffusers", "transformers", "spacy", "matplotlib", "jupyter-book")
 
 
 def notebooks() -> list[Path]:
     """The pages that run, in the order of their names, without the status page itself."""
-    pages = [p for p in sorted(BOOK.glob("*.md")) if "kernelspec:" in p.read_text("utf-8")[:400]]
+    pages = [p for p in sorted(BOOK.glob("*.md")) if is_notebook(p)]
     return [page for page in pages if page.stem != "status"]
 
 
@@ -41,9 +43,9 @@ def run(page: Path) -> tuple[NotebookNode, dict[str, float]]:
         for index, cell in enumerate(client.nb.cells):
             client.execute_cell(cell, index)
         seconds = time.monotonic() - started
-        process = client.km.provisioner.process  # the kernel's
+        process = client.km.provisioner.process  # type: ignore[union-attr]  # the kernel's
         status = Path(f"/proc/{process.pid}/status").read_text()
-    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
     return client.nb, {"seconds": round(seconds, 1), "peak_mib": round(peak)}
 
 

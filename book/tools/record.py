@@ -15,10 +15,11 @@ import jupytext
 import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
-from measure import BOOK, notebooks, run, surroundings
 from myst_nb.core.read import read_myst_markdown_notebook
 from nbformat import NotebookNode
 from tqdm import tqdm
+
+from book.tools.measure import BOOK, notebooks, run, surroundings
 
 RECORDED = BOOK / "recorded"
 CACHE = BOOK / "_build" / ".jupyter_cache"
@@ -88,4 +89,4 @@ if __name__ == "__main__":
     elif sys.argv[1:] == ["show"]:
         print("shown from their record:", ", ".join(bring_back()) or "no chapter")
     else:
-        sys.exit("wanted: record.py make, or record.py show")
+        sys.exit("wanted: python -m book.tools.record make, or ... show")

@@ -1,4 +1,4 @@
-"""What kernels need that have run a chapter, one and several: `python -m nbhelpers.labs.memory`.
+"""What kernels need that have run a chapter, one and several: `python -m book.tools.memory`.
 
 RSS counts the pages that kernels share (libraries, weights) for each of them, PSS shares them
 out. So the PSS of several, added up, is what a server has to have. What is a kernel's own belongs
@@ -13,7 +13,7 @@ from pathlib import Path
 from jupytext import read
 from nbclient import NotebookClient
 
-from nbhelpers.labs.notebooks import instructor_notebook
+from book.tools.notebooks import instructor_notebook
 
 MIB = 1024  # the kernel of Linux counts in KiB
 
