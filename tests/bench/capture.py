@@ -9,14 +9,15 @@ from torch import Tensor, nn
 
 from nbhelpers import kernels
 from nbhelpers.attention import Recording, record_attention
-from nbhelpers.bench.measure import Way, agree, interleave, largest
-from nbhelpers.bench.operators import Tell, off_range
-from nbhelpers.bench.records import Row, pick, rows_of, target
-from nbhelpers.bench.storing import KEEPS, complete_stored, storing, word_map
+from nbhelpers.benchmarks import Row, pick
 from nbhelpers.completion import complete
 from nbhelpers.embeddings import Spans
 from nbhelpers.models import RESOLUTION_WEIGHTS
 from nbhelpers.scores import score_maps
+from tests.bench.baselines import KEEPS, complete_stored, storing, word_map
+from tests.bench.measure import Way, agree, interleave, largest
+from tests.bench.operators import Tell, off_range
+from tests.bench.records import rows_of, target
 
 TOKEN, TOKENS = 5, 77  # the noun's place among the tokens
 PLAIN, CAPTURE, OURS, SPREAD = "plain", "capture", "capture + A S", "capture + A^T S"

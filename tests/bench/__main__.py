@@ -1,4 +1,4 @@
-"""``python -m nbhelpers.bench``: measure, write to ``data/benchmarks``, show."""
+"""``python -m tests.bench``: measure, write to ``data/benchmarks``, show."""
 
 import argparse
 import subprocess
@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from nbhelpers.bench import records, report
+from nbhelpers import benchmarks
 from nbhelpers.cli import Parser, say
 from nbhelpers.cli.evaluate import whole
 from nbhelpers.models import find_device
+from tests.bench import records
 
 ROOT = Path(__file__).parents[2]
 TESTS = (
@@ -36,20 +37,20 @@ profile    where the time of capture and completion goes
 report     what was measured: tables, targets, and the figures with --out
 all        the tests, then everything above, in under ten minutes on a GPU
 """
-Found = tuple[list[records.Row], list[records.Row]]
+Found = tuple[list[benchmarks.Row], list[benchmarks.Row]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a benchmark; the exit code is 0, 1 where a part of `all` failed, 2 for bad input."""
     parser = Parser(
-        prog="python -m nbhelpers.bench",
+        prog="python -m tests.bench",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=__doc__,
         epilog=EPILOG,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("what", choices=(*report.BENCHMARKS, "report", "all"), metavar="WHAT")
+    add("what", choices=(*benchmarks.BENCHMARKS, "report", "all"), metavar="WHAT")
     add("--device", default="cpu", help="cpu (one thread) or cuda; default cpu")
     add("--rounds", type=whole, help="how often each way runs; default 3 or 5, on a GPU 10")
     add("--batches", type=whole, nargs="+", help="capture: sizes of the batch")
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add("--model", help="segment: a model of load_models, or sd15 for random weights of its shape")
     add("--pictures", type=whole, default=4, help="segment: pictures, two phrases each; default 4")
-    add("--folder", type=Path, default=records.FOLDER, help="where the records lie")
+    add("--folder", type=Path, default=benchmarks.FOLDER, help="where the records lie")
     add("--out", type=Path, help="report: a folder for the figures")
     try:
         options = parser.parse_args(arguments)
@@ -105,9 +106,9 @@ def one(options: Any, device: torch.device) -> int:
             rows, targets = run(tell=tell)
     found = records.record(options.what, device, settings, rows, targets)
     path = records.write(found, options.folder)
-    print(report.lay_out(found))
+    print(benchmarks.lay_out(found))
     if targets:
-        print(f"\n{report.verdicts(found)}")
+        print(f"\n{benchmarks.verdicts(found)}")
     print(f"\nwritten to {path}")
     return 0
 
@@ -116,7 +117,7 @@ def prepare(options: Any, device: torch.device) -> tuple[dict[str, Any], Callabl
     """A benchmark's settings, and the function that runs it with them."""
     from functools import partial
 
-    from nbhelpers.bench import capture, operators, profiling, shaped
+    from tests.bench import capture, operators, profiling, random_sd15
 
     cuda = device.type == "cuda"
     dtype = torch.bfloat16 if cuda else torch.float32
@@ -133,11 +134,11 @@ def prepare(options: Any, device: torch.device) -> tuple[dict[str, Any], Callabl
     settings |= {"latent": list(latent), "dtype": kind}
     if options.what == "capture":
         batches = options.batches or ([1, 2, 4, 8, 16] if cuda else [1, 2])
-        unet = shaped.make_unet(device, dtype)
+        unet = random_sd15.make_unet(device, dtype)
         return settings, partial(capture.bench_capture, unet, batches=batches, latent=latent)
     if options.what == "profile":
         batch = 8 if cuda else 1
-        unet = shaped.make_unet(device, dtype)
+        unet = random_sd15.make_unet(device, dtype)
         return {**settings, "batch": batch}, partial(
             profiling.bench_profile, unet, batch=batch, latent=latent
         )
@@ -150,13 +151,13 @@ def prepare_segment(
     """The whole way's model, pictures and phrases."""
     from functools import partial
 
-    from nbhelpers.bench import shaped, whole
     from nbhelpers.datasets import referring
     from nbhelpers.models import load_models
+    from tests.bench import end_to_end, random_sd15
 
     name = options.model or ("sd15" if device.type == "cuda" else "shapes")
     if name == "sd15":
-        models = shaped.make_models(device, dtype)
+        models = random_sd15.make_models(device, dtype)
     else:
         models = load_models(name, device=device, dtype=dtype)
     world = referring("shapes", "val")
@@ -168,22 +169,22 @@ def prepare_segment(
     images = [world.image(image_id) for image_id in asked]
     settings: dict[str, Any] = {
         "model": models.name,
-        "method": whole.METHOD,
+        "method": end_to_end.METHOD,
         "pictures": len(images),
     }
     settings |= {"timesteps": [100], "dtype": str(dtype).removeprefix("torch.")}
-    return settings, partial(whole.bench_segment, models, images, phrases)
+    return settings, partial(end_to_end.bench_segment, models, images, phrases)
 
 
 def show(options: Any) -> int:
     """Every table and target of a device; with --out the figures, too."""
     kind = torch.device(options.device).type  # as the records are named
-    there = report.measured(kind, options.folder)
+    there = benchmarks.measured(kind, options.folder)
     for name in there:
-        print(report.table(name, kind, options.folder), end="\n\n")
-    print(report.promises(kind, options.folder))
+        print(benchmarks.table(name, kind, options.folder), end="\n\n")
+    print(benchmarks.promises(kind, options.folder))
     if options.out:
-        for path in report.save_figures(kind, options.out, options.folder):
+        for path in benchmarks.save_figures(kind, options.out, options.folder):
             print(path)
     return 0
 
@@ -193,8 +194,8 @@ def everything(options: Any) -> int:
     deadline = time.monotonic() + LIMIT
     tests = [str(ROOT / "tests" / f"test_{name}.py") for name in TESTS]
     steps = {"tests": ["-m", "pytest", "-q", *tests]}
-    for name in report.BENCHMARKS:
-        steps[name] = ["-m", "nbhelpers.bench", name, "--device", options.device]
+    for name in benchmarks.BENCHMARKS:
+        steps[name] = ["-m", "tests.bench", name, "--device", options.device]
         steps[name] += ["--folder", str(options.folder)]
     outcome = {}
     for name, arguments in steps.items():
@@ -207,7 +208,7 @@ def everything(options: Any) -> int:
         except subprocess.TimeoutExpired:
             outcome[name] = f"stopped: {LIMIT} s were over"
         outcome[name] += f", {time.monotonic() - started:.0f} s"
-    print(report.promises(torch.device(options.device).type, options.folder))
+    print(benchmarks.promises(torch.device(options.device).type, options.folder))
     for name, said in outcome.items():
         print(f"{name:10} {said}")
     return int(not all(said.startswith("ok") for said in outcome.values()))

@@ -10,15 +10,16 @@ import torch
 
 from nbhelpers.attention import look
 from nbhelpers.batches import segment_batch, speed_up
-from nbhelpers.bench.measure import Way, agree, interleave
-from nbhelpers.bench.operators import Tell
-from nbhelpers.bench.records import Row, pick, rows_of, target
-from nbhelpers.bench.storing import KEEPS, complete_stored, storing
+from nbhelpers.benchmarks import Row, pick
 from nbhelpers.embeddings import embed
 from nbhelpers.latents import encode_image, noise_latent
 from nbhelpers.masks import to_pixels
 from nbhelpers.models import RESOLUTION_WEIGHTS, Models
 from nbhelpers.segment import read_phrase, resolve, segment
+from tests.bench.baselines import KEEPS, complete_stored, storing
+from tests.bench.measure import Way, agree, interleave
+from tests.bench.operators import Tell
+from tests.bench.records import rows_of, target
 
 LOOP, SINGLE, BATCH = "DiffSegmenter-style loop", "segment, one by one", "segment_batch"
 METHOD = "diffsegmenter"  # the one that both can compute

@@ -1,17 +1,52 @@
-"""What was measured, as tables and figures for the book, from the files in ``data/benchmarks``."""
+"""What was measured, as tables and figures for the book, from the files in ``data/benchmarks``.
 
+``python -m tests.bench`` measures and writes them.
+"""
+
+import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nbhelpers.bench.operators import FLASH_T, NAIVE, NAIVE_T, OURS, OURS_T, SDPA, STOCK
-from nbhelpers.bench.records import FOLDER, Row, pick, read
 from nbhelpers.display import Drawing, tabulate
 
+FOLDER = Path(__file__).parents[1] / "data" / "benchmarks"
 BENCHMARKS = ("complete", "capture", "sweep", "segment", "profile")
+# The ways of completing one layer's maps, as the records call them.
+NAIVE, SDPA, OURS, STOCK = "naive", "SDPA, V = S", "ours", "ours, stock PyTorch"
+NAIVE_T, FLASH_T, OURS_T = "naive, A^T S", "flash forward and backward, A^T S", "ours, A^T S"
 GATHERING = (NAIVE, SDPA, STOCK, OURS)
 SPREADING = (NAIVE_T, FLASH_T, OURS_T)
+Row = dict[str, Any]
+
+
+def read(benchmark: str, device: str = "cpu", folder: Path = FOLDER) -> dict[str, Any]:
+    """A record.
+
+    Raises:
+        FileNotFoundError: It wasn't measured; the message says how to.
+    """
+    path = folder / f"{benchmark}-{device}.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path.name} isn't in {folder}: nothing was measured; run "
+            f"python -m tests.bench {benchmark} --device {device}"
+        )
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def pick(rows: Sequence[Row], way: str, **case: Any) -> Row:
+    """The row of a way in a case.
+
+    Raises:
+        ValueError: There is none.
+    """
+    for row in rows:
+        if row["way"] == way and all(row.get(name) == value for name, value in case.items()):
+            return row
+    raise ValueError(f"nothing was measured of {way!r} with {case}")
 
 
 def measured(device: str = "cpu", folder: Path = FOLDER) -> list[str]:
@@ -56,7 +91,7 @@ def promises(device: str = "cpu", folder: Path = FOLDER) -> str:
     """Every target of the benchmarks that were run: what was wanted, found, and whether met."""
     records = [read(name, device, folder) for name in measured(device, folder)]
     if not records:
-        return f"nothing was measured on {device}: python -m nbhelpers.bench all --device {device}"
+        return f"nothing was measured on {device}: python -m tests.bench all --device {device}"
     return verdicts(*records)
 
 

@@ -8,12 +8,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nbhelpers import kernels
-from nbhelpers.bench.measure import Way, agree, interleave
-from nbhelpers.bench.records import Row, pick, rows_of, target
+from nbhelpers.benchmarks import (
+    FLASH_T,
+    NAIVE,
+    NAIVE_T,
+    OURS,
+    OURS_T,
+    SDPA,
+    STOCK,
+    Row,
+    pick,
+)
+from tests.bench.measure import Way, agree, interleave
+from tests.bench.records import rows_of, target
 
 Tell = Callable[[str], None]
-NAIVE, SDPA, OURS, STOCK = "naive", "SDPA, V = S", "ours", "ours, stock PyTorch"
-NAIVE_T, FLASH_T, OURS_T = "naive, A^T S", "flash forward and backward, A^T S", "ours, A^T S"
 
 
 def completion_ways(query: Tensor, key: Tensor, maps: Tensor, scale: float) -> list[Way]:

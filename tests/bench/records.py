@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 
-from nbhelpers.bench.measure import Measured
+from nbhelpers.benchmarks import FOLDER, Row
 from nbhelpers.versions import versions
+from tests.bench.measure import Measured
 
-FOLDER = Path(__file__).parents[2] / "data" / "benchmarks"
 PACKAGES = ("nbhelpers", "torch", "triton", "diffusers", "transformers", "numpy")
-Row = dict[str, Any]
 
 
 def rows_of(
@@ -29,18 +28,6 @@ def rows_of(
         {**case, "way": name, "difference": (differences or {}).get(name), **measured.row()}
         for name, measured in found.items()
     ]
-
-
-def pick(rows: Sequence[Row], way: str, **case: Any) -> Row:
-    """The row of a way in a case.
-
-    Raises:
-        ValueError: There is none.
-    """
-    for row in rows:
-        if row["way"] == way and all(row.get(name) == value for name, value in case.items()):
-            return row
-    raise ValueError(f"nothing was measured of {way!r} with {case}")
 
 
 def target(
@@ -108,22 +95,6 @@ def write(found: Mapping[str, Any], folder: Path = FOLDER) -> Path:
     name = f"{found['benchmark']}-{found['device']}.json"
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     return write_together(folder, {name: text.encode("utf-8")})[0]
-
-
-def read(benchmark: str, device: str = "cpu", folder: Path = FOLDER) -> dict[str, Any]:
-    """A record.
-
-    Raises:
-        FileNotFoundError: It wasn't measured; the message says how to.
-    """
-    path = folder / f"{benchmark}-{device}.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path.name} isn't in {folder}: nothing was measured; run "
-            f"python -m nbhelpers.bench {benchmark} --device {device}"
-        )
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 def _processor() -> str:

@@ -4,9 +4,9 @@ import torch
 from torch import nn
 from torch.autograd import DeviceType
 
-from nbhelpers.bench.capture import Pass
-from nbhelpers.bench.operators import Tell
-from nbhelpers.bench.records import Row
+from nbhelpers.benchmarks import Row
+from tests.bench.capture import Pass
+from tests.bench.operators import Tell
 
 SHOWN = 20  # operators
 
