@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from nbhelpers import cli
-from nbhelpers.cli import main, outputs
+from nbhelpers import files as whole_files
+from nbhelpers.cli import main
 from nbhelpers.cli import segment as command
 from nbhelpers.datasets import load_image
 from nbhelpers.figures import overlay
@@ -320,7 +321,7 @@ def test_the_system_says_no(scene, unloaded, capsys, monkeypatch):
     def deny(**_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(outputs.tempfile, "TemporaryFile", deny)
+    monkeypatch.setattr(whole_files.tempfile, "TemporaryFile", deny)
     line = refused(capsys, "segment", scene, "ring", "--out", "theirs/results")
     assert "can't go to 'theirs/results': permission denied; choose another with --out" in line
 
@@ -394,53 +395,6 @@ def test_ctrl_c(scene, loaded, capsys, monkeypatch):
     assert main(["segment", scene, PHRASE]) == 130
     assert capsys.readouterr().err.endswith("nbhelpers: stopped; nothing was left half-written\n")
     assert files() == [scene]
-
-
-# Whole files or none ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stage", ["fsync", "replace"])
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_failed_write_leaves_the_old_files(tmp_path, monkeypatch, stage, error):
-    monkeypatch.chdir(tmp_path)
-    outputs.write_together(Path("out"), {"a": b"old", "b": b"old"})
-    calls, real = [], getattr(os, stage)
-
-    def fail(*arguments):
-        calls.append(arguments)
-        if stage == "replace" or len(calls) == 2:
-            raise error
-        return real(*arguments)
-
-    monkeypatch.setattr(outputs.os, stage, fail)
-    with pytest.raises(type(error)):
-        outputs.write_together(Path("out"), {"a": b"new", "b": b"new"})
-    assert files() == ["out/a", "out/b"]
-    assert {Path(name).read_bytes() for name in files()} == {b"old"}
-
-
-def test_nothing_is_renamed_before_all_is_written(tmp_path, monkeypatch):
-    events = []
-    for name in ("fsync", "replace"):
-        real = getattr(os, name)
-
-        def watched(*arguments, name=name, real=real):
-            events.append(name)
-            return real(*arguments)
-
-        monkeypatch.setattr(outputs.os, name, watched)
-    paths = outputs.write_together(tmp_path / "a" / "b", {"x": b"1", "y": b"22"})
-    assert events == ["fsync", "fsync", "replace", "replace", "fsync"]
-    assert [path.read_bytes() for path in paths] == [b"1", b"22"]
-    mode = paths[0].stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    assert mode == 0o666 & ~mask  # as any program's files, not a temporary file's 0600
-
-
-def test_checking_a_folder_writes_nothing(tmp_path):
-    outputs.check_writable(tmp_path / "new" / "deep", ["x"])
-    assert list(tmp_path.iterdir()) == []
 
 
 # The program around it --------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 from book.tools.notebooks import is_notebook
+from nbhelpers.files import write_whole
 
 BOOK = Path(__file__).parents[1]
 TARGET = BOOK.parent / "data" / "benchmarks" / "chapters.json"
@@ -63,12 +64,8 @@ def surroundings() -> dict[str, object]:
 
 def main() -> None:
     chapters = {page.stem: run(page)[1] for page in tqdm(notebooks(), "chapters")}
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    partial = TARGET.with_suffix(".partial")
     text = json.dumps(surroundings() | {"chapters": chapters}, indent=1)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(TARGET)
-    print(TARGET)
+    print(write_whole(TARGET, f"{text}\n".encode()))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 from book.tools.measure import BOOK, notebooks, run, surroundings
+from nbhelpers.files import write_whole
 
 RECORDED = BOOK / "recorded"
 CACHE = BOOK / "_build" / ".jupyter_cache"
@@ -72,13 +73,10 @@ def record(recorded: Path = RECORDED, pages: list[Path] | None = None) -> None:
     """Run the chapters that read the model's name and keep what they showed."""
     if pages is None:
         pages = [page for page in notebooks() if "NBHELPERS_MODEL" in page.read_text("utf-8")]
-    recorded.mkdir(exist_ok=True)
     for page in tqdm(pages, "chapters"):
         notebook, cost = run(page)
         notebook.metadata["recorded"] = surroundings() | cost
-        partial = recorded / f"{page.stem}.partial"
-        nbformat.write(notebook, partial)
-        partial.replace(recorded / f"{page.stem}.ipynb")
+        write_whole(recorded / f"{page.stem}.ipynb", nbformat.writes(notebook).encode())
 
 
 if __name__ == "__main__":

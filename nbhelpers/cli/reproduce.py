@@ -6,8 +6,8 @@ from pathlib import Path
 
 from nbhelpers.cli import questions, say, tables
 from nbhelpers.cli.evaluate import add_manner, add_model, finish, model_of, whole
-from nbhelpers.cli.outputs import check_writable
 from nbhelpers.datasets import quoted
+from nbhelpers.files import check_writable
 from nbhelpers.weights import data_folder
 
 DATASETS = ("shapes", "refcoco", "refcoco+", "refcocog")

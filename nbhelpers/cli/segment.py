@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image
 
 from nbhelpers.cli import PACKAGES, say
-from nbhelpers.cli.outputs import check_writable, write_together
 from nbhelpers.datasets import load_image, open_regular, quoted
+from nbhelpers.files import check_writable, write_together
 from nbhelpers.versions import versions
 
 METHODS = ("plain", "chunk", "paper", "diffsegmenter", "sealed")

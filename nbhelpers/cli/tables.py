@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from nbhelpers.cli import say
-from nbhelpers.cli.outputs import check_writable
 from nbhelpers.datasets import quoted
+from nbhelpers.files import check_writable
 
 FILES = ("tables.json", "tables.md", "figure-7.png")
 DESCRIPTION = """\

@@ -1,4 +1,4 @@
-"""Files that only grow, of lines that know when they were damaged; files that are whole or absent.
+"""Files that only grow, of lines that know when they were damaged.
 
 A line is a JSON array ``["crc", record]``, whose CRC-32 is that of the record's own text.
 """
@@ -6,13 +6,14 @@ A line is a JSON array ``["crc", record]``, whose CRC-32 is that of the record's
 import errno
 import json
 import os
-import uuid
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from nbhelpers.files import sync_folder
 
 Record = Mapping[str, Any]
 """What is kept of an item: its ``id``, and either its counts or an ``error``."""
@@ -30,7 +31,7 @@ class Writer:
             raise unwritable(path.parent.parent, error) from error
         try:
             self.append(header)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except OSError:
             self.close()
             raise
@@ -116,33 +117,6 @@ def read_part(path: Path) -> Iterator[Record]:
                 "move the file away and start again: its results are then made anew"
             )
         yield record
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, also when the power fails.
-
-    Raises:
-        OSError: The disk is full or went away; what was there before still is.
-    """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        with open(part, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """The names in a folder, too, must reach the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def unwritable(folder: Path, error: OSError) -> OSError:

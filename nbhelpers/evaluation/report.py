@@ -5,8 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbhelpers.evaluation.parts import Record, canonical, write_whole
+from nbhelpers.evaluation.parts import Record, canonical
 from nbhelpers.evaluation.store import Store
+from nbhelpers.files import write_whole
 
 
 def complete_records(store: Store) -> list[Record]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nbhelpers.evaluation.markdown import beside, markdown
-from nbhelpers.evaluation.parts import write_whole
+from nbhelpers.files import write_whole
 
 FILES = ("tables.json", "questions.json")
 

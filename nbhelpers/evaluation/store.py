@@ -32,8 +32,8 @@ from nbhelpers.evaluation.parts import (
     canonical,
     read_part,
     unwritable,
-    write_whole,
 )
+from nbhelpers.files import write_whole
 
 
 class Store:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from nbhelpers.benchmarks import FOLDER, Row
+from nbhelpers.files import write_whole
 from nbhelpers.versions import versions
 from tests.bench.measure import Measured
 
@@ -90,11 +91,9 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def write(found: Mapping[str, Any], folder: Path = FOLDER) -> Path:
     """Write a record under its benchmark's and device's name, whole or not at all."""
-    from nbhelpers.cli.outputs import write_together
-
     name = f"{found['benchmark']}-{found['device']}.json"
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
-    return write_together(folder, {name: text.encode("utf-8")})[0]
+    return write_whole(folder / name, text.encode("utf-8"))
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""Results on disk: all of them whole, or none."""
+"""Files on disk that are whole or absent, also when the power fails."""
 
 import errno
 import os
@@ -68,10 +68,24 @@ def write_together(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     finally:
         for part in parts:
             part.unlink(missing_ok=True)
-    if os.name == "posix":  # the names themselves, too, must reach the disk
+    sync_folder(folder)
+    return [folder / name for name in contents]
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write one file whole or not at all; its folder is made where it is missing.
+
+    Raises:
+        OSError: The disk is full or went away; what was there before still is.
+    """
+    return write_together(path.parent, {path.name: content})[0]
+
+
+def sync_folder(folder: Path) -> None:
+    """The names in a folder, too, must reach the disk; only POSIX systems can be asked."""
+    if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    return [folder / name for name in contents]
