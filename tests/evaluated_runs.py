@@ -4,7 +4,7 @@ import random
 from dataclasses import asdict
 
 from nbhelpers.evaluation import Store, run
-from nbhelpers.evaluation.plan import as_json
+from nbhelpers.evaluation.jobs import as_json
 
 KINDS = ("attribute", "position", "noun")
 PLACES = ("alone", "1 of 2", "2 of 2")

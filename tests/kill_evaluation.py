@@ -23,9 +23,9 @@ from functools import partial
 from pathlib import Path
 
 from nbhelpers.evaluation import Store, run, write_report
-from nbhelpers.evaluation.engine import run_with_ray
-from nbhelpers.evaluation.plan import Job, variants_of
-from nbhelpers.evaluation.processes import run_with_processes
+from nbhelpers.evaluation.jobs import Job, variants_of
+from nbhelpers.evaluation.ray_workers import run_with_ray
+from nbhelpers.evaluation.workers import run_with_processes
 
 CALLS = ("write", "fsync", "replace", "open", "close")
 ENGINES = {

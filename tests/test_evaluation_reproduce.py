@@ -9,8 +9,8 @@ import pytest
 
 import nbhelpers as nb
 from nbhelpers.cli import main
-from nbhelpers.evaluation import load_results, plan, reproduction
-from nbhelpers.evaluation.plan import PLACES
+from nbhelpers.evaluation import jobs, load_results, reproduction
+from nbhelpers.evaluation.jobs import PLACES
 from nbhelpers.evaluation.questions import leaks
 from nbhelpers.evaluation.tables import methods, weighted
 from nbhelpers.segment import SETTINGS
@@ -64,9 +64,9 @@ def few(monkeypatch, models):
     for name, variants in read.items():
         part = reproduction.PARTS[name]
         monkeypatch.setitem(reproduction.PARTS, name, replace(part, variants=variants))
-    monkeypatch.setattr(plan, "code_version", lambda: "as it was")  # whoever edits meanwhile
+    monkeypatch.setattr(jobs, "code_version", lambda: "as it was")  # whoever edits meanwhile
     loaded = []
-    monkeypatch.setattr(plan, "load_models", lambda *a, **k: loaded.append(a) or models)
+    monkeypatch.setattr(jobs, "load_models", lambda *a, **k: loaded.append(a) or models)
     monkeypatch.setattr(nb.models, "load_models", lambda *a, **k: models)
     return loaded
 

@@ -12,8 +12,7 @@ from evaluated_runs import KINDS, PLACES, made_counts, made_items, made_run
 from nbhelpers.cli import main
 from nbhelpers.evaluation import load_results, markdown, side_by_side
 from nbhelpers.evaluation.class_tables import class_tables
-from nbhelpers.evaluation.measured import ious_of, load, worth
-from nbhelpers.evaluation.plan import Job
+from nbhelpers.evaluation.jobs import Job
 from nbhelpers.evaluation.questions import (
     QUESTIONS,
     answer_gains,
@@ -26,6 +25,7 @@ from nbhelpers.evaluation.questions import (
 )
 from nbhelpers.evaluation.reproduction import PARTS, answers, jobs, paper_tables
 from nbhelpers.evaluation.results import Results, save_tables
+from nbhelpers.evaluation.runs import ious_of, load, worth
 from nbhelpers.evaluation.store import Store
 from nbhelpers.evaluation.tables import (
     TABLES,

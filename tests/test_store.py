@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nbhelpers.evaluation.parts import canonical, decode, encode, read_part
+from nbhelpers.evaluation.journal import canonical, decode, encode, read_part
 from nbhelpers.evaluation.store import Store
 
 SETTINGS = {"split": "val", "variants": {"paper": {"alpha": 0.9}}, "model": "shapes"}

@@ -111,7 +111,7 @@ def add_manner(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Look at everything that was given, then load the models and go through the items."""
-    from nbhelpers.evaluation.plan import Job, variants_of
+    from nbhelpers.evaluation.jobs import Job, variants_of
 
     job = Job(
         dataset=options.dataset,
@@ -138,11 +138,11 @@ def finish(job: Any, folder: Path, options: argparse.Namespace) -> int:
         "environment": {"versions": versions(PACKAGES), "device": options.device},
     }
     if options.engine == "ray":
-        from nbhelpers.evaluation.engine import run_with_ray
+        from nbhelpers.evaluation.ray_workers import run_with_ray
 
         run_with_ray(store, job.open, workers=options.workers, gpus=gpus(options), **manner)
     elif options.workers > 1:
-        from nbhelpers.evaluation.processes import run_with_processes
+        from nbhelpers.evaluation.workers import run_with_processes
 
         run_with_processes(store, job.open, workers=options.workers, **manner)
     else:

@@ -52,7 +52,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run part by part; write tables and answers as soon as what they need is there."""
-    from nbhelpers.evaluation.plan import Job
+    from nbhelpers.evaluation.jobs import Job
     from nbhelpers.evaluation.reproduction import OF_QUESTIONS, OF_TABLES, jobs
 
     work = Path(options.work)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from nbhelpers.evaluation.parts import Record
-from nbhelpers.evaluation.plan import as_json
+from nbhelpers.evaluation.jobs import as_json
+from nbhelpers.evaluation.journal import Record
 from nbhelpers.evaluation.report import complete_records, summarize
 from nbhelpers.evaluation.store import Store
 from nbhelpers.metrics import paired_bootstrap_classes

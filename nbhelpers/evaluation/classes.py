@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nbhelpers.datasets import Coco, Referring
 from nbhelpers.datasets.coco import IGNORED
-from nbhelpers.evaluation.reading import THRESHOLDS, Question, Reader
+from nbhelpers.evaluation.batched import THRESHOLDS, Question, Reader
 from nbhelpers.metrics import class_intersection_union
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nbhelpers.evaluation.measured import Run, ious_of, worth
-from nbhelpers.evaluation.plan import PLACES
+from nbhelpers.evaluation.jobs import PLACES
+from nbhelpers.evaluation.runs import Run, ious_of, worth
 from nbhelpers.evaluation.tables import Row, Table, about
 from nbhelpers.metrics import paired_bootstrap
 from nbhelpers.segment import SETTINGS, Settings

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbhelpers.evaluation.parts import Record, canonical
+from nbhelpers.evaluation.journal import Record, canonical
 from nbhelpers.evaluation.store import Store
 from nbhelpers.files import write_whole
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from nbhelpers.datasets.published import splits_of
 from nbhelpers.evaluation.class_tables import class_tables
-from nbhelpers.evaluation.plan import Job
+from nbhelpers.evaluation.jobs import Job
 from nbhelpers.evaluation.questions import (
     QUESTIONS,
     answer_gains,

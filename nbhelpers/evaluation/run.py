@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nbhelpers.evaluation.parts import Record
+from nbhelpers.evaluation.journal import Record
 from nbhelpers.evaluation.shards import cut
 from nbhelpers.evaluation.store import Store
 

@@ -26,7 +26,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from nbhelpers.evaluation.parts import (
+from nbhelpers.evaluation.journal import (
     Record,
     Writer,
     canonical,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nbhelpers.evaluation.measured import Run, ious_of, load, worth
+from nbhelpers.evaluation.runs import Run, ious_of, load, worth
 from nbhelpers.evaluation.store import read_manifest
 from nbhelpers.segment import SETTINGS, Settings
 

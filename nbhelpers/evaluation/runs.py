@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
-from nbhelpers.evaluation.plan import as_json
-from nbhelpers.evaluation.reading import THRESHOLDS
+from nbhelpers.evaluation.batched import THRESHOLDS
+from nbhelpers.evaluation.jobs import as_json
 from nbhelpers.evaluation.report import complete_records
 from nbhelpers.evaluation.store import Store
 from nbhelpers.metrics import Interval, paired_bootstrap, paired_bootstrap_overall, precision_at

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from kill_evaluation import alive, fake_evaluator, fake_record, make_store
 
-from nbhelpers.evaluation import engine, run, write_report
-from nbhelpers.evaluation.engine import run_with_ray
-from nbhelpers.evaluation.processes import hand_out, run_with_processes
+from nbhelpers.evaluation import ray_workers, run, write_report
+from nbhelpers.evaluation.ray_workers import run_with_ray
 from nbhelpers.evaluation.shards import cut
+from nbhelpers.evaluation.workers import hand_out, run_with_processes
 
 HERE = Path(__file__).parent
 
@@ -163,10 +163,10 @@ class SlowRay:
 
 def test_ray_is_started_again_where_it_was_too_slow():
     slow = SlowRay(starts_at=3)
-    engine._start(slow)
+    ray_workers._start(slow)
     assert (slow.tries, slow.ended) == (3, 2)
     with pytest.raises(OSError, match="Ray did not start: its agent is late; the same command"):
-        engine._start(SlowRay(starts_at=4))
+        ray_workers._start(SlowRay(starts_at=4))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Ray's wheels are for Linux")
@@ -225,7 +225,7 @@ SLEEPING = """
 import sys
 from pathlib import Path
 from kill_evaluation import fake_evaluator, make_store
-from nbhelpers.evaluation.processes import run_with_processes
+from nbhelpers.evaluation.workers import run_with_processes
 store = make_store(Path(sys.argv[1]), 40)
 run_with_processes(store, fake_evaluator(600), workers=2, progress=False)
 """

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import nbhelpers
 from nbhelpers.datasets import Coco, Expression, Referring, coco, referring
+from nbhelpers.evaluation.batched import Question, Reader, count, one_thread
 from nbhelpers.evaluation.classes import Drawn, digest, read_classes
-from nbhelpers.evaluation.reading import Question, Reader, count, one_thread
 from nbhelpers.evaluation.run import Evaluate, Item
 from nbhelpers.models import load_models, read_reading
 from nbhelpers.segment import SETTINGS, Settings
@@ -32,7 +32,7 @@ SOURCES = (
         "completion.py",
         "masks.py",
     ),
-    *("segment.py", "evaluation/reading.py", "evaluation/classes.py", "metrics/classes.py"),
+    *("segment.py", "evaluation/batched.py", "evaluation/classes.py", "metrics/classes.py"),
 )
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "spacy", "numpy", "pillow")
 POSITION = re.compile(

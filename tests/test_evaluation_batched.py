@@ -12,8 +12,9 @@ import torch
 
 import nbhelpers as nb
 from nbhelpers.cli import main
+from nbhelpers.evaluation.batched import THRESHOLDS, Question, Reader, count
 from nbhelpers.evaluation.classes import Drawn, count_classes, read_classes
-from nbhelpers.evaluation.plan import (
+from nbhelpers.evaluation.jobs import (
     PLACES,
     SOURCES,
     Job,
@@ -21,7 +22,6 @@ from nbhelpers.evaluation.plan import (
     kind_of,
     variants_of,
 )
-from nbhelpers.evaluation.reading import THRESHOLDS, Question, Reader, count
 from nbhelpers.segment import SETTINGS
 
 VARIANTS = {
@@ -72,11 +72,11 @@ def test_the_target_stands_where_the_phrase_does(models, image):
 
 
 def test_a_picture_is_encoded_once(models, image, monkeypatch):
-    from nbhelpers.evaluation import reading
+    from nbhelpers.evaluation import batched
 
-    encoded, encode = [], reading.encode_image
+    encoded, encode = [], batched.encode_image
     monkeypatch.setattr(
-        reading, "encode_image", lambda *a, **k: encoded.append(k["seed"]) or encode(*a, **k)
+        batched, "encode_image", lambda *a, **k: encoded.append(k["seed"]) or encode(*a, **k)
     )
     reader = Reader(models, {"plain": SETTINGS["plain"], "paper": SETTINGS["paper"]})
     for phrase in ("a ring", "a moon"):
@@ -88,11 +88,11 @@ def test_a_picture_is_encoded_once(models, image, monkeypatch):
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_a_map_that_says_nothing_is_an_error_and_no_zero(models, image, monkeypatch, value):
-    from nbhelpers.evaluation import reading
+    from nbhelpers.evaluation import batched
     from nbhelpers.evaluation.run import work
 
     flat = torch.full((1, 6, 6), value)
-    monkeypatch.setattr(reading, "complete", lambda *a, **k: flat)
+    monkeypatch.setattr(batched, "complete", lambda *a, **k: flat)
     reader = Reader(models, {"plain": SETTINGS["plain"]})
 
     def evaluate(items):
@@ -224,7 +224,7 @@ def test_the_fingerprint_of_the_code_holds_every_module_that_makes_the_numbers()
     """A renamed module may not drop out of it in silence, nor a pattern match nothing."""
     matched = {pattern: set(PACKAGE.glob(pattern)) for pattern in SOURCES}
     assert all(matched.values()), matched
-    stages = needed("evaluation/reading.py") | needed("evaluation/classes.py")
+    stages = needed("evaluation/batched.py") | needed("evaluation/classes.py")
     assert {"scores.py", "embeddings.py", "kernels/eager.py", "weights.py"} < stages
     held = {p.relative_to(PACKAGE).as_posix() for p in set.union(*matched.values())}
     assert stages <= held
@@ -281,10 +281,10 @@ def test_drawn_classes(job, models):
 
 @pytest.fixture
 def loaded(models, monkeypatch):
-    from nbhelpers.evaluation import plan
+    from nbhelpers.evaluation import jobs
 
     calls = []
-    monkeypatch.setattr(plan, "load_models", lambda *a, **k: calls.append(a) or models)
+    monkeypatch.setattr(jobs, "load_models", lambda *a, **k: calls.append(a) or models)
     return calls
 
 
