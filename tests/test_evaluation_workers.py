@@ -6,16 +6,15 @@ import subprocess
 import sys
 import time
 from functools import partial
-from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
 from kill_evaluation import alive, fake_evaluator, fake_record, make_store
 
-from nbhelpers.evaluation import ray_workers, run, write_report
+from nbhelpers.evaluation import RunOptions, ray_workers, run, write_report
 from nbhelpers.evaluation.ray_workers import run_with_ray
-from nbhelpers.evaluation.shards import cut
-from nbhelpers.evaluation.workers import hand_out, run_with_processes
+from nbhelpers.evaluation.run import cut
+from nbhelpers.evaluation.workers import run_with_processes
 
 HERE = Path(__file__).parent
 
@@ -24,7 +23,7 @@ HERE = Path(__file__).parent
 def whole(tmp_path_factory):
     """The report of one unbroken run of forty items."""
     store = make_store(tmp_path_factory.mktemp("whole"), 40)
-    run(store, fake_evaluator(), progress=False)
+    run(store, fake_evaluator(), RunOptions(progress=False))
     write_report(store)
     return (store.folder / "report.json").read_bytes()
 
@@ -50,51 +49,44 @@ def open_together(folder):
 @pytest.mark.timeout(120)
 def test_two_processes_make_the_same_report(tmp_path, whole):
     store = make_store(tmp_path, 40)
-    run(store, fake_evaluator(), shard=(0, 3), progress=False)  # a third is there already
+    # A third is there already.
+    run(store, fake_evaluator(), RunOptions(shard=(0, 3), progress=False))
     together = partial(open_together, tmp_path)
-    run_with_processes(store, together, workers=2, batch=3, progress=False)
+    run_with_processes(store, together, RunOptions(batch=3, progress=False), workers=2)
     assert finished(store) == whole
     parts = [path.read_bytes().count(b'"id"') for path in (tmp_path / "parts").iterdir()]
     assert sum(parts) == 40 and len(parts) == 3 and min(parts) > 0
-    run_with_processes(store, None, workers=2, progress=False)  # nothing left: nothing is opened
+    # Nothing left: nothing is opened.
+    run_with_processes(store, None, RunOptions(progress=False), workers=2)
 
 
-def open_dying(folder):
-    """An evaluator whose process dies in the middle, once."""
-    evaluate = fake_evaluator()()
+def open_dying(folder, when):
+    """An evaluator whose process dies once: while it is opened, or in the middle."""
+    evaluate, mark = fake_evaluator()(), Path(folder, "died")
+
+    def die():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def dying(items):
-        mark = Path(folder, "died")
         if items[0]["id"] >= "0005" and not mark.exists():
-            mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         return evaluate(items)
 
+    if when == "opened" and not mark.exists():
+        die()
     return dying
 
 
-def test_a_worker_that_dies_is_told_and_costs_nothing(tmp_path, whole):
+@pytest.mark.parametrize(("when", "least"), [("opened", 0), ("in the middle", 1)])
+def test_a_worker_that_dies_is_told_and_costs_nothing(tmp_path, whole, when, least):
     store = make_store(tmp_path / "run", 40)
-    opener = partial(open_dying, tmp_path)
+    opener = partial(open_dying, tmp_path, when)
     with pytest.raises(OSError, match="a process of the evaluation died.* the same command goes"):
-        run_with_processes(store, opener, workers=1, progress=False)
-    assert 0 < len(store.results()) < 40
-    run_with_processes(store, opener, workers=2, progress=False)
+        run_with_processes(store, opener, RunOptions(progress=False), workers=1)
+    assert least <= len(store.results()) < 40
+    run_with_processes(store, opener, RunOptions(progress=False), workers=2)
     assert finished(store) == whole
-
-
-@pytest.mark.parametrize("asks_first", [True, False])
-def test_a_worker_that_dies_with_a_group_unread_is_told_of_too(asks_first):
-    """The system says then that a connection was reset or a pipe broken, not that it ended."""
-    here, there = Pipe()
-    if asks_first:
-        there.send(0)  # and dies before it is answered
-        there.close()
-    else:
-        here.send(["0001"])
-        there.close()  # with what it was sent unread
-    with pytest.raises(OSError, match="a process of the evaluation died"):
-        hand_out([["0001"], ["0002"]], [here], lambda count: None)
 
 
 def open_broken():
@@ -103,7 +95,9 @@ def open_broken():
 
 def test_what_stops_a_worker_stops_the_run(tmp_path):
     with pytest.raises(ImportError, match="diffusers"):
-        run_with_processes(make_store(tmp_path, 4), open_broken, workers=2, progress=False)
+        run_with_processes(
+            make_store(tmp_path, 4), open_broken, RunOptions(progress=False), workers=2
+        )
 
 
 def test_workers_end_with_who_started_them(tmp_path):
@@ -185,7 +179,7 @@ def test_an_item_that_kills_its_worker_is_an_error(tmp_path, monkeypatch):
         return poisoned
 
     store = make_store(tmp_path, 9)
-    run_with_ray(store, opener, workers=1, batch=2, progress=False)
+    run_with_ray(store, opener, RunOptions(batch=2, progress=False), workers=1)
     report = write_report(store)
     assert report["errors"] == {"0001-1": "RuntimeError: its worker died 3 times"}
     good = {name: record for name, record in store.results().items() if name != "0001-1"}
@@ -196,10 +190,16 @@ def test_an_item_that_kills_its_worker_is_an_error(tmp_path, monkeypatch):
 def test_a_share_alone_is_done_and_only_by_one(tmp_path):
     store = make_store(tmp_path, 40)
     with store.lock("shard-1-of-3"), pytest.raises(BlockingIOError, match="being filled by"):
-        run_with_processes(store, fake_evaluator(), workers=1, shard=(1, 3), progress=False)
+        run_with_processes(
+            store, fake_evaluator(), RunOptions(shard=(1, 3), progress=False), workers=1
+        )
     with store.lock("shard-0-of-2"), pytest.raises(BlockingIOError, match="in 2 shares"):
-        run_with_processes(store, fake_evaluator(), workers=1, shard=(1, 3), progress=False)
-    run_with_processes(store, fake_evaluator(), workers=2, shard=(1, 3), progress=False)
+        run_with_processes(
+            store, fake_evaluator(), RunOptions(shard=(1, 3), progress=False), workers=1
+        )
+    run_with_processes(
+        store, fake_evaluator(), RunOptions(shard=(1, 3), progress=False), workers=2
+    )
     wanted = [item["id"] for item in cut(store.manifest["items"], (1, 3))]
     assert sorted(store.results()) == wanted
 
@@ -215,9 +215,11 @@ def open_hanging():
 
 def test_what_hangs_is_an_error_and_is_done_again(tmp_path):
     store = make_store(tmp_path, 4)
-    run_with_processes(store, open_hanging, workers=1, seconds=0.3, progress=False)
+    run_with_processes(store, open_hanging, RunOptions(seconds=0.3, progress=False), workers=1)
     assert [n for n, r in store.results().items() if "error" in r] == ["0000-1"]
-    run_with_processes(store, fake_evaluator(), workers=1, retry_errors=True, progress=False)
+    run_with_processes(
+        store, fake_evaluator(), RunOptions(retry_errors=True, progress=False), workers=1
+    )
     assert not any("error" in record for record in store.results().values())
 
 
@@ -225,9 +227,10 @@ SLEEPING = """
 import sys
 from pathlib import Path
 from kill_evaluation import fake_evaluator, make_store
+from nbhelpers.evaluation.run import RunOptions
 from nbhelpers.evaluation.workers import run_with_processes
 store = make_store(Path(sys.argv[1]), 40)
-run_with_processes(store, fake_evaluator(600), workers=2, progress=False)
+run_with_processes(store, fake_evaluator(600), RunOptions(progress=False), workers=2)
 """
 
 

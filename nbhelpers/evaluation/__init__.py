@@ -3,12 +3,13 @@
 from nbhelpers.evaluation.markdown import markdown
 from nbhelpers.evaluation.report import write_report
 from nbhelpers.evaluation.results import Results, load_results, side_by_side
-from nbhelpers.evaluation.run import run
+from nbhelpers.evaluation.run import RunOptions, run
 from nbhelpers.evaluation.store import Store
 
 __all__ = [
     "Store",
     "run",
+    "RunOptions",
     "write_report",
     "Results",
     "load_results",

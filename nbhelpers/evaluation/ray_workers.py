@@ -6,57 +6,31 @@ part of its own, and Ray carries nothing but ids. Older Rays ask nobody who they
 here, without a dashboard and on a network of your own.
 """
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from nbhelpers.evaluation.run import (
     Evaluate,
-    Item,
+    RunOptions,
+    Worker,
     bar_of,
     ends_on_sigterm,
     failure,
     todo_of,
-    work,
 )
 from nbhelpers.evaluation.store import Store
 
 TRIES = 3  # of an item whose worker dies, and of Ray to start
 
 
-class Worker:
-    """One process with the models loaded; Ray starts it again if it dies."""
-
-    def __init__(
-        self,
-        folder: str,
-        open_evaluator: Callable[[], Evaluate],
-        seconds: float | None,
-        environment: Mapping[str, Any],
-    ) -> None:
-        self.writer = Store.of(Path(folder)).writer(**environment)
-        self.evaluate = open_evaluator()
-        self.seconds = seconds
-
-    def do(self, items: list[Item]) -> int:
-        """Write a record of each item; returns how many."""
-        for record in work(self.evaluate, items, batch=len(items), seconds=self.seconds):
-            self.writer.append(record)
-        return len(items)
-
-
 def run_with_ray(
     store: Store,
     open_evaluator: Callable[[], Evaluate],
+    options: RunOptions,
     *,
     workers: int = 1,
     gpus: int = 0,
-    shard: tuple[int, int] = (0, 1),
-    batch: int = 1,
-    seconds: float | None = None,
-    retry_errors: bool = False,
-    progress: bool = True,
-    environment: Mapping[str, Any] | None = None,
 ) -> None:
     """Do what is still to be done of a store's items, in several processes.
 
@@ -66,15 +40,10 @@ def run_with_ray(
     Args:
         store: Where the items stand and the records go.
         open_evaluator: As for `run`; it is sent to every worker.
-        workers: How many processes.
+        options: As for `run`; an item that kills its worker three times takes its batch with it,
+            and the batch is then done one by one.
+        workers: How many processes; Ray starts one again that died.
         gpus: How many GPUs each needs.
-        shard: As for `run`.
-        batch: Likewise; an item that kills its worker three times takes its batch with it, and
-            the batch is then done one by one.
-        seconds: Likewise.
-        retry_errors: Likewise.
-        progress: Likewise.
-        environment: Likewise.
 
     Raises:
         ImportError: Ray isn't installed.
@@ -86,10 +55,9 @@ def run_with_ray(
     except ImportError as error:
         raise ImportError("--engine ray needs Ray; install it with: pip install ray") from error
 
-    i, n = shard
-    about = {"engine": "ray", "shard": f"{i}/{n}", "batch": batch, **(environment or {})}
-    with store.share(shard), store.writer(**about) as writer, ends_on_sigterm():
-        todo = todo_of(store, shard, retry_errors)
+    about = options.about("ray")
+    with store.share(options.shard), store.writer(**about) as writer, ends_on_sigterm():
+        todo = todo_of(store, options)
         if not todo:
             return
         _start(ray)
@@ -97,16 +65,14 @@ def run_with_ray(
             actor = ray.remote(Worker).options(
                 num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=TRIES - 1
             )
-            folder = str(store.folder.absolute())
-            pool = ActorPool(
-                [actor.remote(folder, open_evaluator, seconds, about) for _ in range(workers)]
-            )
-            with bar_of(store, shard, todo, progress) as bar:
-                for size in dict.fromkeys((batch, 1)):
-                    some = todo_of(store, shard, retry_errors)
+            given = (str(store.folder.absolute()), open_evaluator, options, "ray")
+            pool = ActorPool([actor.remote(*given) for _ in range(workers)])
+            with bar_of(store, todo, options) as bar:
+                for size in dict.fromkeys((options.batch, 1)):
+                    some = todo_of(store, options)
                     groups = [some[k : k + size] for k in range(0, len(some), size)]
                     for group in groups:
-                        pool.submit(lambda a, value: a.do.remote(value), group)
+                        pool.submit(lambda a, value: a.do.remote(value, len(value)), group)
                     while pool.has_next():
                         try:
                             bar.update(pool.get_next_unordered())
@@ -114,7 +80,7 @@ def run_with_ray(
                             continue  # killed its worker too often; seen below, as it is missing
         finally:
             ray.shutdown()
-        for item in todo_of(store, shard, retry_errors=False):
+        for item in todo_of(store, replace(options, retry_errors=False)):
             writer.append(failure(item, RuntimeError(f"its worker died {TRIES} times")))
 
 

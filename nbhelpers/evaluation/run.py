@@ -1,17 +1,21 @@
 """Items through an evaluator into a store: what fails is noted, what is done stays done."""
 
+import re
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from nbhelpers.evaluation.journal import Record
-from nbhelpers.evaluation.shards import cut
 from nbhelpers.evaluation.store import Store
+
+T = TypeVar("T")
 
 Item = Mapping[str, Any]
 """What is to be done, as the manifest holds it: an ``id``, and what the evaluator needs."""
@@ -32,17 +36,35 @@ FAILURES = (
 )
 
 
-def run(
-    store: Store,
-    open_evaluator: Callable[[], Evaluate],
-    *,
-    shard: tuple[int, int] = (0, 1),
-    batch: int = 1,
-    seconds: float | None = None,
-    retry_errors: bool = False,
-    progress: bool = True,
-    environment: Mapping[str, Any] | None = None,
-) -> None:
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is done; its results don't depend on any of this.
+
+    Attributes:
+        shard: ``(i, n)``, to do only the i-th of n shares, from 0.
+        batch: How many items the evaluator is given together; halved when memory runs out.
+        seconds: The longest that one item may take; None for as long as it likes. What hangs
+            outside of Python can't be stopped this way.
+        retry_errors: Do again what ended in an error.
+        progress: Whether to show a bar with rate and time left.
+        environment: To be noted beside the records: versions, device.
+    """
+
+    shard: tuple[int, int] = (0, 1)
+    batch: int = 1
+    seconds: float | None = None
+    retry_errors: bool = False
+    progress: bool = True
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    def about(self, engine: str) -> dict[str, Any]:
+        """What a writer notes of itself."""
+        i, n = self.shard
+        given = {"engine": engine, "shard": f"{i}/{n}", "batch": self.batch}
+        return {**given, **self.environment}
+
+
+def run(store: Store, open_evaluator: Callable[[], Evaluate], options: RunOptions) -> None:
     """Do what is still to be done of a store's items, in this process.
 
     It may be stopped or killed at any moment, and called again.
@@ -51,13 +73,7 @@ def run(
         store: Where the items stand and the records go.
         open_evaluator: Loads what is heavy; called once, after everything else was looked at and
             only if there is something to do.
-        shard: ``(i, n)``, to do only the i-th of n shares, from 0.
-        batch: How many items the evaluator is given together; halved when memory runs out.
-        seconds: The longest that one item may take; None for as long as it likes. What hangs
-            outside of Python can't be stopped this way.
-        retry_errors: Do again what ended in an error.
-        progress: Whether to show a bar with rate and time left.
-        environment: To be noted beside the records: what doesn't change them.
+        options: How.
 
     Raises:
         OSError: Another process fills this share, or one of another number of shares; or the
@@ -65,30 +81,75 @@ def run(
         ValueError: The store is damaged.
         SystemExit: With code 143, when the process was told to end (SIGTERM).
     """
-    i, n = shard
-    about = {"engine": "local", "shard": f"{i}/{n}", "batch": batch, **(environment or {})}
-    with store.share(shard), store.writer(**about) as writer, ends_on_sigterm():
-        todo = todo_of(store, shard, retry_errors)
+    about = options.about("local")
+    with store.share(options.shard), store.writer(**about) as writer, ends_on_sigterm():
+        todo = todo_of(store, options)
         if not todo:
             return
         evaluate = open_evaluator()
-        with bar_of(store, shard, todo, progress) as bar:
-            for record in work(evaluate, todo, batch=batch, seconds=seconds):
+        with bar_of(store, todo, options) as bar:
+            for record in work(evaluate, todo, batch=options.batch, seconds=options.seconds):
                 writer.append(record)
                 bar.update()
 
 
-def todo_of(store: Store, shard: tuple[int, int], retry_errors: bool) -> list[Item]:
+class Worker:
+    """One of several processes: with the models loaded, and a part of the store of its own."""
+
+    def __init__(
+        self,
+        folder: str,
+        open_evaluator: Callable[[], Evaluate],
+        options: RunOptions,
+        engine: str,
+    ) -> None:
+        self.writer = Store.of(Path(folder)).writer(**options.about(engine))
+        self.evaluate = open_evaluator()
+        self.seconds = options.seconds
+
+    def do(self, items: Sequence[Item], batch: int) -> int:
+        """Write a record of each item; returns how many."""
+        for record in work(self.evaluate, items, batch=batch, seconds=self.seconds):
+            self.writer.append(record)
+        return len(items)
+
+
+def cut(items: Sequence[T], shard: tuple[int, int]) -> Sequence[T]:
+    """The i-th of n shares, from 0: neighbors, in order, the sizes at most one apart.
+
+    Neighbors stay together because they are of one picture, which is then encoded once.
+
+    Example:
+        >>> [cut("abcdefg", (i, 3)) for i in (0, 1, 2)]
+        ['ab', 'cd', 'efg']
+    """
+    i, n = shard
+    return items[len(items) * i // n : len(items) * (i + 1) // n]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """``"2/8"`` as the third of eight shares: they count from 0, as Slurm's arrays do.
+
+    Raises:
+        ValueError: It isn't of this form, or there is no such share.
+    """
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
+    if not found or int(found[1]) >= int(found[2]):
+        raise ValueError(f"wanted I/N with I from 0 to N - 1, as in 0/8; got {text[:40]!r}")
+    return int(found[1]), int(found[2])
+
+
+def todo_of(store: Store, options: RunOptions) -> list[Item]:
     """What is still to be done of a share."""
-    pending = store.pending(retry_errors=retry_errors)
-    return [item for item in cut(store.manifest["items"], shard) if item["id"] in pending]
+    pending = store.pending(retry_errors=options.retry_errors)
+    return [item for item in cut(store.manifest["items"], options.shard) if item["id"] in pending]
 
 
-def bar_of(store: Store, shard: tuple[int, int], todo: Sequence[Item], shown: bool) -> tqdm:
+def bar_of(store: Store, todo: Sequence[Item], options: RunOptions) -> tqdm:
     """A bar over a share's items, which begins behind those that are done."""
-    total = len(cut(store.manifest["items"], shard))
-    start = total - len(todo)
-    return tqdm(total=total, initial=start, unit="item", disable=not shown, mininterval=0.5)
+    total = len(cut(store.manifest["items"], options.shard))
+    start, hidden = total - len(todo), not options.progress
+    return tqdm(total=total, initial=start, unit="item", disable=hidden, mininterval=0.5)
 
 
 def work(
