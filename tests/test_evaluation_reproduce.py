@@ -9,7 +9,7 @@ import pytest
 
 import nbhelpers as nb
 from nbhelpers.cli import main
-from nbhelpers.evaluation import jobs, load_results, reproduction
+from nbhelpers.evaluation import jobs, load_results, questions
 from nbhelpers.evaluation.jobs import PLACES
 from nbhelpers.evaluation.questions import leaks
 from nbhelpers.evaluation.tables import methods, weighted
@@ -62,8 +62,8 @@ def few(monkeypatch, models):
         },
     }
     for name, variants in read.items():
-        part = reproduction.PARTS[name]
-        monkeypatch.setitem(reproduction.PARTS, name, replace(part, variants=variants))
+        part = questions.PARTS[name]
+        monkeypatch.setitem(questions.PARTS, name, replace(part, variants=variants))
     monkeypatch.setattr(jobs, "code_version", lambda: "as it was")  # whoever edits meanwhile
     loaded = []
     monkeypatch.setattr(jobs, "load_models", lambda *a, **k: loaded.append(a) or models)
@@ -121,5 +121,5 @@ def test_a_folder_that_takes_no_results_is_refused_first(world, few, capsys):
 def test_the_parts_that_can_be_named_are_those_that_there_are():
     from nbhelpers.cli.reproduce import PARTS
 
-    assert list(PARTS) == list(reproduction.PARTS)
-    assert {*reproduction.OF_TABLES, *reproduction.OF_QUESTIONS} == set(PARTS)
+    assert list(PARTS) == list(questions.PARTS)
+    assert {*questions.OF_TABLES, *questions.OF_QUESTIONS} == set(PARTS)

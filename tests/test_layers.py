@@ -15,7 +15,7 @@ ORDER = (
     *("kernels", "versions", "weights", "models", "datasets", "captions", "chunks", "embeddings"),
     *("latents", "anatomy", "attention", "scores", "completion", "masks", "metrics"),
     *("segment", "batches"),
-    *("evaluation", "display", "knobs", "figures", "charts", "comparisons"),
+    *("display", "knobs", "figures", "charts", "comparisons", "files", "evaluation"),
 )
 # Imported only inside of functions, or only by these modules.
 HEAVY = {
@@ -180,7 +180,7 @@ def test_the_check_itself(call, caught):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_room_is_too_large(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300 or room(path) == "shapes"
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
 BARE = """

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
 
 def write(folder: Path, out: Path, options: argparse.Namespace) -> int:
     """Make the answers of a folder."""
-    from nbhelpers.evaluation.reproduction import answers
+    from nbhelpers.evaluation.questions import answers
     from nbhelpers.evaluation.results import load_results, save_beside, save_tables
 
     paths = save_tables(out, "questions", "What the paper leaves open", answers(folder))

@@ -1,9 +1,7 @@
 """A dataset through the method, resumable, and the tables that come of it."""
 
-from nbhelpers.evaluation.markdown import markdown
-from nbhelpers.evaluation.report import write_report
-from nbhelpers.evaluation.results import Results, load_results, side_by_side
-from nbhelpers.evaluation.run import RunOptions, run
+from nbhelpers.evaluation.results import Results, load_results, markdown, side_by_side
+from nbhelpers.evaluation.run import RunOptions, run, write_report
 from nbhelpers.evaluation.store import Store
 
 __all__ = [
