@@ -147,6 +147,9 @@ def finish(job: Any, folder: Path, options: argparse.Namespace) -> int:
         run_with_processes(store, job.open, how, workers=options.workers)
     else:
         run(store, job.open, how)
+    if job.broken:
+        what = f"{len(job.broken):,} broken records of {job.dataset} {job.split} were left out"
+        say(f"nbhelpers: {what}, the first: {job.broken[0]}", sys.stderr)
     left = len(store.pending())
     if left:
         if not options.quiet:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import nbhelpers
-from nbhelpers.datasets import Coco, Expression, Referring, coco, referring
+from nbhelpers.datasets import Broken, Coco, Expression, Referring, coco, referring
 from nbhelpers.evaluation.batched import Question, Reader, count, one_thread
 from nbhelpers.evaluation.classes import Drawn, digest, read_classes
 from nbhelpers.evaluation.run import Evaluate, Item
@@ -88,6 +88,11 @@ class Job:
             raise ValueError("classes are those of shapes, or of coco with --root; got neither")
         return coco(self.root, self.split)
 
+    @property
+    def broken(self) -> tuple[Broken, ...]:
+        """The records of the split that were left out, each with the reason."""
+        return self.scenes.broken if self.prompts == "classes" else self.data.broken
+
     def items(self) -> list[dict[str, Any]]:
         """What is to be done, picture by picture.
 
@@ -124,7 +129,7 @@ class Job:
                 "split": self.split,
                 "splits_by": getattr(data, "splits_by", None),
                 "sha256": digest(data) if self.prompts == "classes" else data.sha256(),
-                "broken": len(getattr(data, "broken", ())),
+                "broken": len(self.broken),
                 "pictures": self.pictures,
                 **classes,
             },
