@@ -272,6 +272,8 @@ def _replaced(
     edited = prompt.clone()
     if not places:
         return edited
+    rows: list[Sequence[int]] = [tokens] * len(places)
+    origins: Sequence[Sequence[int]] = places
     if by == "encoding":
         # The prompt's own tokens, so that each row of R has its place in E; equation 3's chunk
         # takes positions 1 to m, between a start and an end of its own.
@@ -279,7 +281,6 @@ def _replaced(
         origins = [range(1, 1 + len(span)) for span in places]
         sees = torch.ones(len(places), text.length, dtype=torch.bool) if hidden else None
     else:
-        rows, origins = [tokens] * len(places), places
         sees = torch.zeros(len(places), text.length, dtype=torch.bool)
         for row, span in zip(sees, places, strict=True):
             row[[0, *span]] = True
