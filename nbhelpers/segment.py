@@ -33,7 +33,7 @@ class Settings:
     by: Literal["encoding", "masking"] = "encoding"  # eq. 3: the chunk encoded by itself
     tail: Literal["prompt", "empty", "empty-eos", "empty-padding"] = "prompt"  # eq. 3 leaves it
     alpha: float = 1.0  # eq. 4 without effect
-    unconditional: Literal["row", "pooled"] = "row"  # ours; the paper doesn't say
+    unconditional: Literal["row", "pooled", "masked"] = "row"  # ours; the paper doesn't say
     into: Literal["keys", "values", "both"] = "both"  # one embedding feeds both in the paper
     timesteps: tuple[int, ...] | None = None  # DiffSegmenter's code: (100,)
     seed: int = 0  # ours; neither paper nor code names one

@@ -120,9 +120,9 @@ def test_a_reference_may_leave_its_class_to_the_annotation(tmp_path):
 def test_what_was_left_out_is_told_where_results_are_counted(
     tmp_path, models, monkeypatch, capsys, share
 ):
-    from nbhelpers.evaluation import plan
+    from nbhelpers.evaluation import jobs
 
-    monkeypatch.setattr(plan, "load_models", lambda *a, **k: models)
+    monkeypatch.setattr(jobs, "load_models", lambda *a, **k: models)
     _, instances = fresh()
     instances["annotations"][1]["image_id"] = "8"
     root = write(tmp_path, instances)

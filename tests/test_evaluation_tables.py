@@ -287,6 +287,9 @@ def test_every_way_of_closing_leaks_is_asked():
 def test_the_questions_variants():
     weights = {row.facts["alpha"] for row in QUESTIONS["weight"].rows}
     assert {0, 0.9, 1, 1.21, 1.6} < weights
+    compel = [row for row in QUESTIONS["weight"].rows if row.facts["method"] == "compel"]
+    assert {row.settings.unconditional for row in compel} == {"masked"}
+    assert {row.facts["alpha"] for row in compel} == {w for w in weights if w < 1}
     assert {row.facts["into"] for row in QUESTIONS["into"].rows} == {"keys", "values", "both"}
     assert len({repr(s) for s in phrase_variants().values()}) == len(phrase_variants())
     for table in QUESTIONS.values():

@@ -72,6 +72,7 @@ def test_methods_and_settings_make_a_difference(models, image):
         {"tail": "empty-padding"},
         {"alpha": 0.5},
         {"alpha": 0.5, "unconditional": "pooled"},
+        {"alpha": 0.5, "unconditional": "masked"},
         {"into": "keys"},
         {"into": "values"},
         {"timesteps": (400, 700)},

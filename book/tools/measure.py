@@ -45,7 +45,7 @@ def run(page: Path) -> tuple[NotebookNode, dict[str, float]]:
             client.execute_cell(cell, index)
         seconds = time.monotonic() - started
         process = client.km.provisioner.process  # type: ignore[union-attr]  # the kernel's
-        status = Path(f"/proc/{process.pid}/status").read_text()
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
     return client.nb, {"seconds": round(seconds, 1), "peak_mib": round(peak)}
 

@@ -103,7 +103,8 @@ def add_manner(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         type=number(0.001, 1e6),
         default=600.0,
-        help="the longest that one item may take before it counts as an error (default: 600)",
+        help="the longest that one item may take before it counts as an error (default: 600; "
+        "no limit on Windows)",
     )
     add("--retry-errors", action="store_true", help="do again what ended in an error")
     add("--quiet", action="store_true", help="show no bar and no result")

@@ -25,8 +25,10 @@ class Writer:
     def __init__(self, path: Path, header: Record) -> None:
         self.path = path
         self._end = 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        flags |= getattr(os, "O_BINARY", 0)  # else Windows writes two bytes for a line's end
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+            self._file = os.open(path, flags, 0o666)
         except OSError as error:
             raise unwritable(path.parent.parent, error) from error
         try:

@@ -66,11 +66,19 @@ def leaks_into() -> list[Row]:
 
 
 def weights() -> list[Row]:
-    """The noun's weight on one axis, with the chunk encoded alone (Eq. 3) and without."""
+    """The noun's weight on one axis: with the chunk encoded alone (Eq. 3), without, as Compel.
+
+    Compel's weighting differs from Eq. 4 below 1 alone.
+    """
     axis = sorted({*WEIGHTS, *MARKED.values(), 0.85, 0.95})
+    compel = replace(PLAIN, unconditional="masked")
+    asked = [
+        *product(WITH_CHUNK.items(), axis),
+        *((("compel", compel), w) for w in axis if w < 1),
+    ]
     return [
         changed(f"{name}, w = {w:g}", settings, {"method": name}, alpha=w)
-        for (name, settings), w in product(WITH_CHUNK.items(), axis)
+        for (name, settings), w in asked
     ]
 
 

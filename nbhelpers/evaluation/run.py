@@ -51,7 +51,7 @@ class RunOptions:
         shard: ``(i, n)``, to do only the i-th of n shares, from 0.
         batch: How many items the evaluator is given together; halved when memory runs out.
         seconds: The longest that one item may take; None for as long as it likes. What hangs
-            outside of Python can't be stopped this way.
+            outside of Python can't be stopped this way, and on Windows nothing can.
         retry_errors: Do again what ended in an error.
         progress: Whether to show a bar with rate and time left.
         environment: To be noted beside the records: versions, device.
@@ -216,12 +216,16 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise in the block when it takes longer; only the main thread can be interrupted.
+    """Raise in the block when it takes longer.
+
+    Only the main thread can be interrupted, and only by a system that has such a timer: on
+    Windows there is no limit.
 
     Raises:
         TimeoutError: The time is over.
     """
-    if not seconds or threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if not seconds or not is_main or not hasattr(signal, "setitimer"):
         yield
         return
 

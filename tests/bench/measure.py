@@ -227,7 +227,7 @@ def _forget_peak() -> float | None:
     if trim:  # freed blocks that C keeps would hide what a run takes
         trim(0)
     try:
-        PEAK.write_text("5")
+        PEAK.write_text("5", encoding="utf-8")
     except OSError:
         return None
     return _resident("VmRSS")
@@ -235,5 +235,5 @@ def _forget_peak() -> float | None:
 
 def _resident(name: str) -> float:
     """A line of the process's memory, in MiB."""
-    found = re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)
+    found = re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"), re.MULTILINE)
     return int(found[1]) / 1024 if found else 0.0

@@ -100,6 +100,8 @@ def _processor() -> str:
     """The processor's name, where the system tells it."""
     path = Path("/proc/cpuinfo")
     named = (
-        re.search(r"^model name\s*:\s*(.+)$", path.read_text(), re.M) if path.exists() else None
+        re.search(r"^model name\s*:\s*(.+)$", path.read_text(encoding="utf-8"), re.M)
+        if path.exists()
+        else None
     )
     return named[1].strip() if named else platform.processor() or platform.machine()
