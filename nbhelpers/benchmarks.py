@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nbhelpers.display import Drawing, tabulate
+from nbhelpers.figures import show_intervals, show_lines
 
 FOLDER = Path(__file__).parents[1] / "data" / "benchmarks"
 BENCHMARKS = ("complete", "capture", "sweep", "segment", "profile")
@@ -125,8 +126,6 @@ def show_memory(device: str = "cpu", folder: Path = FOLDER) -> Drawing:
 
 def show_overhead(device: str = "cpu", folder: Path = FOLDER) -> Drawing:
     """The time of capturing, and of capturing and completing, over a plain pass, by batch."""
-    from nbhelpers.charts import show_lines
-
     rows = read("capture", device, folder)["rows"]
     batches = sorted({row["batch"] for row in rows})
     lines = {}
@@ -138,8 +137,6 @@ def show_overhead(device: str = "cpu", folder: Path = FOLDER) -> Drawing:
 
 def show_costs(device: str = "cpu", folder: Path = FOLDER) -> Drawing:
     """What every way of capturing adds to a plain pass: the runs' median and range."""
-    from nbhelpers.charts import show_intervals
-
     rows = read("capture", device, folder)["rows"]
     first = [row for row in rows if row["batch"] == rows[0]["batch"] and row["all_ratios"]]
     extra = [_interval([ratio - 1 for ratio in row["all_ratios"]]) for row in first]
@@ -185,8 +182,6 @@ def _curves(rows: Sequence[Row], axis: str, ways: Sequence[str], name: str, unit
 
 
 def _lines(curves: Curves, x_label: str, y_label: str) -> Drawing:
-    from nbhelpers.charts import show_lines
-
     places, lines = curves
     if not lines:
         raise ValueError(f"nothing was recorded of the {y_label}; it is measured on Linux alone")

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from nbhelpers.charts import show_lines
-from nbhelpers.comparisons import show_rows
 from nbhelpers.datasets import Referring
 from nbhelpers.display import Drawing
 from nbhelpers.evaluation.runs import (
@@ -24,6 +22,7 @@ from nbhelpers.evaluation.runs import (
     load_class_runs,
     load_runs,
 )
+from nbhelpers.figures import show_lines, show_rows
 from nbhelpers.metrics import paired_bootstrap_classes
 from nbhelpers.models import Models
 from nbhelpers.segment import SETTINGS, Settings, segment

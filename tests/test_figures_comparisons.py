@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import nbhelpers as nb
-from nbhelpers.comparisons import in_proportion
+from nbhelpers.figures import in_proportion
 
 
 def pixels(drawing):

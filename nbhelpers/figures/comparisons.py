@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nbhelpers.display import Drawing
-from nbhelpers.figures import DARK, HEAT, as_arrays, draw_panel, finish, overlay
+from nbhelpers.figures.images import DARK, HEAT, as_arrays, draw_panel, finish, overlay
 
 SIDE = 1.5  # inches, of a panel
 MOST = 40  # rows

@@ -1,4 +1,4 @@
-"""Numbers, drawn for a reader: matrices, curves and intervals, in the look of `figures`."""
+"""Numbers, drawn for a reader: matrices, curves and intervals, in the look of the pictures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nbhelpers.display import Drawing
-from nbhelpers.figures import DARK, HEAT, drawable, finish
+from nbhelpers.figures.images import DARK, HEAT, drawable, finish
 
 # Okabe and Ito's, told apart by any eye, dark enough for lines; each line has a marker of its own.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#1b1b1b", "#E69F00")

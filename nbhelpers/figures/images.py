@@ -1,4 +1,4 @@
-"""Pictures, masks, maps and chunks, drawn for a reader: the one user of matplotlib.
+"""Pictures, masks, maps and chunks, drawn for a reader.
 
 One look throughout: ink on white, maps in viridis, which is perceptually even and safe for the
 color-blind, and no stretching that isn't written beside the map. Every `show_` function returns
@@ -17,7 +17,6 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from nbhelpers.display import Drawing
-from nbhelpers.display import show_source as show_source
 
 Picture = UInt8[np.ndarray, "h w 3"]
 Masks = Bool[np.ndarray, "chunk h w"] | Bool[Tensor, "chunk h w"]

@@ -1,6 +1,6 @@
 """Sentences, drawn: beside the picture that they describe, and as the tree that a parser makes.
 
-The look, the fonts and the alt text are those of `nbhelpers.figures`.
+The look, the fonts and the alt text are those of `nbhelpers.figures.images`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbhelpers.display import Drawing
-from nbhelpers.figures import (
+from nbhelpers.figures.images import (
     DARK,
     MARK,
     MONO,

@@ -26,17 +26,17 @@ _STEP = (
     "if(o){o.textContent=JSON.parse(i.dataset.values)[v];"
     "i.setAttribute('aria-valuetext',o.textContent)}});"
     "f.querySelectorAll('img').forEach(function(p,k){p.hidden=k!=n})"
-    "})(this.closest('.nb-knobs'))"
+    "})(this.closest('.nb-sliders'))"
 )
 
 
 @dataclass(frozen=True)
-class Knobs:
-    """A figure for every setting of some knobs.
+class Sliders:
+    """A figure for every setting of some sliders.
 
     Attributes:
-        draw: makes the figure of one setting, by the knobs' names.
-        values: each knob's values, by name; the last knob turns fastest in `frames`.
+        draw: makes the figure of one setting, by the sliders' names.
+        values: each slider's values, by name; the last slider changes fastest in `frames`.
         frames: one figure a setting.
         start: the setting that is shown first, and printed.
     """
@@ -52,7 +52,7 @@ class Knobs:
         return self.frames[self._first]
 
     def live(self) -> Any:
-        """The same knobs as ipywidgets, which draw every change afresh; needs a kernel."""
+        """The same sliders as ipywidgets, which draw every change afresh; needs a kernel."""
         from ipywidgets import SelectionSlider, interactive
 
         controls = {
@@ -75,7 +75,7 @@ class Knobs:
 
     def __repr__(self) -> str:
         turns = ", ".join(f"{name}: {len(values)}" for name, values in self.values.items())
-        return f"<Knobs: {turns}; {self.still.alt}>"
+        return f"<Sliders: {turns}; {self.still.alt}>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Frames and controls for a page; the first frame for paper and terminals."""
@@ -86,53 +86,53 @@ class Knobs:
             _control(name, values, list(values).index(self.start[name]))
             for name, values in self.values.items()
         )
-        page = f'<div class="nb-knobs" role="group">{pictures}<div>{controls}</div></div>'
+        page = f'<div class="nb-sliders" role="group">{pictures}<div>{controls}</div></div>'
         return {**self.still._repr_mimebundle_(), "text/html": page, "text/plain": repr(self)}
 
 
-def turn(
+def sliders(
     draw: Callable[..., Drawing | Sequence[Drawing]],
     *,
     start: Mapping[str, Any] | None = None,
-    **knobs: Sequence[Any],
-) -> Knobs:
-    """Draw a figure at every setting of its knobs, for a reader to step through.
+    **values: Sequence[Any],
+) -> Sliders:
+    """Draw a figure at every setting of its sliders, for a reader to step through.
 
-    A knob whose values are False and True becomes a box to tick, any other one a slider. Nothing
+    A slider whose values are False and True is a box to tick, any other one is dragged. Nothing
     is computed while a reader turns, so it works in a page that was saved. In a live notebook
-    ``nb.turn(...).live()`` gives the same knobs as ipywidgets, and draws each change afresh.
+    ``nb.sliders(...).live()`` gives the same sliders as ipywidgets, and draws each change afresh.
 
     Args:
-        draw: Called with each knob's value by name; returns a `Drawing`, or several, which are
+        draw: Called with each slider's value by name; returns a `Drawing`, or several, which are
             shown one below the other.
-        start: The setting shown first; each knob's first value where none is given.
-        **knobs: Each knob's values, in order.
+        start: The setting shown first; each slider's first value where none is given.
+        **values: Each slider's values, in order.
 
     Returns:
         The figures, to be displayed as the last line of a cell.
 
     Raises:
-        ValueError: No knob, a knob with no value, a start that is none of its values, or more
+        ValueError: No slider, one with no value, a start that is none of its values, or more
             than 64 settings.
         TypeError: `draw` returned something other than drawings.
     """
-    if not knobs or not all(len(values) for values in knobs.values()):
-        raise ValueError(f"each knob needs values to turn through (got {knobs})")
-    count = math.prod(len(values) for values in knobs.values())
+    if not values or not all(map(len, values.values())):
+        raise ValueError(f"each slider needs values to step through (got {values})")
+    count = math.prod(len(each) for each in values.values())
     if count > MOST:
         raise ValueError(f"{count} settings are too many for a page; give {MOST} at the most")
-    first = {name: values[0] for name, values in knobs.items()} | dict(start or {})
+    first = {name: each[0] for name, each in values.items()} | dict(start or {})
     for name, value in first.items():
-        if value not in list(knobs.get(name, [])):
-            raise ValueError(f"start={{{name!r}: {value!r}}} is none of the knob's values")
+        if value not in list(values.get(name, [])):
+            raise ValueError(f"start={{{name!r}: {value!r}}} is none of the slider's values")
 
     def frame(**setting: Any) -> Drawing:
         """The figure of one setting."""
         return _as_one(draw(**setting))
 
-    settings = itertools.product(*knobs.values())
-    frames = [frame(**dict(zip(knobs, setting, strict=True))) for setting in settings]
-    return Knobs(frame, knobs, tuple(frames), first)
+    settings = itertools.product(*values.values())
+    frames = [frame(**dict(zip(values, setting, strict=True))) for setting in settings]
+    return Sliders(frame, values, tuple(frames), first)
 
 
 def _as_one(drawn: Any) -> Drawing:
@@ -160,7 +160,7 @@ def _word(value: Any) -> str:
 
 
 def _control(name: str, values: Sequence[Any], place: int) -> str:
-    """One knob's label and input."""
+    """One slider's label and input."""
     label = html.escape(name.replace("_", " "))
     words = html.escape(json.dumps([_word(value) for value in values]), quote=True)
     shared = f'data-count="{len(values)}" data-values="{words}" oninput="{_STEP}"'

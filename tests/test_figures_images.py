@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nbhelpers import figures
+from nbhelpers.figures import images as figures
 from nbhelpers.figures import overlay, show_chunks, show_image, show_maps, show_masks
 
 unchecked = inspect.unwrap  # as users call it: the tests' checks of the signature are theirs alone
@@ -248,12 +248,12 @@ def test_nothing_global_is_touched(image, mask):
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     environment = {**os.environ, "DISPLAY": "", "MPLBACKEND": ""}
-    root = Path(figures.__file__).parents[1]
+    root = Path(figures.__file__).parents[2]
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=root)
 
 
 def test_matplotlib_is_imported_by_what_draws_alone():
-    package = Path(figures.__file__).parent
+    package = Path(figures.__file__).parents[1]
     users = set()
     for path in package.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -262,4 +262,5 @@ def test_matplotlib_is_imported_by_what_draws_alone():
                 names = [node.module or ""]
             if any(name.split(".")[0] == "matplotlib" for name in names):
                 users.add(path.relative_to(package).as_posix())
-    assert users == {"figures.py", "charts.py", "comparisons.py", "sentence_figures.py"}
+    files = {"images.py", "charts.py", "comparisons.py", "sentences.py"}
+    assert users == {f"figures/{name}" for name in files}

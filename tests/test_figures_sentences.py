@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from spacy.tokens import Doc
 
-from nbhelpers import sentence_figures
-from nbhelpers.sentence_figures import show_captions, show_tree
+from nbhelpers.figures import sentences, show_captions, show_tree
 
-MARK = tuple(bytes.fromhex(sentence_figures.MARK[1:]))
-REST = tuple(bytes.fromhex(sentence_figures.REST[1:]))
+MARK = tuple(bytes.fromhex(sentences.MARK[1:]))
+REST = tuple(bytes.fromhex(sentences.REST[1:]))
 IMAGE = np.full((10, 20, 3), (10, 120, 30), np.uint8)
 
 
@@ -109,12 +108,12 @@ def test_numbers_that_differ_are_refused(captions, more):
 @example(text="a ring " * 30)  # the same line several times
 @settings(deadline=None)
 def test_lines_stand_at_their_places(text):
-    lines = sentence_figures._wrapped(text)
+    lines = sentences._wrapped(text)
     places = [place for first, line in lines for place in range(first, first + len(line))]
     assert places == sorted(set(places))
     for first, line in lines:
         assert text[first : first + len(line)] == line
-        assert len(line) <= sentence_figures.WRAP
+        assert len(line) <= sentences.WRAP
     left_out = set(range(len(text))) - set(places)
     assert not "".join(text[i] for i in left_out).strip()
 
@@ -160,7 +159,7 @@ def test_an_arc_leads_from_the_head_to_its_dependent():
     arch = columns[rows < 0.3 * height]  # of the upper arc, from "a" to "c"
     # In characters: a margin of 1 and three columns of 5.2 ("ROOT"), 3 and 3.
     head, dependent = (1 + 5.2 / 2) / 13.2, (1 + 5.2 + 3 + 3 / 2) / 13.2
-    room = 0.125 / sentence_figures.CELL / 13.2  # beside the two words' middles, for more arrows
+    room = 0.125 / sentences.CELL / 13.2  # beside the two words' middles, for more arrows
     # 4 t (1 - t) of its height are reached where 3 t^2 - 2 t^3 lies in the middle 68 %.
     assert np.ptp(arch) / width == pytest.approx(0.68 * (dependent - head - room), rel=0.1)
     assert (arch.min() + arch.max()) / 2 / width == pytest.approx((head + dependent) / 2, abs=0.05)
@@ -202,7 +201,7 @@ def trees(draw):
 @given(arcs=trees())
 @settings(deadline=None)
 def test_arcs_over_the_same_gap_have_levels_of_their_own(arcs):
-    levels = sentence_figures._levels(arcs)
+    levels = sentences._levels(arcs)
     assert set(levels) == set(arcs)
     gaps = [set(range(min(arc), max(arc))) for arc in arcs]
     for one, mine in zip(arcs, gaps, strict=True):
