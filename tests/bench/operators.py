@@ -47,8 +47,8 @@ def completion_ways(query: Tensor, key: Tensor, maps: Tensor, scale: float) -> l
             found.backward(wide.expand_as(found))
         return values.grad.float().mean(dim=(0, 1)).T[: len(maps)]  # type: ignore[union-attr]
 
-    def ours(transpose: bool, by: Any = None) -> Tensor:
-        return kernels.complete(query, key, maps, scale, transpose, by=by)
+    def ours(transpose: bool, backend: Any = None) -> Tensor:
+        return kernels.complete(query, key, maps, scale, transpose, backend=backend)
 
     ways = [
         Way(NAIVE, lambda: naive(False)),
