@@ -18,7 +18,7 @@ if sys.argv[:1] == ["-m"]:
 from nbhelpers.attention import Layer, denoise_once, record_attention
 from nbhelpers.batches import segment_batch
 from nbhelpers.captions import caption
-from nbhelpers.chunks import Chunk, find_target, noun_chunks
+from nbhelpers.chunks import Chunk, find_head, find_target, noun_chunks
 from nbhelpers.completion import complete
 from nbhelpers.datasets import load_image, referring
 from nbhelpers.display import tabulate
@@ -31,10 +31,12 @@ from nbhelpers.models import Models, load_models
 from nbhelpers.scores import score_maps
 
 # Not on first use: the function must stand where Python puts the module of the same name.
-from nbhelpers.segment import SETTINGS, Segmentation, Settings, segment
+from nbhelpers.segment import Segmentation, segment
+from nbhelpers.settings import SETTINGS, Settings
 
-# These import matplotlib, on first use.
-_DRAWN = {
+# These are imported on first use: the figures need matplotlib, the evaluation pycocotools.
+_LATER = {
+    "evaluation": ("evaluate",),
     "figures": ("show_image", "show_chunks", "show_masks", "show_maps", "show_source", "overlay"),
     "comparisons": ("show_rows",),
     "charts": ("show_matrix", "show_lines", "show_intervals"),
@@ -48,6 +50,7 @@ __all__ = [
     "caption",
     "noun_chunks",
     "find_target",
+    "find_head",
     "Chunk",
     "embed",
     "Prompt",
@@ -64,6 +67,7 @@ __all__ = [
     "Settings",
     "SETTINGS",
     "Segmentation",
+    "evaluate",
     "show_image",
     "show_chunks",
     "show_masks",
@@ -82,11 +86,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "labs":  # the checks of the exercises; they stand on all of it
         return importlib.import_module("nbhelpers.labs")
-    for module, names in _DRAWN.items():
+    for module, names in _LATER.items():
         if name in names:
             return getattr(importlib.import_module(f"nbhelpers.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *(name for names in _DRAWN.values() for name in names)])
+    return sorted([*globals(), *(name for names in _LATER.values() for name in names)])

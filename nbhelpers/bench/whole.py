@@ -18,7 +18,8 @@ from nbhelpers.embeddings import embed
 from nbhelpers.latents import encode_image, noise_latent
 from nbhelpers.masks import to_pixels
 from nbhelpers.models import RESOLUTION_WEIGHTS, Models
-from nbhelpers.segment import read_phrase, resolve, segment
+from nbhelpers.segment import make_prompt, segment
+from nbhelpers.settings import resolve
 
 LOOP, SINGLE, BATCH = "DiffSegmenter-style loop", "segment, one by one", "segment_batch"
 METHOD = "diffsegmenter"  # the one that both can compute
@@ -39,7 +40,7 @@ def loop(
     found = []
     for image, asked in zip(images, phrases, strict=True):
         for phrase in asked:
-            _, prompt = read_phrase(image, phrase, models, chosen)
+            prompt = make_prompt(phrase, models, chosen, image=image)
             latent = noise_latent(encode_image(image, models), chosen.timesteps or (), models)
             with storing(models.unet, KEEPS["all heads"]) as store:
                 look(torch.cat([latent, latent]), chosen.timesteps or (), [empty, prompt], models)
