@@ -76,7 +76,8 @@ format: $(READY)  ## let ruff lay the code out
 lock: $(READY)  ## write requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[lock]'
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
-		--extra book --extra lab --extra ray --extra test --extra dev --extra lock \
+		--extra book --extra lab --extra parser-en --extra ray --extra test --extra dev \
+		--extra lock \
 		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
 clean:  ## remove what was built, keep the environment

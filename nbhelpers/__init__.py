@@ -19,7 +19,7 @@ from nbhelpers import datasets, figures, kernels, metrics
 from nbhelpers.attention import Layer, denoise_once, record_attention
 from nbhelpers.batches import segment_batch
 from nbhelpers.captions import caption
-from nbhelpers.chunks import Chunk, find_target, noun_chunks
+from nbhelpers.chunks import Chunk, find_head, find_target, noun_chunks
 from nbhelpers.completion import complete
 from nbhelpers.datasets import load_image, referring
 from nbhelpers.display import show_source, tabulate
@@ -43,7 +43,8 @@ from nbhelpers.models import Models, load_models
 from nbhelpers.scores import score_maps
 
 # Not on first use: the function must stand where Python puts the module of the same name.
-from nbhelpers.segment import SETTINGS, Segmentation, Settings, segment
+from nbhelpers.segment import Segmentation, segment
+from nbhelpers.settings import SETTINGS, Settings
 
 # What stands on all stages is imported when it is first named.
 _LATER = ("evaluation", "labs")
@@ -56,6 +57,7 @@ __all__ = [
     "caption",
     "noun_chunks",
     "find_target",
+    "find_head",
     "Chunk",
     "embed",
     "Prompt",
@@ -72,6 +74,7 @@ __all__ = [
     "Settings",
     "SETTINGS",
     "Segmentation",
+    "evaluate",
     "show_image",
     "show_chunks",
     "show_masks",
@@ -96,8 +99,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return importlib.import_module(f"nbhelpers.{name}")
+    if name == "evaluate":
+        return importlib.import_module("nbhelpers.evaluation").evaluate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *__all__})

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nbhelpers.chunks import Chunk
+from nbhelpers.datasets import quoted
 from nbhelpers.models import TextEncoder
 
 ISOLATE = ("none", "target", "others", "every")
@@ -134,7 +135,7 @@ def embed(
     if unconditional == "masked" and alpha < 1:
         masked = []
         for noun in weighted:
-            sees = torch.ones(1, text.length, dtype=torch.bool)
+            sees = torch.ones(1, text.length, dtype=torch.bool, device="cpu")
             sees[0, list(noun)] = False
             without, _ = encode_tokens([tokens], text, sees=sees)
             masked.append(_replaced(without, tokens, isolated, text, by, hidden=noun))
@@ -170,6 +171,13 @@ def tokenize(caption: str, text: TextEncoder) -> tuple[int, ...]:
     return tuple(token for token, _, _ in _tokens(caption, text)[: text.length - 2])
 
 
+def reach(caption: str, text: TextEncoder) -> int:
+    """How many characters of a text the encoder reads; what follows them is cut off."""
+    tokens = _tokens(caption, text)
+    room = text.length - 2
+    return len(caption) if len(tokens) <= room else tokens[room - 1][2]
+
+
 def find_spans(caption: str, chunks: Sequence[Chunk], text: TextEncoder) -> Spans:
     """Where the chunks' words and nouns stand among the prompt's tokens.
 
@@ -199,15 +207,15 @@ def find_spans(caption: str, chunks: Sequence[Chunk], text: TextEncoder) -> Span
     for chunk in chunks:
         if caption[chunk.start : chunk.end] != chunk.text:
             raise ValueError(
-                f"the chunk {chunk.text!r} isn't at characters {chunk.start} to {chunk.end} of "
-                f"the caption {caption[:80]!r}; parse the very caption that is embedded"
+                f"the chunk {quoted(chunk.text)} isn't at characters {chunk.start} to {chunk.end} "
+                f"of the caption {quoted(caption)}; parse the very caption that is embedded"
             )
         noun = covered(chunk.noun_start, chunk.noun_end)
         if not noun:
-            raise ValueError(f"the noun {chunk.noun!r} of {chunk.text!r} has no token")
+            raise ValueError(f"the noun {quoted(chunk.noun)} of {quoted(chunk.text)} has no token")
         if noun[-1] > room:
             raise ValueError(
-                f"the chunk {chunk.text!r} is cut off: its noun ends at token {noun[-1]} of "
+                f"the chunk {quoted(chunk.text)} is cut off: its noun ends at token {noun[-1]} of "
                 f"{len(tokens)}, and the text encoder reads {room}; shorten the caption"
             )
         nouns.append(noun)
@@ -279,9 +287,10 @@ def _replaced(
         # takes positions 1 to m, between a start and an end of its own.
         rows = [[tokens[i - 1] for i in span] for span in places]
         origins = [range(1, 1 + len(span)) for span in places]
-        sees = torch.ones(len(places), text.length, dtype=torch.bool) if hidden else None
+        everything = torch.ones(len(places), text.length, dtype=torch.bool, device="cpu")
+        sees = everything if hidden else None
     else:
-        sees = torch.zeros(len(places), text.length, dtype=torch.bool)
+        sees = torch.zeros(len(places), text.length, dtype=torch.bool, device="cpu")
         for row, span in zip(sees, places, strict=True):
             row[[0, *span]] = True
     if sees is not None:

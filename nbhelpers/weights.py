@@ -78,7 +78,7 @@ def locate(name: str, revision: str | None, piece: str) -> tuple[str, str | None
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise ValueError(
             f"there is no folder {shown} here, and {name} on the Hub needs the 40-digit commit "
-            f"that is meant, got {_short(revision)!r}; correct the path, pass revision=, or use "
+            f"that is meant, got {repr(revision)[:80]}; correct the path, pass revision=, or use "
             f"one of those pinned here: {', '.join(HUB)}{_moved(name)}"
         )
     return name, commit

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from nbhelpers import display
 from nbhelpers.figures import images as figures
 from nbhelpers.figures import overlay, show_chunks, show_image, show_maps, show_masks
 
@@ -55,7 +56,7 @@ def test_overlay_keeps_the_inside_and_fades_the_rest(image, mask):
     assert drawn.shape == image.shape
     assert (drawn[mask] == image[mask]).all()
     assert (drawn[0, 0] == int(0.4 * 200 + 0.6 * 255)).all()
-    assert (drawn == figures.INK).all(-1).sum() == 12 * 12 - 10 * 10  # one pixel all around
+    assert (drawn == display.INK).all(-1).sum() == 12 * 12 - 10 * 10  # one pixel all around
     assert (image == before).all()
 
 
@@ -63,7 +64,7 @@ def test_overlay_outline_grows_with_the_picture():
     mask = np.zeros((640, 960), bool)
     mask[300:310, 300:310] = True
     drawn = overlay(np.full((640, 960, 3), 90, np.uint8), mask)
-    assert (drawn == figures.INK).all(-1).sum() == 18 * 18 - 10 * 10
+    assert (drawn == display.INK).all(-1).sum() == 18 * 18 - 10 * 10
 
 
 @settings(max_examples=40, deadline=None)
@@ -83,7 +84,7 @@ def test_overlay_refuses_what_does_not_fit(image, mask):
         with pytest.raises(ValueError, match=r"masks are bool .* size \(48, 64\)"):
             unchecked(overlay)(image, wrong)
     for wrong in (image / 255, image[..., 0], image[:0], np.zeros((4, 4, 4), np.uint8)):
-        with pytest.raises(ValueError, match=r"an image is uint8 \(h, w, 3\).*; got"):
+        with pytest.raises(ValueError, match=r"a picture is a uint8 array \(h, w, 3\).*; got"):
             unchecked(overlay)(wrong, mask)
 
 

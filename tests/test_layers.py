@@ -13,11 +13,10 @@ from nbhelpers.weights import data_folder
 PACKAGE = Path(__file__).parents[1] / "nbhelpers"
 # From what everything stands on to what stands on everything.
 ORDER = (
-    *("kernels", "versions", "weights", "models", "datasets", "captions", "chunks", "embeddings"),
-    *("latents", "anatomy", "attention", "scores", "completion", "masks", "metrics"),
-    *("segment", "batches"),
-    *("display", "figures", "benchmarks", "files"),
-    *("evaluation", "labs", "cli", "__main__", "shapes"),
+    *("kernels", "versions", "weights", "models", "datasets", "words", "captions", "chunks"),
+    *("embeddings", "latents", "anatomy", "attention", "scores", "completion", "masks"),
+    *("metrics", "display", "settings", "segment", "batches"),
+    *("figures", "benchmarks", "files", "evaluation", "labs", "cli", "__main__", "shapes"),
 )
 # Imported only inside of functions, or only by these modules.
 HEAVY = {

@@ -1,5 +1,6 @@
 """A dataset through the method, resumable, and the tables that come of it."""
 
+from nbhelpers.evaluation.evaluate import Evaluation, evaluate
 from nbhelpers.evaluation.results import Results, load_results, markdown, side_by_side
 from nbhelpers.evaluation.run import RunOptions, run, write_report
 from nbhelpers.evaluation.runs import compare, load
@@ -10,6 +11,8 @@ __all__ = [
     "Store",
     "run",
     "RunOptions",
+    "evaluate",
+    "Evaluation",
     "write_report",
     "load",
     "compare",

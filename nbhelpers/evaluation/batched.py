@@ -17,19 +17,15 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from nbhelpers.attention import look, record_attention
-from nbhelpers.captions import caption as write_caption
-from nbhelpers.captions import opening
-from nbhelpers.chunks import find_target, noun_chunks
 from nbhelpers.completion import complete
-from nbhelpers.datasets import quoted
-from nbhelpers.embeddings import Prompt, embed
+from nbhelpers.embeddings import Prompt
 from nbhelpers.kernels import threshold_sweep
 from nbhelpers.latents import encode_image, noise_latent
 from nbhelpers.masks import to_pixels
 from nbhelpers.models import Models
-from nbhelpers.segment import OF_THE_PROMPT, Settings, resolve, score_target
+from nbhelpers.segment import make_prompt, score_target
+from nbhelpers.settings import Settings, resolve
 
-OPENING = "a photograph of "  # figures 2 to 8
 THRESHOLDS = tuple(i / 100 for i in range(101))
 AFTER_THE_PASS = ("keys", "weights", "subtokens", "transpose", "steps", "threshold")
 
@@ -63,7 +59,7 @@ class Reader:
     def __init__(self, models: Models, variants: Mapping[str, Settings]) -> None:
         self.models = models
         self.names = tuple(variants)
-        chosen = {name: resolve(models, "plain", s) for name, s in variants.items()}
+        chosen = {name: resolve(models, settings=s) for name, s in variants.items()}
         early = [f.name for f in fields(Settings) if f.name not in AFTER_THE_PASS]
         # The variants of each prompt's pass, and the passes that one batch may hold.
         self.passes: dict[tuple[Any, ...], dict[str, Settings]] = {}
@@ -126,18 +122,14 @@ class Reader:
 
     def _prompt(self, question: Question, settings: Settings) -> Prompt:
         """The prompt of a question, its target the chunk at the phrase's own place."""
-        phrase = " ".join(question.phrase.split())
-        text = f"{OPENING}{question.before}{phrase}{question.after}"
-        start = len(OPENING + question.before)
-        if settings.caption == "blip":
-            text = write_caption(question.image, self.models.captioner, about=phrase)
-            start = opening(text)
-        chunks = [c for c in noun_chunks(text, self.models.parser) if c.start >= opening(text)]
-        if not chunks:
-            raise ValueError(f"no noun chunk was found in {quoted(text)}; name a thing")
-        index = find_target(chunks, after=start, caption=text)
-        edits = {name: getattr(settings, name) for name in OF_THE_PROMPT}
-        return embed(text, chunks, self.models.text, target=index, **edits)
+        return make_prompt(
+            question.phrase,
+            self.models,
+            settings,
+            image=question.image,
+            before=question.before,
+            after=question.after,
+        )
 
     def _noised(self, image: np.ndarray, settings: Settings) -> Tensor:
         """A picture's latent with the noise of each timestep; it is encoded once."""
@@ -191,6 +183,7 @@ def count(
         By name, the intersections and the unions at each of `THRESHOLDS`.
     """
     truths = torch.from_numpy(truth)[None].expand(maps.shape)
-    shared, either = threshold_sweep(maps, truths, torch.tensor(THRESHOLDS))
+    thresholds = torch.tensor(THRESHOLDS, dtype=torch.float32, device="cpu")
+    shared, either = threshold_sweep(maps, truths, thresholds)
     pairs = zip(names, shared.tolist(), either.tolist(), strict=True)
     return {name: [i, u] for name, i, u in pairs}

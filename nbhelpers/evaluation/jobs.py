@@ -22,7 +22,15 @@ from nbhelpers.weights import locate
 PLACES = ("alone", "1 of 2", "2 of 2", "1 of 3", "2 of 3", "3 of 3")
 # On these the numbers depend; what draws and reports them doesn't matter.
 SOURCES = (
-    *("kernels/*.py", "weights.py", "models.py", "datasets/*.py", "captions.py", "chunks.py"),
+    *(
+        "kernels/*.py",
+        "weights.py",
+        "models.py",
+        "datasets/*.py",
+        "captions.py",
+        "words.py",
+        "chunks.py",
+    ),
     *(
         "embeddings.py",
         "latents.py",
@@ -32,7 +40,13 @@ SOURCES = (
         "completion.py",
         "masks.py",
     ),
-    *("segment.py", "evaluation/batched.py", "evaluation/classes.py", "metrics/classes.py"),
+    *(
+        "settings.py",
+        "segment.py",
+        "evaluation/batched.py",
+        "evaluation/classes.py",
+        "metrics/classes.py",
+    ),
 )
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "spacy", "numpy", "pillow")
 POSITION = re.compile(

@@ -13,17 +13,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nbhelpers.display import Drawing
+from nbhelpers.datasets import Picture
+from nbhelpers.display import Drawing, as_arrays, overlay
+from nbhelpers.segment import Segmentation
 
-Picture = UInt8[np.ndarray, "h w 3"]
 Masks = Bool[np.ndarray, "chunk h w"] | Bool[Tensor, "chunk h w"]
 Maps = Float[np.ndarray, "chunk h_grid w_grid"] | Float[Tensor, "chunk h_grid w_grid"]
 
-INK = (27, 27, 27)
-DARK = "#1b1b1b"  # the same, as matplotlib writes it
+DARK = "#1b1b1b"  # the ink, as matplotlib writes it
 HEAT = "viridis"
 MARK = "#ffd8a8"  # behind the target's words; dark ink stays readable on it
 REST = "#e3e8ee"  # behind the other chunks
@@ -32,39 +32,6 @@ LINE = 60  # characters
 COLUMNS = 4  # panels in a row
 PANEL = 1.9  # inches, the longer side of a panel
 DPI = 96  # CSS pixels in an inch; twice as many are drawn, for sharp screens
-
-
-def overlay(image: Picture, mask: Bool[np.ndarray, "h w"]) -> Picture:
-    """The picture with everything but the mask faded to light gray, the mask outlined in ink.
-
-    The pixels inside keep their values and no color is added, so that it reads the same on any
-    picture and to any eye.
-
-    Args:
-        image: uint8 ``(h, w, 3)``.
-        mask: True inside, of the picture's size.
-
-    Returns:
-        uint8 ``(h, w, 3)``.
-
-    Raises:
-        ValueError: The sizes differ or the values are of another type.
-
-    Example:
-        >>> overlay(np.zeros((1, 3, 3), np.uint8), np.array([[True, False, False]]))[0, :, 0]
-        array([  0,  27, 153], dtype=uint8)
-    """
-    image, masks = as_arrays(image, [mask], bool)
-    mask = masks[0]
-    gray = image @ np.array([0.299, 0.587, 0.114])
-    drawn = np.where(mask[..., None], image, (0.4 * gray + 0.6 * 255)[..., None]).astype(np.uint8)
-    grown = mask
-    for _ in range(max(1, round(min(mask.shape) / 160))):
-        rows = np.pad(grown, ((1, 1), (0, 0)))
-        columns = np.pad(rows[:-2] | rows[1:-1] | rows[2:], ((0, 0), (1, 1)))
-        grown = columns[:, :-2] | columns[:, 1:-1] | columns[:, 2:]
-    drawn[grown & ~mask] = INK
-    return drawn
 
 
 def show_image(image: Picture, label: Any = "", *, alt: str | None = None) -> Drawing:
@@ -77,7 +44,7 @@ def show_image(image: Picture, label: Any = "", *, alt: str | None = None) -> Dr
 
 def show_masks(
     image: Picture,
-    masks: Masks,
+    masks: Masks | Segmentation | Sequence[Segmentation],
     labels: Sequence[Any] | None = None,
     *,
     alt: str | None = None,
@@ -86,14 +53,17 @@ def show_masks(
 
     Args:
         image: uint8 ``(h, w, 3)``.
-        masks: One a panel, of the picture's size.
-        labels: One a mask: text, or chunks.
+        masks: One a panel, of the picture's size; or what `segment` found, one or several.
+        labels: One a mask: text, or chunks; the phrases of what `segment` found when None.
         alt: The figure in words; the labels and covered shares when None.
 
     Raises:
         ValueError: Sizes, types or the number of labels don't fit.
     """
-    image, panels = as_arrays(image, masks, bool)
+    found = [masks] if isinstance(masks, Segmentation) else masks
+    if len(found) and all(isinstance(one, Segmentation) for one in found):
+        labels = [one.phrase for one in found] if labels is None else labels
+    image, panels = as_arrays(image, [getattr(one, "mask", one) for one in found], bool)
     labels = _labels(labels, len(panels))
     shares = [f"{mask.mean():.1%} of the picture" for mask in panels]
     figure, axes = _panels(1 + len(panels), image.shape[:2])
@@ -209,33 +179,6 @@ def show_chunks(
     ]
     said = f"The caption “{caption}” with its noun chunks marked: {'; '.join(parts) or 'none'}."
     return finish(figure, alt or said)
-
-
-def as_arrays(image: Any, panels: Any, kind: type) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Image and panels as arrays of the promised type and size, or what is wrong with them."""
-    image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ValueError(
-            f"an image is uint8 (h, w, 3), as load_image gives it; got {image.dtype} {image.shape}"
-        )
-    panels = [
-        p.float() if isinstance(p, Tensor) and p.dtype.is_floating_point else p for p in panels
-    ]
-    arrays = [p.numpy(force=True) if isinstance(p, Tensor) else p for p in panels]
-    for array in arrays:
-        if kind is bool and (array.dtype != bool or array.shape != image.shape[:2]):
-            raise ValueError(
-                f"masks are bool (chunk, h, w) with the picture's size {image.shape[:2]}, as "
-                f"to_masks gives them; got one of {array.dtype} {array.shape}"
-            )
-        if kind is float and (array.ndim != 2 or not array.size or array.dtype.kind != "f"):
-            raise ValueError(
-                "maps are numbers (chunk, h, w), as score_maps gives them; got one of "
-                f"{array.dtype} {array.shape}"
-            )
-        if kind is float and not np.isfinite(array).all():
-            raise ValueError("a map holds NaN or infinity, which no color stands for")
-    return image, arrays
 
 
 def _labels(labels: Sequence[Any] | None, count: int) -> list[str]:

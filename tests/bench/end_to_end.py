@@ -15,7 +15,8 @@ from nbhelpers.embeddings import embed
 from nbhelpers.latents import encode_image, noise_latent
 from nbhelpers.masks import to_pixels
 from nbhelpers.models import RESOLUTION_WEIGHTS, Models
-from nbhelpers.segment import read_phrase, resolve, segment
+from nbhelpers.segment import make_prompt, segment
+from nbhelpers.settings import resolve
 from tests.bench.baselines import KEEPS, complete_stored, storing
 from tests.bench.measure import Way, agree, interleave
 from tests.bench.operators import Tell
@@ -40,7 +41,7 @@ def loop(
     found = []
     for image, asked in zip(images, phrases, strict=True):
         for phrase in asked:
-            _, prompt = read_phrase(image, phrase, models, chosen)
+            prompt = make_prompt(phrase, models, chosen, image=image)
             latent = noise_latent(encode_image(image, models), chosen.timesteps or (), models)
             with storing(models.unet, KEEPS["all heads"]) as store:
                 look(torch.cat([latent, latent]), chosen.timesteps or (), [empty, prompt], models)
