@@ -16,12 +16,13 @@ if sys.argv[:1] == ["-m"]:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from nbhelpers import datasets, figures, kernels, metrics
-from nbhelpers.attention import Layer, denoise_once, record_attention
+from nbhelpers.attention import Layer, record_attention
 from nbhelpers.batches import segment_batch
 from nbhelpers.captions import caption
 from nbhelpers.chunks import Chunk, find_head, find_target, noun_chunks
 from nbhelpers.completion import complete
 from nbhelpers.datasets import load_image, referring
+from nbhelpers.denoising import denoise_once, encode_image
 from nbhelpers.display import show_source, tabulate
 from nbhelpers.embeddings import Prompt, embed
 from nbhelpers.figures import (
@@ -36,7 +37,6 @@ from nbhelpers.figures import (
     show_rows,
     sliders,
 )
-from nbhelpers.latents import encode_image
 from nbhelpers.masks import to_masks
 from nbhelpers.metrics import iou
 from nbhelpers.models import Models, load_models

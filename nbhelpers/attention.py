@@ -1,4 +1,4 @@
-"""One noised pass of the UNet, and the queries and keys of its attention.
+"""The queries and keys of a UNet's attention, in whatever passes are run.
 
 Probabilities are never recorded: what the method does with attention is itself attention, so the
 queries and keys suffice, at a fiftieth of the memory. Ordinary forward hooks read them; no
@@ -7,20 +7,13 @@ processor is exchanged and no ``forward`` replaced, so the model's output is the
 
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-
-from nbhelpers.anatomy import factor_of, find_attentions, find_transformers, note_grid, place_of
-from nbhelpers.datasets.pictures import Picture
-from nbhelpers.embeddings import Prompt
-from nbhelpers.latents import encode_image, noise_latent
-from nbhelpers.models import Models
 
 
 @dataclass(frozen=True)
@@ -61,11 +54,20 @@ class Layer:
         return replace(self, query=self.query[own], key=self.key[own])
 
 
-@dataclass
+@dataclass(repr=False)
 class Recording:
     """What `record_attention` has recorded so far, in the order of the passes."""
 
     layers: list[Layer] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.cross_layers)} cross- and {len(self.self_layers)} self-attention"
+        grids = sorted({layer.grid for layer in self.layers}, reverse=True)
+        return f"<Recording: {counts} layers, grids {', '.join(f'{h} x {w}' for h, w in grids)}>"
+
+    def part(self, index: int, count: int) -> "Recording":
+        """The passes as one of several prompts saw them, see `Layer.part`."""
+        return Recording([layer.part(index, count) for layer in self.layers])
 
     @property
     def cross_layers(self) -> tuple[Layer, ...]:
@@ -79,8 +81,10 @@ class Recording:
 
 
 @contextmanager
-def record_attention(unet: nn.Module) -> Iterator[Recording]:
-    """Record the queries and keys of every attention layer while the block runs.
+def record_attention(
+    unet: nn.Module, layers: Literal["all", "down", "mid", "up"] | Collection[str] = "all"
+) -> Iterator[Recording]:
+    """Record the queries and keys of a UNet's attention layers while the block runs.
 
     Every pass of the UNet inside the block adds one `Layer` for each attention layer; two passes
     give each layer twice, and `score_maps` and `complete` average over them. Recorders may be
@@ -89,16 +93,17 @@ def record_attention(unet: nn.Module) -> Iterator[Recording]:
 
     Args:
         unet: A UNet of diffusers with transformer blocks.
+        layers: Which to record: "all", those of one part of the UNet, or those of these names.
 
     Yields:
         The recording, filled as the passes run.
 
     Raises:
-        ValueError: The model has no attention layer to record, or its projections are fused, or
-            some layers were not run in the block: a recording is never empty, nor short, in
-            silence.
+        ValueError: The model has no attention layer to record or none of a name, its projections
+            are fused, or some layers were not run in the block: a recording is never empty, nor
+            short, in silence.
     """
-    attentions = list(find_attentions(unet))
+    attentions = _chosen(list(find_attentions(unet)), layers)
     if not attentions:
         raise ValueError(
             f"{type(unet).__name__} holds no transformer block with attention (to_q, to_k); "
@@ -143,6 +148,31 @@ def record_attention(unet: nn.Module) -> Iterator[Recording]:
                 f"to_q and to_k: {', '.join(sorted(silent)[:3])}; call unfuse_qkv_projections(), "
                 "set the default attention processor, and give the UNet uncompiled"
             )
+
+
+def _chosen(
+    attentions: list[tuple[str, str, nn.Module]], layers: str | Collection[str]
+) -> list[tuple[str, str, nn.Module]]:
+    """The layers that are to be recorded.
+
+    Raises:
+        ValueError: There is no such layer.
+    """
+    if layers == "all" or not attentions:
+        return attentions
+    names = [name for name, *_ in attentions]
+    if isinstance(layers, str):
+        wanted = {name for name in names if place_of(name) == layers}
+    else:
+        wanted = set(layers)
+    unknown = sorted(wanted - set(names))
+    if unknown or not wanted:
+        raise ValueError(
+            f"record_attention(unet, layers={layers!r}) records nothing"
+            f"{f' of {unknown[0]!r}' if unknown else ''}; layers is 'all', 'down', 'mid', 'up' or "
+            f"names, such as {names[0]!r}"
+        )
+    return [found for found in attentions if found[0] in wanted]
 
 
 class _Keeper:
@@ -191,115 +221,54 @@ class _Keeper:
         return projected.detach().unflatten(-1, (self.attn.heads, -1)).transpose(1, 2)
 
 
-@torch.no_grad()
-def denoise_once(
-    image: Picture | None,
-    prompt: Prompt,
-    models: Models,
-    *,
-    timestep: int | Sequence[int] = 100,
-    seed: int = 0,
-    size: tuple[int, int] | None = None,
-    latent: Float[Tensor, "1 channel h_latent w_latent"] | None = None,
-) -> Float[Tensor, "timestep channel h_latent w_latent"]:
-    """Noise the picture once and let the UNet look at it once, with the prompt.
+def find_transformers(unet: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The UNet's transformers, which know the grid, by name."""
+    from diffusers import Transformer2DModel
 
-    Section 3.1 in the form that its base runs: nothing is denoised and no unconditional half is
-    run. Several timesteps are one batch, of one pass.
+    for name, module in unet.named_modules():
+        if isinstance(module, Transformer2DModel):
+            yield name, module
 
-    Args:
-        image: uint8 ``(h, w, 3)``, or what `as_image` takes; not needed where a latent is given.
-        prompt: From `embed`; its keys and values may differ.
-        models: Whose autoencoder, scheduler and UNet are used.
-        timestep: One or several scheduler indices, 0 to 999; 100 in DiffSegmenter.
-        seed: Of the posterior's sample and of the noise.
-        size: ``(h, w)`` in pixels that the picture is resized to; the model's own when None.
-        latent: From `encode_image`, to be used in place of the picture.
 
-    Returns:
-        What the UNet says, one item a timestep. It is rarely of use: the attention is.
+def find_attentions(unet: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
+    """The UNet's attention layers: name, the name of their transformer, module."""
+    for transformer, module in find_transformers(unet):
+        for number, block in enumerate(module.transformer_blocks):
+            for part in ("attn1", "attn2"):
+                attn = getattr(block, part, None)
+                if attn is None:
+                    continue
+                name = f"{transformer}.transformer_blocks.{number}.{part}"
+                if getattr(attn, "norm_q", None) is not None:
+                    raise ValueError(f"{name} normalizes its queries; this is no Stable Diffusion")
+                yield name, transformer, attn
 
-    Raises:
-        ValueError: A timestep out of range, a bad picture or size, neither picture nor latent, or
-            a UNet that wants other inputs (inpainting).
+
+def note_grid(module: nn.Module, name: str, grids: dict[str, tuple[int, int]], key: str) -> Any:
+    """Note the grid of a module's image-like input on every call; returns the hook's handle.
+
+    Calls of other threads than this one are not noted.
     """
-    if latent is None:
-        if image is None:
-            raise ValueError("give a picture or a latent; got neither")
-        latent = encode_image(image, models, seed=seed, size=size)
-    timesteps = [timestep] if isinstance(timestep, int) else list(timestep)
-    noised = noise_latent(latent, timesteps, models, seed=seed)
-    return look(noised, timesteps, [prompt], models)
-
-
-@torch.no_grad()
-def look(
-    noised: Float[Tensor, "look channel h_latent w_latent"],
-    timesteps: Sequence[int],
-    prompts: Sequence[Prompt],
-    models: Models,
-) -> Float[Tensor, "look channel h_latent w_latent"]:
-    """One pass of the UNet in which several prompts look at noised latents, a batch of them all.
-
-    Args:
-        noised: For each prompt one latent a timestep, one prompt after the other.
-        timesteps: Scheduler indices, the same for every prompt.
-        prompts: From `embed`; of each, keys and values may differ.
-        models: Whose UNet is used.
-
-    Returns:
-        What the UNet says, in the order of the latents.
-
-    Raises:
-        ValueError: Not one latent for each prompt and timestep, or a UNet that wants other inputs
-            (inpainting).
-    """
-    channels, count = models.unet.config.in_channels, len(timesteps)
-    if noised.shape[1] != channels:
-        raise ValueError(
-            f"the UNet of {models.name} takes {channels} channels and the latent has "
-            f"{noised.shape[1]}; give a text-to-image model, not one for inpainting"
-        )
-    if len(noised) != count * len(prompts):
-        raise ValueError(
-            f"{len(prompts)} prompts at {count} timesteps need as many latents as both together; "
-            f"got {len(noised)}"
-        )
-
-    def rows(parts: Sequence[Tensor]) -> Tensor:
-        """One row of each prompt for each of its timesteps."""
-        return torch.cat([part.expand(count, *part.shape[1:]) for part in parts])
-
-    more: dict[str, Any] = {}
-    extras = [prompt.extra for prompt in prompts if prompt.extra is not None]
-    if extras:
-        sides = [side * models.latent_factor for side in noised.shape[-2:]]
-        # SDXL is told the picture's own size, where it was cropped, and the size wanted.
-        ids = torch.tensor([[*sides, 0, 0, *sides]], device=models.device, dtype=models.dtype)
-        extra = {name: rows([one[name] for one in extras]) for name in extras[0]}
-        more["added_cond_kwargs"] = {**extra, "time_ids": ids.expand(len(noised), -1)}
-    keys = rows([prompt.keys.to(noised) for prompt in prompts])
-    parted = any(prompt.values is not prompt.keys for prompt in prompts)
-    values = rows([prompt.values.to(noised) for prompt in prompts]) if parted else None
-    with _give_values(models.unet, values):
-        return models.unet(
-            noised,
-            torch.tensor(timesteps, device=models.device).repeat(len(prompts)),
-            encoder_hidden_states=keys,
-            **more,
-        ).sample
-
-
-@contextmanager
-def _give_values(unet: nn.Module, values: Tensor | None) -> Iterator[None]:
-    """Let the cross-attention of this thread take its values from this embedding in the block."""
     mine = threading.get_ident()
 
-    def give(module: nn.Module, args: tuple) -> tuple | None:
-        return (values,) if threading.get_ident() == mine else None
+    def note(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        if threading.get_ident() != mine:
+            return
+        height, width = (args[0] if args else kwargs[name]).shape[-2:]
+        grids[key] = (int(height), int(width))
 
-    with ExitStack() as handles:
-        for _, _, attn in find_attentions(unet) if values is not None else ():
-            if attn.is_cross_attention:
-                handles.callback(attn.to_v.register_forward_pre_hook(give).remove)
-        yield
+    return module.register_forward_pre_hook(note, with_kwargs=True)
+
+
+def factor_of(latent: tuple[int, int], grid: tuple[int, int]) -> int:
+    """How many times coarser than the latent a grid is; each halving rounds odd sides up."""
+    side = 0 if latent[0] >= latent[1] else 1
+    return 2 ** round(math.log2(latent[side] / grid[side]))
+
+
+def place_of(name: str) -> Literal["down", "mid", "up"]:
+    """Where in the UNet a layer stands, by its name."""
+    for place in ("down", "mid", "up"):
+        if f"{place}_block" in name:
+            return place
+    raise ValueError(f"{name} stands in no down, mid or up block of a UNet of diffusers")

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from nbhelpers.datasets import Picture, as_image
-from nbhelpers.latents import encode_image, noise_latent
+from nbhelpers.denoising import add_noise, encode_image
 from nbhelpers.models import Models
-from nbhelpers.segment import Segmentation, attend, cut, make_prompt
+from nbhelpers.segment import Segmentation, attend, binarize, make_prompt, target_maps
 from nbhelpers.settings import DEFAULT, Settings, resolve
 
 
@@ -67,11 +67,13 @@ def segment_batch(
             if progress:
                 progress(phrase)
             prompts.append(make_prompt(phrase, models, chosen, image=pictures[number]))
-        scores, completed = attend([noised for *_, noised in run], prompts, chosen, models)
+        noised = [noised for *_, noised in run]
+        attention = attend(noised, prompts, chosen.timesteps or (), models)
+        scores, completed = target_maps(attention, prompts, chosen)
         for (number, phrase, _), prompt, score, maps in zip(
             run, prompts, scores, completed, strict=True
         ):
-            one = cut(maps, score, pictures[number], phrase, prompt, chosen, models, name)
+            one = binarize(maps, score, pictures[number], phrase, prompt, chosen, models, name)
             found[number].append(one)
     return found
 
@@ -122,7 +124,7 @@ def _noised(
     for number, (image, asked) in enumerate(zip(images, phrases, strict=True)):
         if asked:
             latent = encode_image(image, models, seed=settings.seed, size=settings.size)
-            noised = noise_latent(latent, settings.timesteps or (), models, seed=settings.seed)
+            noised = add_noise(latent, settings.timesteps or (), models, seed=settings.seed)
             yield from ((number, phrase, noised) for phrase in asked)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nbhelpers import kernels
 from nbhelpers.attention import Layer
-from nbhelpers.embeddings import Spans
+from nbhelpers.tokens import Spans
 
 
 def score_maps(

@@ -10,21 +10,22 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from nbhelpers.attention import Layer, look, record_attention
+from nbhelpers.attention import Layer, Recording, record_attention
 from nbhelpers.captions import caption as write_caption
 from nbhelpers.captions import opening
 from nbhelpers.chunks import Chunk, find_head, find_phrase, find_target, noun_chunks
 from nbhelpers.completion import complete
 from nbhelpers.datasets import Picture, as_image, quoted
+from nbhelpers.denoising import add_noise, encode_image, predict_noise
 from nbhelpers.display import as_drawing, overlay
-from nbhelpers.embeddings import Prompt, embed, reach
-from nbhelpers.latents import encode_image, noise_latent
+from nbhelpers.embeddings import Prompt, embed
 from nbhelpers.masks import to_pixels
 from nbhelpers.models import Models
 from nbhelpers.scores import score_maps
 from nbhelpers.settings import DEFAULT, OF_THE_PROMPT, resolve
 from nbhelpers.settings import SETTINGS as SETTINGS
 from nbhelpers.settings import Settings as Settings
+from nbhelpers.tokens import reach
 from nbhelpers.words import check_text, is_latin
 
 OPENING = "a photograph of "  # figures 2 to 8
@@ -209,12 +210,13 @@ def segment(
     size = tuple(side * models.latent_factor for side in latent.shape[-2:])
     if chosen.size is not None and size != chosen.size:
         raise ValueError(f"the latent is of a picture of size {size}, and size is {chosen.size}")
-    noised = noise_latent(latent, chosen.timesteps or (), models, seed=chosen.seed)
-    scores, completed = attend([noised] * len(prompts), prompts, chosen, models, tell)
+    noised = add_noise(latent, chosen.timesteps or (), models, seed=chosen.seed)
+    attention = attend([noised] * len(prompts), prompts, chosen.timesteps or (), models)
+    scores, completed = target_maps(attention, prompts, chosen, tell)
     tell("mask")
     name = "custom" if settings is not None else method or DEFAULT
     found = [
-        cut(maps, score, pixels, one, prompt, chosen, models, name)
+        binarize(maps, score, pixels, one, prompt, chosen, models, name)
         for maps, score, one, prompt in zip(completed, scores, phrases, prompts, strict=True)
     ]
     return found[0] if isinstance(phrase, str) else found
@@ -298,32 +300,48 @@ def make_prompt(
 def attend(
     noised: Sequence[Float[Tensor, "timestep channel h_latent w_latent"]],
     prompts: Sequence[Prompt],
-    settings: Settings,
+    timesteps: Sequence[int],
     models: Models,
-    tell: Callable[[str], None] = lambda stage: None,
-) -> tuple[Float[Tensor, "prompt 1 h_grid w_grid"], Float[Tensor, "prompt 1 h_grid w_grid"]]:
-    """One pass of the UNet for several prompts: each target's score map, and it completed.
+) -> Recording:
+    """One pass of the UNet for several prompts, and its attention.
 
     Args:
-        noised: For each prompt the latents of its picture, one a timestep.
+        noised: For each prompt the latents of its picture, one a timestep, from `add_noise`.
         prompts: From `make_prompt`.
-        settings: From `resolve`.
+        timesteps: Scheduler indices, the same for every prompt.
         models: Whose UNet is used.
-        tell: Is told each stage before it starts.
     """
     with record_attention(models.unet) as attention:
-        look(torch.cat(list(noised)), settings.timesteps or (), prompts, models)
+        predict_noise(torch.cat(list(noised)), timesteps, prompts, models)
+    return attention
+
+
+def target_maps(
+    attention: Recording,
+    prompts: Sequence[Prompt],
+    settings: Settings,
+    tell: Callable[[str], None] = lambda stage: None,
+) -> tuple[Float[Tensor, "prompt 1 h_grid w_grid"], Float[Tensor, "prompt 1 h_grid w_grid"]]:
+    """The score map of each prompt's target, and that map completed.
+
+    Args:
+        attention: From `attend`, of these prompts.
+        prompts: As they were given to it.
+        settings: From `resolve`.
+        tell: Is told each stage before it starts.
+    """
     tell("score map")
-    scores = []
-    for i, prompt in enumerate(prompts):
-        cross = [layer.part(i, len(prompts)) for layer in attention.cross_layers]
-        scores.append(score_target(cross, prompt, settings))
-    tell("completion")
-    stacked = torch.stack(scores)
-    completed = complete(
-        stacked, attention.self_layers, transpose=settings.transpose, steps=settings.steps
+    scores = torch.stack(
+        [
+            score_target(attention.part(i, len(prompts)).cross_layers, prompt, settings)
+            for i, prompt in enumerate(prompts)
+        ]
     )
-    return stacked, completed
+    tell("completion")
+    completed = complete(
+        scores, attention.self_layers, transpose=settings.transpose, steps=settings.steps
+    )
+    return scores, completed
 
 
 def score_target(layers: Sequence[Layer], prompt: Prompt, settings: Settings) -> Tensor:
@@ -336,7 +354,7 @@ def score_target(layers: Sequence[Layer], prompt: Prompt, settings: Settings) ->
     )
 
 
-def cut(
+def binarize(
     completed: Float[Tensor, "1 h_grid w_grid"],
     score: Float[Tensor, "1 h_grid w_grid"],
     image: UInt8[np.ndarray, "h w 3"],

@@ -7,9 +7,9 @@ import diffusers
 import pytest
 import torch
 
-from nbhelpers.attention import Layer, denoise_once, record_attention
+from nbhelpers.attention import Layer, record_attention
+from nbhelpers.denoising import add_noise, denoise_once, encode_image, predict_noise
 from nbhelpers.embeddings import embed
-from nbhelpers.latents import encode_image
 
 KINDS = ("models", "models_15", "models_21", "models_xl")
 CAPTION = "a photograph of a red ring and a blue moon"
@@ -290,3 +290,42 @@ def test_the_sampler_makes_no_difference(models, prompt_of, image, kind):
     other = dataclasses.replace(models, scheduler=scheduler)
     prompt = prompt_of(models)
     assert torch.allclose(denoise_once(image, prompt, other), denoise_once(image, prompt, models))
+
+
+def record(models, image, text, **more):
+    """What one pass with a short prompt leaves in a recorder."""
+    with record_attention(models.unet, **more) as attention:
+        denoise_once(image, embed("a red ring", [], text), models)
+    return attention
+
+
+def test_only_the_layers_that_are_asked_for_are_recorded(models, image, text):
+    everything = record(models, image, text).layers
+    for place in ("down", "mid", "up"):
+        some = record(models, image, text, layers=place).layers
+        wanted = [layer for layer in everything if layer.place == place]
+        assert wanted and [layer.name for layer in some] == [layer.name for layer in wanted]
+        assert all(torch.equal(a.query, b.query) for a, b in zip(some, wanted, strict=True))
+    (one,) = record(models, image, text, layers=[everything[3].name]).layers
+    assert one.name == everything[3].name
+
+
+@pytest.mark.parametrize("layers", ["left", ["up.nothing"], []])
+def test_layers_that_are_not_there_are_refused(models, layers):
+    words = r"record_attention\(unet, layers=.* records nothing"
+    with pytest.raises(ValueError, match=words), record_attention(models.unet, layers=layers):
+        pass
+
+
+def test_a_recording_says_what_it_holds_and_parts_by_prompt(models, image, text):
+    attention = record(models, image, text)
+    counts = len(attention.cross_layers), len(attention.self_layers)
+    shown = f"<Recording: {counts[0]} cross- and {counts[1]} self-attention layers, grids 24 x 24"
+    assert repr(attention).startswith(shown)
+    (first, second) = (embed(words, [], text) for words in ("a red ring", "the moon"))
+    noised = add_noise(encode_image(image, models), [100], models)
+    with record_attention(models.unet) as both:
+        predict_noise(torch.cat([noised, noised]), [100], [first, second], models)
+    for i in (0, 1):
+        for whole, own in zip(both.layers, both.part(i, 2).layers, strict=True):
+            assert torch.equal(own.key, whole.key[i : i + 1])

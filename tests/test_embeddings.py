@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbhelpers.embeddings import embed, encode_tokens, find_spans, tokenize
+from nbhelpers.embeddings import embed, encode_tokens
+from nbhelpers.tokens import find_spans, tokenize
 
 CAPTION = "a photograph of a striped red ring and a blue moon near the cat"
 TOLERANCE = 1e-4

@@ -12,7 +12,7 @@ import pytest
 from kill_evaluation import fake_evaluator, fake_items, fake_record
 
 from nbhelpers.evaluation import RunOptions, Store, run, write_report
-from nbhelpers.evaluation.run import cut, parse_shard, time_limit, work
+from nbhelpers.evaluation.run import parse_shard, shard_of, time_limit, work
 
 SETTINGS = {"method": "fake"}
 
@@ -67,7 +67,7 @@ def test_shards_in_any_order_make_the_same_report(tmp_path, whole, count):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 20, 31])
 def test_shards_hold_every_item_once(count):
-    shares = [cut(range(20), (i, count)) for i in range(count)]
+    shares = [shard_of(range(20), (i, count)) for i in range(count)]
     assert [item for share in shares for item in share] == list(range(20))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -234,11 +234,11 @@ def test_shares_of_another_number_are_refused_while_one_is_filled(tmp_path, held
         return fake_evaluator()()
 
     run(store, open_while_the_other_runs, RunOptions(shard=held, progress=False))
-    done = len(cut(store.ids, held))
+    done = len(shard_of(store.ids, held))
     assert len(store.results()) == done
     # The lock's file alone is no lock.
     run(store, fake_evaluator(), RunOptions(shard=wanted, progress=False))
-    assert len(store.results()) >= len(cut(store.ids, wanted))
+    assert len(store.results()) >= len(shard_of(store.ids, wanted))
 
 
 def test_shares_of_one_number_are_filled_side_by_side(tmp_path, whole):

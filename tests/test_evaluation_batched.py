@@ -3,6 +3,7 @@
 import ast
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,11 +89,12 @@ def test_a_picture_is_encoded_once(models, image, monkeypatch):
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_a_map_that_says_nothing_is_an_error_and_no_zero(models, image, monkeypatch, value):
-    from nbhelpers.evaluation import batched
     from nbhelpers.evaluation.run import work
 
-    flat = torch.full((1, 6, 6), value)
-    monkeypatch.setattr(batched, "complete", lambda *a, **k: flat)
+    def flat(scores, *layers, **more):
+        return torch.full_like(scores, value)
+
+    monkeypatch.setattr(sys.modules["nbhelpers.segment"], "complete", flat)
     reader = Reader(models, {"plain": SETTINGS["plain"]})
 
     def evaluate(items):
@@ -201,8 +203,8 @@ def test_the_other_phrases_of_a_place_are_of_the_pictures_other_things(job):
 
 
 PACKAGE = Path(nb.__file__).parent
-# Only reported with, after the pixels were counted.
-REPORTED = {"metrics/bootstrap.py", "metrics/overlaps.py"}
+# Only reported with or shown with, after the pixels were counted.
+REPORTED = {"metrics/bootstrap.py", "metrics/overlaps.py", "display.py"}
 
 
 def needed(start):

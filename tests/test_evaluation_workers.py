@@ -13,7 +13,7 @@ from kill_evaluation import alive, fake_evaluator, fake_record, make_store
 
 from nbhelpers.evaluation import RunOptions, ray_workers, run, write_report
 from nbhelpers.evaluation.ray_workers import run_with_ray
-from nbhelpers.evaluation.run import cut
+from nbhelpers.evaluation.run import shard_of
 from nbhelpers.evaluation.workers import run_with_processes
 
 HERE = Path(__file__).parent
@@ -200,7 +200,7 @@ def test_a_share_alone_is_done_and_only_by_one(tmp_path):
     run_with_processes(
         store, fake_evaluator(), RunOptions(shard=(1, 3), progress=False), workers=2
     )
-    wanted = [item["id"] for item in cut(store.manifest["items"], (1, 3))]
+    wanted = [item["id"] for item in shard_of(store.manifest["items"], (1, 3))]
     assert sorted(store.results()) == wanted
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbhelpers.attention import Layer
-from nbhelpers.embeddings import Spans
 from nbhelpers.scores import score_maps
+from nbhelpers.tokens import Spans
 
 SPANS = Spans(
     nouns=((2,), (4, 5, 6)), chunks=((1, 2), (3, 4, 5, 6)), words=(1, 2, 3, 4, 5, 6), end=7

@@ -16,14 +16,12 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from nbhelpers.attention import look, record_attention
-from nbhelpers.completion import complete
+from nbhelpers.denoising import add_noise, encode_image
 from nbhelpers.embeddings import Prompt
 from nbhelpers.kernels import threshold_sweep
-from nbhelpers.latents import encode_image, noise_latent
 from nbhelpers.masks import to_pixels
 from nbhelpers.models import Models
-from nbhelpers.segment import make_prompt, score_target
+from nbhelpers.segment import attend, make_prompt, target_maps
 from nbhelpers.settings import Settings, resolve
 
 THRESHOLDS = tuple(i / 100 for i in range(101))
@@ -86,8 +84,8 @@ class Reader:
         kept = {key: pair for key, pair in self._latents.items() if any_is(pair[0], images)}
         self._latents = kept
         rows: list[dict[str, Tensor]] = [{} for _ in questions]
-        alike = sorted(self.passes.values(), key=lambda group: _look_of(first(group)))
-        for _, groups in groupby(alike, key=lambda group: _look_of(first(group))):
+        alike = sorted(self.passes.values(), key=lambda group: _pass_of(first(group)))
+        for _, groups in groupby(alike, key=lambda group: _pass_of(first(group))):
             asked = [(i, group) for group in groups for i in range(len(questions))]
             for start in range(0, len(asked), len(questions)):
                 some = asked[start : start + len(questions)]
@@ -107,17 +105,12 @@ class Reader:
         prompts = [self._prompt(question, first(group)) for _, question, group in asked]
         timesteps = first(asked[0][2]).timesteps or ()
         noised = [self._noised(question.image, first(group)) for _, question, group in asked]
-        with record_attention(self.models.unet) as attention:
-            look(torch.cat(noised), timesteps, prompts, self.models)
+        attention = attend(noised, prompts, timesteps, self.models)
         rows = []
         for k, (i, _, group) in enumerate(asked):
-            cross = [layer.part(k, len(asked)) for layer in attention.cross_layers]
-            selves = [layer.part(k, len(asked)) for layer in attention.self_layers]
-            found = {}
-            for name, s in group.items():
-                score = score_target(cross, prompts[k], s)
-                found[name] = complete(score, selves, transpose=s.transpose, steps=s.steps)[0]
-            rows.append((i, found))
+            own = attention.part(k, len(asked))
+            maps = {n: target_maps(own, [prompts[k]], s)[1][0, 0] for n, s in group.items()}
+            rows.append((i, maps))
         return rows
 
     def _prompt(self, question: Question, settings: Settings) -> Prompt:
@@ -138,7 +131,7 @@ class Reader:
             latent = encode_image(image, self.models, seed=settings.seed, size=settings.size)
             self._latents[key] = image, latent
         latent = self._latents[key][1]
-        return noise_latent(latent, settings.timesteps or (), self.models, seed=settings.seed)
+        return add_noise(latent, settings.timesteps or (), self.models, seed=settings.seed)
 
 
 def first(group: Mapping[str, Settings]) -> Settings:
@@ -151,7 +144,7 @@ def any_is(image: np.ndarray, images: Sequence[np.ndarray]) -> bool:
     return any(image is other for other in images)
 
 
-def _look_of(settings: Settings) -> tuple[Any, ...]:
+def _pass_of(settings: Settings) -> tuple[Any, ...]:
     """What prompts must have in common to share a pass."""
     return (settings.timesteps, settings.seed, settings.size or (0, 0))
 

@@ -33,8 +33,8 @@ SOURCES = (
     ),
     *(
         "embeddings.py",
-        "latents.py",
-        "anatomy.py",
+        "tokens.py",
+        "denoising.py",
         "attention.py",
         "scores.py",
         "completion.py",

@@ -121,13 +121,13 @@ class Worker:
         return len(items)
 
 
-def cut(items: Sequence[T], shard: tuple[int, int]) -> Sequence[T]:
+def shard_of(items: Sequence[T], shard: tuple[int, int]) -> Sequence[T]:
     """The i-th of n shares, from 0: neighbors, in order, the sizes at most one apart.
 
     Neighbors stay together because they are of one picture, which is then encoded once.
 
     Example:
-        >>> [cut("abcdefg", (i, 3)) for i in (0, 1, 2)]
+        >>> [shard_of("abcdefg", (i, 3)) for i in (0, 1, 2)]
         ['ab', 'cd', 'efg']
     """
     i, n = shard
@@ -149,12 +149,14 @@ def parse_shard(text: str) -> tuple[int, int]:
 def todo_of(store: Store, options: RunOptions) -> list[Item]:
     """What is still to be done of a share."""
     pending = store.pending(retry_errors=options.retry_errors)
-    return [item for item in cut(store.manifest["items"], options.shard) if item["id"] in pending]
+    return [
+        item for item in shard_of(store.manifest["items"], options.shard) if item["id"] in pending
+    ]
 
 
 def bar_of(store: Store, todo: Sequence[Item], options: RunOptions) -> tqdm:
     """A bar over a share's items, which begins behind those that are done."""
-    total = len(cut(store.manifest["items"], options.shard))
+    total = len(shard_of(store.manifest["items"], options.shard))
     start, hidden = total - len(todo), not options.progress
     return tqdm(total=total, initial=start, unit="item", disable=hidden, mininterval=0.5)
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from nbhelpers.chunks import Chunk
-from nbhelpers.embeddings import find_spans
 from nbhelpers.labs.checking import Round, rounds
 from nbhelpers.models import TextEncoder
+from nbhelpers.tokens import find_spans
 
 MARKS = "red teal turquoise very-old black striped violet".split()
 NOUNS = "ring moon crescent hoop cat house blossom".split()

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from nbhelpers.chunks import Chunk
-from nbhelpers.embeddings import embed, encode_tokens, find_spans, tokenize
+from nbhelpers.embeddings import embed, encode_tokens
 from nbhelpers.labs.checking import Round, rounds
 from nbhelpers.labs.chunks import NOUNS, draw
 from nbhelpers.models import TextEncoder
+from nbhelpers.tokens import find_spans, tokenize
 
 COLORS = "red blue white black turquoise purple".split()
 

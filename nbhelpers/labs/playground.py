@@ -18,16 +18,16 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from nbhelpers.attention import denoise_once, record_attention
-from nbhelpers.completion import complete
+from nbhelpers.attention import Recording
 from nbhelpers.datasets import Expression, Referring
+from nbhelpers.denoising import add_noise, encode_image
 from nbhelpers.display import Drawing
-from nbhelpers.latents import encode_image
+from nbhelpers.embeddings import Prompt
 from nbhelpers.masks import to_pixels
 from nbhelpers.metrics import iou
 from nbhelpers.models import Models
-from nbhelpers.segment import make_prompt, score_target
-from nbhelpers.settings import SETTINGS, resolve
+from nbhelpers.segment import attend, make_prompt, target_maps
+from nbhelpers.settings import SETTINGS, Settings, resolve
 
 KEPT = 32  # recordings, about 2 MB each in the shapes world
 
@@ -104,24 +104,23 @@ class Playground:
 
     def _record(
         self, number: int, phrase: str, method: str, alpha: float, timestep: int
-    ) -> tuple[str, Tensor, Any]:
-        """The prompt, its score map, and the self-attention."""
+    ) -> tuple[Prompt, Settings, Recording]:
+        """The prompt, what it is read with, and its attention."""
         image, latent = self._picture(number)
         settings = replace(SETTINGS[method], alpha=alpha, timesteps=(timestep,))
         chosen = resolve(self.models, method, settings)
         prompt = make_prompt(phrase, self.models, chosen, image=image)
-        with record_attention(self.models.unet) as attention:
-            denoise_once(None, prompt, self.models, timestep=timestep, latent=latent)
-        score = score_target(attention.cross_layers, prompt, chosen)
-        return prompt.text, score, attention.self_layers
+        noised = add_noise(latent, [timestep], self.models)
+        return prompt, chosen, attend([noised], [prompt], [timestep], self.models)
 
     def _complete(
         self, number: int, phrase: str, method: str, alpha: float, timestep: int, steps: int
     ) -> tuple[str, np.ndarray]:
         image, _ = self._picture(number)
-        prompt, score, layers = self._recording(number, phrase, method, alpha, timestep)
-        maps = complete(score, layers, steps=steps) if steps else score
-        return prompt, to_pixels(maps, (image.shape[0], image.shape[1]))[0]
+        prompt, chosen, attention = self._recording(number, phrase, method, alpha, timestep)
+        scores, completed = target_maps(attention, [prompt], replace(chosen, steps=steps or 1))
+        maps = completed if steps else scores
+        return prompt.text, to_pixels(maps[0], (image.shape[0], image.shape[1]))[0]
 
 
 def draw(image: UInt8[np.ndarray, "h w 3"], view: View, *, height: int = 240) -> Drawing:

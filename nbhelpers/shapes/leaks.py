@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from nbhelpers.attention import denoise_once, record_attention
+from nbhelpers.attention import record_attention
 from nbhelpers.chunks import Chunk
 from nbhelpers.completion import complete
+from nbhelpers.denoising import denoise_once, encode_image
 from nbhelpers.embeddings import embed
-from nbhelpers.latents import encode_image
 from nbhelpers.masks import to_pixels
 from nbhelpers.models import Models
 from nbhelpers.scores import score_maps

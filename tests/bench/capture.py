@@ -11,9 +11,9 @@ from nbhelpers import kernels
 from nbhelpers.attention import Recording, record_attention
 from nbhelpers.benchmarks import Row, pick
 from nbhelpers.completion import complete
-from nbhelpers.embeddings import Spans
 from nbhelpers.models import RESOLUTION_WEIGHTS
 from nbhelpers.scores import score_maps
+from nbhelpers.tokens import Spans
 from tests.bench.baselines import KEEPS, complete_stored, storing, word_map
 from tests.bench.measure import Way, agree, interleave, largest
 from tests.bench.operators import Tell, off_range

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from nbhelpers.attention import look
 from nbhelpers.batches import segment_batch, speed_up
 from nbhelpers.benchmarks import Row, pick
+from nbhelpers.denoising import add_noise, encode_image, predict_noise
 from nbhelpers.embeddings import embed
-from nbhelpers.latents import encode_image, noise_latent
 from nbhelpers.masks import to_pixels
 from nbhelpers.models import RESOLUTION_WEIGHTS, Models
 from nbhelpers.segment import make_prompt, segment
@@ -42,9 +41,11 @@ def loop(
     for image, asked in zip(images, phrases, strict=True):
         for phrase in asked:
             prompt = make_prompt(phrase, models, chosen, image=image)
-            latent = noise_latent(encode_image(image, models), chosen.timesteps or (), models)
+            latent = add_noise(encode_image(image, models), chosen.timesteps or (), models)
             with storing(models.unet, KEEPS["all heads"]) as store:
-                look(torch.cat([latent, latent]), chosen.timesteps or (), [empty, prompt], models)
+                predict_noise(
+                    torch.cat([latent, latent]), chosen.timesteps or (), [empty, prompt], models
+                )
             store = {name: kept[1:] for name, kept in store.items()}
             grid = (latent.shape[-2], latent.shape[-1])
             token = prompt.spans[prompt.target or 0][-1]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nbhelpers.latents import encode_image
+from nbhelpers.denoising import encode_image
 
 
 @pytest.mark.parametrize("size", [None, (64, 40)])
