@@ -32,6 +32,7 @@ from nbhelpers.scores import score_maps
 
 # Not on first use: the function must stand where Python puts the module of the same name.
 from nbhelpers.segment import SETTINGS, Segmentation, Settings, segment
+from nbhelpers.weights import data_folder
 
 # These import matplotlib, on first use.
 _DRAWN = {
@@ -43,6 +44,7 @@ _DRAWN = {
 __all__ = [
     "load_models",
     "Models",
+    "data_folder",
     "load_image",
     "referring",
     "caption",

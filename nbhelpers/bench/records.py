@@ -13,8 +13,9 @@ import torch
 
 from nbhelpers.bench.measure import Measured
 from nbhelpers.versions import versions
+from nbhelpers.weights import data_folder
 
-FOLDER = Path(__file__).parents[2] / "data" / "benchmarks"
+FOLDER = data_folder() / "benchmarks"
 PACKAGES = ("nbhelpers", "torch", "triton", "diffusers", "transformers", "numpy")
 Row = dict[str, Any]
 
