@@ -26,14 +26,14 @@ RESOLUTION_WEIGHTS = {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}  # DiffSegmenter's code: 8
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How a model's attention is best read; `segment` uses it unless its settings say otherwise.
+class Calibration:
+    """The timesteps, weights and thresholds on which a model is used, unless settings say others.
 
-    Real Stable Diffusions are read as DiffSegmenter does. A model folder may hold another reading
-    in ``nbhelpers.json``, an object with any of these fields.
+    Real Stable Diffusions are used as DiffSegmenter does. A model folder may hold a calibration of
+    its own in ``nbhelpers.json``, an object with any of these fields.
 
     Attributes:
-        timesteps: Where to look; the attention is averaged over them.
+        timesteps: Scheduler indices; the attention is averaged over them.
         weights: A weight for each factor by which a resolution is coarser than the latent.
         thresholds: The threshold of each method by its name; 0.5 for one that is not named.
     """
@@ -85,7 +85,7 @@ class Models:
         device: Where they are.
         dtype: What the UNet and text encoders compute in; the autoencoder may need float32.
         size: The model's own picture size ``(h, w)`` in pixels.
-        reading: How its attention is best read.
+        calibration: The timesteps, weights and thresholds on which it is used.
         sources: What `captioner` and `parser` are loaded from on first use.
     """
 
@@ -98,7 +98,7 @@ class Models:
     device: torch.device
     dtype: torch.dtype
     size: tuple[int, int]
-    reading: Reading = field(default_factory=Reading)
+    calibration: Calibration = field(default_factory=Calibration)
     sources: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -204,7 +204,7 @@ def load_models(
         device=device,
         dtype=dtype,
         size=(cells[0] * factor, cells[1] * factor),
-        reading=read_reading(Path(source)),
+        calibration=read_calibration(Path(source)),
         sources={
             "captioner": captioner or ("shapes" if shapes else CAPTIONER),
             "parser": PARSER if parser is None else parser,
@@ -271,22 +271,22 @@ def load_parser(name: str | os.PathLike[str] = "shapes") -> Any:
     return parser
 
 
-def read_reading(folder: Path) -> Reading:
-    """The reading in a model folder's ``nbhelpers.json``; DiffSegmenter's where there is none.
+def read_calibration(folder: Path) -> Calibration:
+    """The calibration in a model folder's ``nbhelpers.json``; DiffSegmenter's where there is none.
 
     Raises:
-        ValueError: The file holds other fields than a `Reading` has.
+        ValueError: The file holds other fields than a `Calibration` has.
     """
     path = folder / "nbhelpers.json"
     if not path.is_file():
-        return Reading()
+        return Calibration()
     found = json.loads(path.read_text(encoding="utf-8"))
     if "timesteps" in found:
         found["timesteps"] = tuple(found["timesteps"])
     if found.get("weights") is not None:
         found["weights"] = {int(factor): w for factor, w in found["weights"].items()}
     try:
-        return Reading(**found)
+        return Calibration(**found)
     except TypeError as error:
         raise ValueError(f"{path} holds {sorted(found)}: {error}") from error
 

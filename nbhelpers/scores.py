@@ -17,7 +17,7 @@ def score_maps(
     layers: Sequence[Layer],
     spans: Spans,
     *,
-    keys: Literal["all", "words"] = "all",
+    softmax_over: Literal["all", "words"] = "all",
     weights: Mapping[int, float] | None = None,
     subtokens: Literal["all", "last"] = "all",
     size: tuple[int, int] | None = None,
@@ -33,8 +33,8 @@ def score_maps(
         layers: What `record_attention` recorded of the cross-attention. Layers of several
             passes are averaged as layers of one resolution are.
         spans: Where the nouns' tokens stand, from `embed`.
-        keys: The tokens that the softmax runs over: all of them, as the model's does, or the
-            prompt's words alone, without start, end and padding.
+        softmax_over: Which tokens it runs over: all, as in the model, or the prompt's words alone,
+            without start, end and padding.
         weights: A weight for each factor by which a resolution is coarser than the latent
             (1, 2, 4, 8), scaled to sum to 1 over the resolutions present; a resolution that is not
             named has weight 0. Equal weights when None. DiffSegmenter's are
@@ -62,7 +62,7 @@ def score_maps(
     groups = _by_factor(layers)
     shares = _shares(weights, sorted(groups))
     nouns = [noun[-1:] if subtokens == "last" else noun for noun in spans.nouns]
-    subset = spans.words if keys == "words" else None
+    subset = spans.words if softmax_over == "words" else None
     size = size or max((group[0].grid for group in groups.values()), key=math.prod)
     present = [factor for factor in groups if shares[factor]]
     maps = [

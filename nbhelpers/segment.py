@@ -350,7 +350,11 @@ def score_target(layers: Sequence[Layer], prompt: Prompt, settings: Settings) ->
     only = replace(spans, nouns=(spans.nouns[index],), chunks=(spans.chunks[index],))
     weights = settings.weights if isinstance(settings.weights, Mapping) else None
     return score_maps(
-        layers, only, keys=settings.keys, weights=weights, subtokens=settings.subtokens
+        layers,
+        only,
+        softmax_over=settings.softmax_over,
+        weights=weights,
+        subtokens=settings.subtokens,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the method's variants turn: settings by name, and how a model is read by them."""
+"""What the method's variants turn: settings by name, completed by a model's calibration."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from nbhelpers.models import Models
 
 @dataclass(frozen=True)
 class Settings:
-    """Every knob of the method. What is None is read as the model is best read (`Reading`).
+    """Every setting of the method. What is None comes from the model's `Calibration`.
 
     The defaults are the plain baseline with the paper's choices where it makes them; `SETTINGS`
     names the combinations.
@@ -25,7 +25,7 @@ class Settings:
     into: Literal["keys", "values", "both"] = "both"  # one embedding feeds both in the paper
     timesteps: tuple[int, ...] | None = None  # DiffSegmenter's code: (100,)
     seed: int = 0  # ours; neither paper nor code names one
-    keys: Literal["all", "words"] = "all"  # DiffSegmenter's code: the model's own softmax
+    softmax_over: Literal["all", "words"] = "all"  # DiffSegmenter's code: the model's own softmax
     weights: Mapping[int, float] | Literal["equal"] | None = None  # DiffSegmenter: .3 .5 .1 .1
     subtokens: Literal["all", "last"] = "all"  # ours; "last" in DiffSegmenter's code
     transpose: bool = False  # DiffSegmenter's code: A S
@@ -50,10 +50,10 @@ OF_THE_PROMPT = ("isolate", "by", "tail", "alpha", "unconditional", "into")
 def resolve(
     models: Models, method: str | None = None, settings: Settings | None = None, **overrides: Any
 ) -> Settings:
-    """The settings that a model is read with, nothing left open.
+    """The settings as they are used with a model, nothing left open.
 
     Args:
-        models: Whose `Reading` fills what the settings leave to the model.
+        models: Whose `Calibration` fills what the settings leave open.
         method: A name in `SETTINGS`; "sealed" when None.
         settings: Settings in the place of the named ones; `method` then only chooses the
             threshold, 0.5 when None.
@@ -83,14 +83,14 @@ def resolve(
             f"prompt_from is 'phrase' or 'blip'; got {quoted(chosen.prompt_from)}. "
             "A prompt of your own is caption="
         )
-    reading = models.reading
+    calibration = models.calibration
     if chosen.timesteps is None:
-        chosen = replace(chosen, timesteps=reading.timesteps)
+        chosen = replace(chosen, timesteps=calibration.timesteps)
     if chosen.weights is None:
-        chosen = replace(chosen, weights=reading.weights or "equal")
+        chosen = replace(chosen, weights=calibration.weights or "equal")
     if chosen.threshold is None:
         name = method or ("custom" if settings is not None else DEFAULT)
-        chosen = replace(chosen, threshold=reading.thresholds.get(name, 0.5))
+        chosen = replace(chosen, threshold=calibration.thresholds.get(name, 0.5))
     if chosen.threshold is None or math.isnan(chosen.threshold) or not 0 <= chosen.threshold <= 1:
         raise ValueError(f"threshold lies in [0, 1]; got {chosen.threshold}")
     return chosen

@@ -15,11 +15,12 @@ def made_settings(split, variants, prompts="phrase", **changes):
     """What a manifest says of a run."""
     dataset = {"name": "shapes", "split": split, "broken": 0, "pictures": None}
     return {
+        "format": 2,
         "dataset": dataset | (CLASSES if prompts == "classes" else {}),
         "prompts": prompts,
         "model": {"name": "shapes", "revision": None},
         "variants": {name: as_json(asdict(settings)) for name, settings in variants.items()},
-        **dict.fromkeys(("reading", "code", "packages", "device", "dtype", "parser"), "x"),
+        **dict.fromkeys(("calibration", "code", "packages", "device", "dtype", "parser"), "x"),
         **changes,
     }
 

@@ -5,7 +5,7 @@ import pytest
 
 import nbhelpers as nb
 from nbhelpers.batches import segment_batch, speed_up
-from nbhelpers.models import Reading
+from nbhelpers.models import Calibration
 
 PHRASES = [["the red ring and a blue moon", "a blue moon"], [], ["the very old dog"]]
 TOLERANCE = 1e-3  # of maps in [0, 1]; those of other phrases differ by more than ten times that
@@ -29,7 +29,7 @@ def count_passes(model):
     [
         ("models", {}),
         ("models", {"method": "paper", "timesteps": (50, 300), "transpose": True, "steps": 2}),
-        ("models", {"into": "keys", "alpha": 0.5, "keys": "words"}),
+        ("models", {"into": "keys", "alpha": 0.5, "softmax_over": "words"}),
         ("models_15", {"method": "diffsegmenter"}),
         ("models_xl", {"method": "chunk", "size": (64, 96)}),
     ],
@@ -76,7 +76,7 @@ def test_a_batch_too_small_for_the_timesteps_still_holds_one_phrase(models, imag
 def test_the_models_own_reading_is_used(models, images):
     import dataclasses
 
-    other = dataclasses.replace(models, reading=Reading((300,), None, {"sealed": 0.3}))
+    other = dataclasses.replace(models, calibration=Calibration((300,), None, {"sealed": 0.3}))
     found = segment_batch(images[:1], PHRASES[:1], other)[0][0]
     assert (found.settings.timesteps, found.settings.threshold) == ((300,), 0.3)
     assert segment_batch([], [], models) == []

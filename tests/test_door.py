@@ -24,7 +24,7 @@ PHRASES = ["the red ring", "a blue moon"]
 def test_settings_of_ones_own_are_called_custom(models, image):
     thresholds = {"sealed": 0.9, "plain": 0.2}
     read = dataclasses.replace(
-        models, reading=dataclasses.replace(models.reading, thresholds=thresholds)
+        models, calibration=dataclasses.replace(models.calibration, thresholds=thresholds)
     )
     found = nb.segment(image, "the ring", read, settings=Settings(alpha=0.9))
     assert (found.record()["method"], found.settings.threshold) == ("custom", 0.5)

@@ -28,7 +28,7 @@ from nbhelpers.segment import SETTINGS
 VARIANTS = {
     **SETTINGS,
     "twice": replace(SETTINGS["paper"], steps=2, transpose=True),
-    "words": replace(SETTINGS["paper"], keys="words"),
+    "words": replace(SETTINGS["paper"], softmax_over="words"),
     "two looks": replace(SETTINGS["plain"], timesteps=(50, 300)),
     "values": replace(SETTINGS["paper"], into="values"),
     "another seed": replace(SETTINGS["sealed"], seed=3),

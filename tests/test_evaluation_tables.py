@@ -306,11 +306,11 @@ def test_places_are_compared_with_plain_at_the_same_place(tmp_path):
     val, (test,) = load_runs(tmp_path, "places")
     table = answer_places(val, test)
     assert len(table["rows"]) == len(read) * len(PLACES)
-    facts = {"isolate": "target", "by": "encoding", "tail": "empty", "keys": "all"}
+    facts = {"isolate": "target", "by": "encoding", "tail": "empty", "softmax_over": "all"}
     row = Results((table,)).row("leaks", place="2 of 2", **facts)
     items = made_items(3, "places")
     here = [item for item in items if item["place"] == "2 of 2"]
-    name, plain = row["label"], "isolate none, tail prompt, keys all"
+    name, plain = row["label"], "isolate none, tail prompt, softmax over all"
     mine = loop_miou("testA", [name], here, loop_best("val", [name], items))
     base = loop_miou("testA", [plain], here, loop_best("val", [plain], items))
     assert row["miou"] == pytest.approx(mine, abs=1e-12)
@@ -334,13 +334,16 @@ def test_closed_leaks_are_asked_for_keys_and_values_apart(tmp_path):
     items = made_items(2, "places")
     here = [item for item in items if item["place"] == "2 of 2"]
     ious = []
-    for label in ("isolate none, tail empty, into keys", "isolate none, tail prompt, keys all"):
+    for label in (
+        "isolate none, tail empty, into keys",
+        "isolate none, tail prompt, softmax over all",
+    ):
         ious.append(loop_miou("testA", [label], here, loop_best("val", [label], items)))
     facts = {"isolate": "none", "tail": "empty", "place": "2 of 2"}
     row = made.row("leaks-into", into="keys", **facts)
     assert row["miou"] == pytest.approx(ious[0], abs=1e-12)
     assert row["gain"]["mean"] == pytest.approx(ious[0] - ious[1], abs=1e-9)
-    whole = made.row("leaks", keys="all", by="encoding", **facts)
+    whole = made.row("leaks", softmax_over="all", by="encoding", **facts)
     assert made.row("leaks-into", into="both", **facts)["miou"] == whole["miou"]
     assert {row["tail"] for row in made.rows("leaks", isolate="every")} == {"empty"}
     assert len(side_by_side(made, made, "leaks")) == len(PLACES) * 3
@@ -456,6 +459,50 @@ def test_classes_have_gains_over_plain_at_its_own_threshold(tmp_path):
     shown = f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
     assert f"| paper | {rows['paper']['threshold']:.2f} | " in page and f" | {shown} | " in page
     assert {line.count("|") for line in page.splitlines() if line.startswith("|")} == {8}
+
+
+# What was kept before ---------------------------------------------------------------------------
+
+
+def test_a_run_of_the_first_format_is_read_as_one_of_today(tmp_path):
+    """In which calibration was a reading, and two settings had other names."""
+    read = {**TWO, "words": replace(PAPER, softmax_over="words")}
+    for split in ("val", "testA"):
+        made_run(tmp_path / "now" / split, split, read)
+        store = Store.of(tmp_path / "now" / split)
+        settings = json.loads(json.dumps(store.manifest["settings"]))
+        assert settings.pop("format") == 2
+        settings["reading"] = settings.pop("calibration")
+        for variant in settings["variants"].values():
+            variant["keys"] = variant.pop("softmax_over")
+            variant["caption"] = variant.pop("prompt_from")
+        old = Store(tmp_path / "then" / split, settings, store.manifest["items"])
+        with old.writer() as writer:
+            for record in store.results().values():
+                writer.append(record)
+    now, then = (load_runs(tmp_path / when) for when in ("now", "then"))
+    for settings in read.values():
+        assert compare(then[0], then[1][0], settings, PLAIN) == (
+            compare(now[0], now[1][0], settings, PLAIN)
+        )
+        assert then[0].like(settings) == now[0].like(settings) != []
+
+
+def test_tables_of_the_first_format_are_read_in_todays_words(tmp_path):
+    row = {"label": "isolate none, tail prompt, keys words", "keys": "words", "miou": 0.5}
+    other = {"label": "chunk into keys", "into": "keys"}
+    tables = [{"name": "leaks", "split": "testA", "rows": [row, other]}]
+    path = tmp_path / "questions.json"
+    path.write_text(json.dumps({"format": 1, "tables": tables}))
+    first, second = load_results(tmp_path).table("leaks")["rows"]
+    assert second == other
+    assert first == {
+        "label": "isolate none, tail prompt, softmax over words",
+        "softmax_over": "words",
+        "miou": 0.5,
+    }
+    path.write_text(json.dumps({"format": 2, "tables": tables}))
+    assert load_results(tmp_path).rows("leaks")[0] == row
 
 
 # What is written -------------------------------------------------------------------------------
@@ -642,7 +689,7 @@ def test_the_bootstrap_has_a_seed(both):
 
 
 @pytest.mark.parametrize(
-    "key", ["model", "reading", "code", "packages", "device", "dtype", "parser"]
+    "key", ["model", "calibration", "code", "packages", "device", "dtype", "parser"]
 )
 def test_runs_that_differ_in_anything_are_not_mixed(tmp_path, key):
     val = load(made_run(tmp_path / "val", "val", TWO))
@@ -678,13 +725,13 @@ def test_words_are_compared_with_words(tmp_path):
     for split in ("val", "testA"):
         made_run(tmp_path / split, split, read, prompts="places", pictures=3)
     val, (test,) = load_runs(tmp_path, "places")
-    facts = {"isolate": "every", "by": "encoding", "tail": "empty", "keys": "words"}
+    facts = {"isolate": "every", "by": "encoding", "tail": "empty", "softmax_over": "words"}
     row = Results((answer_places(val, test),)).row("leaks", place="2 of 2", **facts)
     items = made_items(3, "places")
     here = [item for item in items if item["place"] == "2 of 2"]
     ious = [
         loop_miou("testA", [label], here, loop_best("val", [label], items))
-        for label in (row["label"], "isolate none, tail prompt, keys words")
+        for label in (row["label"], "isolate none, tail prompt, softmax over words")
     ]
     assert row["gain"]["mean"] == pytest.approx(ious[0] - ious[1], abs=1e-9)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import nbhelpers as nb
-from nbhelpers.models import Reading, load_captioner, load_parser, read_reading
+from nbhelpers.models import Calibration, load_captioner, load_parser, read_calibration
 from nbhelpers.weights import HUB, data_folder
 
 SD = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -133,21 +133,21 @@ def test_an_autoencoder_that_overflows_stays_in_float32(shapes, tmp_path):
 
 
 def test_a_folder_may_say_how_it_is_best_read(shapes, tmp_path):
-    assert nb.load_models(shapes / "stable-diffusion").reading == Reading()
+    assert nb.load_models(shapes / "stable-diffusion").calibration == Calibration()
     path = tmp_path / "nbhelpers.json"
     weights, thresholds = {"1": 0.4, "2": 0.6}, {"plain": 0.4}
     path.write_text(
         json.dumps({"timesteps": [200, 400], "weights": weights, "thresholds": thresholds})
     )
-    wanted = Reading((200, 400), {1: 0.4, 2: 0.6}, thresholds)
-    assert read_reading(tmp_path) == wanted
+    wanted = Calibration((200, 400), {1: 0.4, 2: 0.6}, thresholds)
+    assert read_calibration(tmp_path) == wanted
     shutil.copytree(shapes / "stable-diffusion", tmp_path, dirs_exist_ok=True)
-    assert nb.load_models(tmp_path).reading == wanted
+    assert nb.load_models(tmp_path).calibration == wanted
     path.write_text(json.dumps({"weights": None}))
-    assert read_reading(tmp_path).weights is None
+    assert read_calibration(tmp_path).weights is None
     path.write_text(json.dumps({"timestep": 3}))
     with pytest.raises(ValueError, match=r"nbhelpers.json holds \['timestep'\]"):
-        read_reading(tmp_path)
+        read_calibration(tmp_path)
 
 
 def test_pickled_weights_are_not_read(shapes, tmp_path):

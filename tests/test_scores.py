@@ -94,7 +94,7 @@ def test_equal_weights_over_all_tokens(batch):
 
 def test_over_the_prompts_words_alone():
     layers = pyramid()
-    found = score_maps(layers, SPANS, keys="words")
+    found = score_maps(layers, SPANS, softmax_over="words")
     assert_close(found, reference(layers, SPANS.nouns, keys=SPANS.words))
     assert not torch.allclose(found, score_maps(layers, SPANS), atol=0.02)
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import nbhelpers as nb
-from nbhelpers.models import Reading
+from nbhelpers.models import Calibration
 from nbhelpers.settings import SETTINGS, Settings, resolve
 
 PHRASE = "the red ring and a blue moon"
@@ -77,7 +77,7 @@ def test_methods_and_settings_make_a_difference(models, image):
         {"into": "values"},
         {"timesteps": (400, 700)},
         {"seed": 1},
-        {"keys": "words"},
+        {"softmax_over": "words"},
         {"weights": {1: 1.0}},
         {"transpose": True},
         {"steps": 2},
@@ -164,8 +164,8 @@ def test_the_papers_numbers(models):
 
 
 def test_a_model_may_be_read_in_its_own_way(models, image):
-    reading = Reading(timesteps=(300, 600), weights=None, thresholds={"sealed": 0.3})
-    other = dataclasses.replace(models, reading=reading)
+    calibration = Calibration(timesteps=(300, 600), weights=None, thresholds={"sealed": 0.3})
+    other = dataclasses.replace(models, calibration=calibration)
     found = nb.segment(image, PHRASE, other)
     assert found.settings.timesteps == (300, 600)
     assert found.settings.weights == "equal"

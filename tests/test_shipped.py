@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 import nbhelpers as nb
-from nbhelpers.models import Reading, load_models, read_reading
+from nbhelpers.models import Calibration, load_models, read_calibration
 from nbhelpers.segment import SETTINGS
 from nbhelpers.shapes import leak_tables, leaks, score, sheet
 from nbhelpers.shapes.benchmark import said_of, scene_of
@@ -77,16 +77,16 @@ def test_the_pipeline_of_diffusers_loads_the_folder_and_draws():
 
 
 def test_sealed_reads_a_second_phrase_as_the_card_says(shapes, record):
-    chosen = {"sealed": replace(SETTINGS["sealed"], timesteps=shapes.reading.timesteps)}
+    chosen = {"sealed": replace(SETTINGS["sealed"], timesteps=shapes.calibration.timesteps)}
     found = leaks.measure(shapes, "testA", chosen, places=("2 of 2",), scenes=16, progress=False)
     (row,) = (
         row
         for row in record["tables"]["testA"]
         if (row["method"], row["keys"], row["place"])
-        == ("sealed", SETTINGS["sealed"].keys, "2 of 2")
+        == ("sealed", SETTINGS["sealed"].softmax_over, "2 of 2")
     )
     level = round(100 * row["threshold"])
-    reading = leaks.READINGS.index(SETTINGS["sealed"].keys)
+    reading = leaks.READINGS.index(SETTINGS["sealed"].softmax_over)
     ious = found.iou[0, reading, 0, :, level]
     # 16 scenes of 400: within three standard errors of the recorded mean
     assert abs(ious.mean() - row["miou"]) < 3 * ious.std() / 4
@@ -141,8 +141,8 @@ def test_a_second_seed_is_read_as_the_first_is(shapes, tmp_path):
     """By the first one's reading and not its own, on val and testA, thresholds of its own val."""
     folder = tmp_path / "seed-1" / "models" / "stable-diffusion"
     shutil.copytree(FOLDER / "stable-diffusion", folder)
-    assert shapes.reading.timesteps != (400,)
-    first = replace(shapes, reading=Reading(timesteps=(400,), weights={1: 1.0}))
+    assert shapes.calibration.timesteps != (400,)
+    first = replace(shapes, calibration=Calibration(timesteps=(400,), weights={1: 1.0}))
     found = score.score_second(tmp_path, first, 1, scenes=2)["second seed"]
     val, test = (
         leaks.measure(first, split, score.compared(), scenes=2, progress=False)
@@ -151,7 +151,7 @@ def test_a_second_seed_is_read_as_the_first_is(shapes, tmp_path):
     assert found["scenes"] == {"val": 2, "testA": 2}
     assert found["testA"] == leak_tables.table(val, test)
     assert found["noun token"] == pytest.approx(probe_noun_token(shapes))
-    again = read_reading(folder)  # for all who load it afterwards
+    again = read_calibration(folder)  # for all who load it afterwards
     assert (again.timesteps, again.weights) == ((400,), {1: 1.0})
     level = val.iou[list(val.methods).index("sealed"), 0].mean((0, 1)).argmax()
     assert again.thresholds["sealed"] == pytest.approx(float(level) / 100)

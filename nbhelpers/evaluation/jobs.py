@@ -14,7 +14,7 @@ from nbhelpers.datasets import Broken, Coco, Expression, Referring, coco, referr
 from nbhelpers.evaluation.batched import Question, Reader, count, one_thread
 from nbhelpers.evaluation.classes import Drawn, digest, read_classes
 from nbhelpers.evaluation.run import Evaluate, Item
-from nbhelpers.models import load_models, read_reading
+from nbhelpers.models import load_models, read_calibration
 from nbhelpers.segment import SETTINGS, Settings
 from nbhelpers.versions import version_of
 from nbhelpers.weights import locate
@@ -48,6 +48,7 @@ SOURCES = (
         "metrics/classes.py",
     ),
 )
+FORMAT = 2  # of a run's settings; 1 had none, see `nbhelpers.evaluation.runs`
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "spacy", "numpy", "pillow")
 POSITION = re.compile(
     r"\b(left|right|top|bottom|upper|lower|middle|center|centre|front|back|behind|near\w*|next|"
@@ -133,11 +134,12 @@ class Job:
             OSError, ValueError: Data or model aren't there.
         """
         source, commit = locate(self.model, self.revision, "model")
-        reading = asdict(read_reading(Path(source)))
+        calibration = asdict(read_calibration(Path(source)))
         data: Any = self.scenes if self.prompts == "classes" else self.data
         classes = {"classes": data.categories} if self.prompts == "classes" else {}
         known = {"name": self.model if commit or self.model == "shapes" else Path(source).name}
         return {
+            "format": FORMAT,
             "dataset": {
                 "name": self.dataset,
                 "split": self.split,
@@ -149,7 +151,7 @@ class Job:
             },
             "prompts": self.prompts,
             "model": {**known, "revision": commit, "sha256": None if commit else _digest(source)},
-            "reading": as_json(reading),
+            "calibration": as_json(calibration),
             "parser": self.parser,
             "device": self.device.partition(":")[0],
             "dtype": "float32" if self.device == "cpu" else "float16",

@@ -42,10 +42,11 @@ def changed(label: str, settings: Settings, facts: Mapping[str, Any], **changes:
 def leaks() -> list[Row]:
     """Which chunks are isolated, how, whose tail follows, what the softmax runs over."""
     rows = []
-    for (isolate, by), tail, keys in product(ISOLATED, TAILS, ("all", "words")):
+    for (isolate, by), tail, tokens in product(ISOLATED, TAILS, ("all", "words")):
         how = "" if isolate == "none" or by == "encoding" else f" by {by}"
-        label = f"isolate {isolate}{how}, tail {tail}, keys {keys}"
-        rows.append(changed(label, PLAIN, {}, isolate=isolate, by=by, tail=tail, keys=keys))
+        label = f"isolate {isolate}{how}, tail {tail}, softmax over {tokens}"
+        facts = {"isolate": isolate, "by": by, "tail": tail, "softmax_over": tokens}
+        rows.append(changed(label, PLAIN, {}, **facts))
     return rows
 
 
@@ -174,7 +175,7 @@ def _at_places(asked: Sequence[Row], val: Run, test: Run, seed: int) -> list[dic
     """A record for each row at each place, as far as they were read."""
     rows, at = [], {place: test.only(place=place) for place in PLACES}
     for row in asked:
-        baseline = replace(PLAIN, keys=row.settings.keys)
+        baseline = replace(PLAIN, softmax_over=row.settings.softmax_over)
         for place in PLACES:
             here = at[place]
             if not here.items:

@@ -88,7 +88,8 @@ def load_results(folder: str | Path) -> Results:
         path = Path(folder) / name
         if path.exists():
             try:
-                tables += json.loads(path.read_bytes())["tables"]
+                found = json.loads(path.read_bytes())
+                tables += found["tables"] if found["format"] > 1 else _as_now(found["tables"])
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(f"{path} is damaged ({error}); make it again") from error
     if not tables:
@@ -97,6 +98,18 @@ def load_results(folder: str | Path) -> Results:
             "python -m nbhelpers reproduce"
         )
     return Results(tuple(tables))
+
+
+def _as_now(tables: Sequence[Record]) -> list[Record]:
+    """Tables of format 1, in which the softmax's tokens were called keys, in today's words."""
+
+    def row_of(row: Record) -> Record:
+        if "keys" not in row:
+            return row
+        named = {"softmax_over" if key == "keys" else key: v for key, v in row.items()}
+        return {**named, "label": row["label"].replace(", keys ", ", softmax over ")}
+
+    return [{**table, "rows": [row_of(row) for row in table["rows"]]} for table in tables]
 
 
 def save_tables(
@@ -114,7 +127,7 @@ def save_tables(
         OSError: The folder can't be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"format": 1, "tables": list(tables)}, indent=1, allow_nan=False)
+    text = json.dumps({"format": 2, "tables": list(tables)}, indent=1, allow_nan=False)
     page = "\n\n".join([f"# {title}", *map(markdown, tables)]) + "\n"
     contents = {f"{name}.json": text + "\n", f"{name}.md": page}
     for file, content in contents.items():

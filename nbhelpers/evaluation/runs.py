@@ -181,12 +181,28 @@ def _read(folder: Path) -> tuple[dict[str, Any], list[Mapping[str, Any]], list[R
         raise ValueError(f"{folder} holds errors alone; see {folder / 'report.json'}")
     known = {
         "folder": folder,
-        "settings": store.manifest["settings"],
+        "settings": _as_now(store.manifest["settings"]),
         "fingerprint": store.fingerprint,
         "errors": len(records) - len(good),
     }
     items = [store.manifest["items"][k] for k in good]
     return known, items, [records[k] for k in good]
+
+
+# What the settings of format 1 were called.
+_RENAMED = {"keys": "softmax_over", "caption": "prompt_from"}
+
+
+def _as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's settings by the names of today, whichever format they were written in."""
+    if "format" in settings:
+        return dict(settings)
+    named = {"calibration" if key == "reading" else key: v for key, v in settings.items()}
+    variants = {
+        name: {_RENAMED.get(key, key): value for key, value in variant.items()}
+        for name, variant in settings["variants"].items()
+    }
+    return {**named, "variants": variants}
 
 
 def find_runs(folder: Path, prompts: str) -> list[Path]:
@@ -249,7 +265,7 @@ def _check_alike(val: Complete, test: Complete) -> None:
     Raises:
         ValueError: They are of different models, code, packages or datasets.
     """
-    for key in ("model", "reading", "code", "packages", "device", "dtype", "parser"):
+    for key in ("model", "calibration", "code", "packages", "device", "dtype", "parser"):
         if val.settings[key] != test.settings[key]:
             raise ValueError(
                 f"{val.folder} and {test.folder} differ in {key}, so that a threshold of the one "

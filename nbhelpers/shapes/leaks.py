@@ -103,7 +103,7 @@ def measure(
     Args:
         models: from `load_models`.
         split: "val", "testA" or "testB".
-        methods: settings by name; their `keys` is replaced by each reading in turn.
+        methods: settings by name; their `softmax_over` is replaced by each reading in turn.
         places: where the target's phrase stands.
         scenes: only the first so many.
         seed: the benchmark's.
@@ -176,7 +176,7 @@ def _curves(
         scores = score_maps(
             attention.cross_layers,
             prompt.spans,
-            keys=keys,
+            softmax_over=keys,
             weights=weights,
             subtokens=settings.subtokens,
         )[target : target + 1]

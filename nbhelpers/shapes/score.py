@@ -15,7 +15,14 @@ import torch
 from tqdm import tqdm
 
 from nbhelpers.captions import caption
-from nbhelpers.models import Captioner, Models, Reading, load_captioner, load_models, load_parser
+from nbhelpers.models import (
+    Calibration,
+    Captioner,
+    Models,
+    load_captioner,
+    load_models,
+    load_parser,
+)
 from nbhelpers.segment import SETTINGS, Settings, segment
 from nbhelpers.shapes.benchmark import SPLITS, said_of, scene_of
 from nbhelpers.shapes.captions import name
@@ -102,7 +109,7 @@ def write_reading(models_folder: Path, found: Measurement, best: Mapping[str, An
     """Write `nbhelpers.json` beside the model: how it is best read, by val."""
     thresholds = {}
     for index, method in enumerate(found.methods):
-        reading = READINGS.index(SETTINGS[method].keys) if method in SETTINGS else 0
+        reading = READINGS.index(SETTINGS[method].softmax_over) if method in SETTINGS else 0
         level = found.iou[index, reading].mean((0, 1)).argmax()
         thresholds[method] = round(float(level) / 100, 2)
     record = {
@@ -173,8 +180,8 @@ def score_leaks(
 ) -> dict[str, Any]:
     """Choose the reading on val, write it beside the model, and fill the tables of the tests."""
     candidates = choose_reading(models, workers=workers)
-    best = Reading(timesteps=candidates[0]["timesteps"], weights=candidates[0]["weights"])
-    models = replace(models, reading=best)
+    best = Calibration(timesteps=candidates[0]["timesteps"], weights=candidates[0]["weights"])
+    models = replace(models, calibration=best)
     read = partial(measure, models, scenes=scenes, workers=workers)
     val = read("val", compared())
     write_reading(out / "stable-diffusion", val, candidates[0])
@@ -204,10 +211,10 @@ def score_second(
     An `nbhelpers.json` is written beside them, so that all else reads them so too.
     """
     folder = work / f"seed-{seed}" / "models" / "stable-diffusion"
-    other = replace(load_models(folder), reading=models.reading)
+    other = replace(load_models(folder), calibration=models.calibration)
     read = partial(measure, other, methods=compared(), scenes=scenes, workers=workers)
     val, test = read("val"), read("testA")
-    write_reading(folder, val, asdict(models.reading))
+    write_reading(folder, val, asdict(models.calibration))
     counts = {each.split: each.iou.shape[3] for each in (val, test)}
     found = {"seed": seed, "scenes": counts, "noun token": probe_noun_token(other)}
     return {"second seed": {**found, "testA": table(val, test)}}
