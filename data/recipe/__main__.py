@@ -21,7 +21,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     sheet = commands.add_parser("art-sheet", help="draw every sprite in every color on one sheet")
     sheet.add_argument("path", type=Path)
-    commands.add_parser("draw", help="write the benchmark's pictures, masks and expressions")
+    commands.add_parser("draw", help="write the benchmark and the pictures of the paper's prompts")
     train = commands.add_parser(
         "train",
         help="draw the pictures and train the models; go on where an earlier run stopped",
@@ -54,7 +54,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         default=ROOT / "build" / "stickers",
         help="pictures, checkpoints and logs (default: build/stickers)",
     )
-    for command in (train, commands.choices["draw"]):
+    score = commands.add_parser(
+        "score", help="measure the models on held-out scenes; write results.json"
+    )
+    score.add_argument("--parts", nargs="+", help="measure only these, keep the rest")
+    score.add_argument(
+        "--work", type=Path, default=ROOT / "build" / "stickers", help="as in train"
+    )
+    for command in (train, score, commands.choices["draw"]):
         command.add_argument(
             "--out", type=Path, default=ROOT / "data" / "stickers", help="default: data/stickers"
         )
@@ -75,8 +82,14 @@ def main(arguments: list[str] | None = None) -> int:
         art_sheet().save(options.path)
     elif options.command == "draw":
         from recipe.benchmark import write_benchmark
+        from recipe.paper import write_prompts
 
         write_benchmark(options.out)
+        write_prompts(options.out)
+    elif options.command == "score":
+        from recipe.score import score
+
+        score(options.work, options.out, parts=options.parts)
     else:
         import torch
 

@@ -104,7 +104,7 @@ def write_benchmark(folder: Path, *, seed: int = 0, progress: bool = True) -> No
         file_name = f"{image_id:06d}.png"
         buffer = io.BytesIO()
         Image.fromarray(picture).save(buffer, "PNG", optimize=True)
-        _write(folder / "images" / file_name, buffer.getvalue())
+        write_whole(folder / "images" / file_name, buffer.getvalue())
         height, width = SIZE
         images.append(
             {
@@ -161,12 +161,12 @@ def write_benchmark(folder: Path, *, seed: int = 0, progress: bool = True) -> No
             for index, noun in enumerate(NOUNS)
         ],
     }
-    _write(folder / "instances.json", json.dumps(instances, separators=(",", ":")).encode())
-    _write(folder / "refs(stickers).json", json.dumps(refs, separators=(",", ":")).encode())
-    _write(folder / "refs(stickers).p", pickle.dumps(refs, protocol=2))
+    write_whole(folder / "instances.json", json.dumps(instances, separators=(",", ":")).encode())
+    write_whole(folder / "refs(stickers).json", json.dumps(refs, separators=(",", ":")).encode())
+    write_whole(folder / "refs(stickers).p", pickle.dumps(refs, protocol=2))
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(content)

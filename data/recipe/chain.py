@@ -44,7 +44,7 @@ class Budget:
 
 
 FULL = Budget(60_000, autoencoder=3500, clip=3200, unet=18_000, captioner=6000, judge=2500)
-QUICK = Budget(300, autoencoder=20, clip=12, unet=12, captioner=12, judge=4)
+QUICK = Budget(120, autoencoder=3, clip=2, unet=2, captioner=2, judge=1)
 
 
 def train(

@@ -95,7 +95,7 @@ def train_judge(
         rate=2e-3,
         seed=SEED,
         weight_decay=0.05,
-        watch=lambda step: accuracy(judge, count=300),
+        watch=lambda step: accuracy(judge, count=50 if step < 500 else 300),
         watch_every=500,
         progress=progress,
     )
