@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from caption_truth import falsehoods
 from recipe import chain
-from recipe.clip import HELD_OUT, contrastive_loss, jitter
+from recipe.art import UNSEEN
+from recipe.captions import CAREFUL, said_of, write_caption
+from recipe.clip import HELD_OUT, contrastive_loss, exchange_colors, jitter
 from recipe.judge import PAIRS, Judge, answers, verdicts
 from recipe.pictures import draw_pictures, to_unit
 from recipe.scenes import draw, sample_scene
@@ -151,3 +154,21 @@ def test_the_judge_is_asked_for_all_that_a_picture_was_to_show():
 def test_to_unit_keeps_the_range():
     ends = to_unit(np.array([[[[0, 127, 255]]]], dtype=np.uint8))
     torch.testing.assert_close(ends.flatten(), torch.tensor([-1.0, -1 / 255, 1.0]))
+
+
+def test_exchanged_colors_make_a_caption_false_and_no_pair_of_testB():
+    seen = 0
+    for number in range(1500):
+        rng = np.random.default_rng((21, number))
+        scene = sample_scene(rng)
+        caption = write_caption(scene, rng, style=CAREFUL)
+        exchanged = exchange_colors(caption)
+        if exchanged is None:
+            continue
+        seen += 1
+        assert falsehoods(exchanged, scene), (caption, exchanged)
+        assert not set(said_of(exchanged)) & UNSEEN, exchanged
+        assert sorted(exchanged.split()) == sorted(caption.split())
+    assert seen > 250
+    assert exchange_colors("a red car and a blue car") is None
+    assert exchange_colors("two black dogs and a white cup") == "two white dogs and a black cup"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import (
     CLIPConfig,
@@ -16,8 +18,8 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from recipe.art import COLORS_OF, NOUNS
-from recipe.captions import article, name
+from recipe.art import COLORS_OF, NOUNS, PATCHED, UNSEEN
+from recipe.captions import article, name, plural
 from recipe.color import COLORS
 from recipe.pictures import Pictures, to_unit
 from recipe.scenes import SIZE, Scene, Thing, draw, sample_scene
@@ -26,6 +28,7 @@ from recipe.training import fit
 
 WIDTH = 128
 PATCH = 8
+TOKEN_SCALE = 25.0  # of the cosines of words and patches, before the softmax
 HELD_OUT = 10_000_000  # scenes that are measured on come from seeds beyond this one
 
 
@@ -123,6 +126,122 @@ def train_clip(
         progress=progress,
     )
     return clip.eval()
+
+
+def bind(
+    clip: CLIPModel,
+    pictures: Pictures,
+    tokenizer: CLIPTokenizer,
+    folder: Path,
+    *,
+    seed: int,
+    steps: int,
+    device: str,
+    batch: int = 64,
+    progress: bool = True,
+) -> CLIPModel:
+    """Teach a trained CLIP to say at each word what it means in its phrase, on ordinary captions.
+
+    CLIP's own loss sees the end token alone, and its token of a noun then holds next to nothing of
+    the color before it. Here the words' tokens are held against the picture's patches as well
+    (`token_scores`), and each picture against its own caption with the colors of two things
+    exchanged (NegCLIP: Yuksekgonul et al., 2023): "a red car and a black dog" for "a black car
+    and a red dog".
+    """
+    torch.manual_seed(seed)
+    clip = clip.to(device).train()
+    clip.set_attn_implementation("eager")
+    kind = torch.device(device).type
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        index, captions = pictures.sample(generator, batch, "ordinary")
+        seen = jitter(to_unit(pictures.pictures[index.numpy()]), captions, generator)
+        false = [text for text in map(exchange_colors, captions) if text]
+        ids = tokenize(tokenizer, captions + false)
+        end = (ids == tokenizer.eos_token_id).int().argmax(1)
+        ids = ids[:, : 1 + end.max()].to(device)
+        with torch.autocast(kind, torch.bfloat16):
+            texts = clip.text_model(input_ids=ids)
+            views = clip.vision_model(pixel_values=seen.to(device))
+            pooled = (
+                _unit(clip.visual_projection(views.pooler_output))
+                @ _unit(clip.text_projection(texts.pooler_output)).T
+            )
+            grid = clip.vision_model.post_layernorm(views.last_hidden_state[:, 1:])
+            words = torch.arange(ids.shape[1])[None] < end[:, None]
+            words[:, 0] = False
+            fine = token_scores(
+                _unit(clip.text_projection(texts.last_hidden_state)),
+                _unit(clip.visual_projection(grid)),
+                words.to(device),
+            )
+        target = torch.arange(batch, device=device)
+        total = torch.zeros((), device=device)
+        for logits in (clip.logit_scale.exp() * pooled, TOKEN_SCALE * fine):
+            logits = logits.float()
+            total = total + nn.functional.cross_entropy(logits, target)
+            total = total + nn.functional.cross_entropy(logits[:, :batch].T, target)
+        return total / 4
+
+    fit(
+        "clip-bound",
+        loss,
+        parameters=clip.parameters(),
+        kept={"clip": clip},
+        folder=folder,
+        steps=steps,
+        rate=5e-4,
+        seed=seed,
+        weight_decay=0.1,
+        watch=lambda step: zero_shot(clip, tokenizer, count=400),
+        watch_every=250,
+        progress=progress,
+    )
+    return clip.eval()
+
+
+def token_scores(
+    texts: Float[Tensor, "caption token width"],
+    grids: Float[Tensor, "picture patch width"],
+    words: Bool[Tensor, "caption token"],
+) -> Float[Tensor, "picture caption"]:
+    """Return how well each caption's words are found in each picture (FILIP: Yao et al., 2022).
+
+    The mean over a caption's words of the best cosine with any patch of the picture.
+    """
+    best = torch.einsum("ctw,bpw->bcpt", texts, grids).amax(2)
+    return (best * words).sum(2) / words.sum(1)
+
+
+_COLORED = re.compile(
+    rf"(?P<color>{'|'.join([*PATCHED, *COLORS])}) (?P<noun>{'|'.join(NOUNS)})s?\b"
+    r"|(?P<person>man|woman|child|men|women|children) in (?:an? )?"
+    rf"(?P<clothes>{'|'.join([*PATCHED, *COLORS])})\b"
+)
+
+
+def exchange_colors(caption: str) -> str | None:
+    """Return a caption with the colors of its first two things exchanged, if that makes it false.
+
+    None where there are no two colored things, where their nouns or colors are the same, and where
+    a pair would come of it that training never shows.
+
+    Example:
+        >>> exchange_colors("a red car next to a woman in blue")
+        'a blue car next to a woman in red'
+    """
+    found = list(_COLORED.finditer(caption))[:2]
+    if len(found) < 2:
+        return None
+    names = [match["noun"] or match["person"] for match in found]
+    groups = ["color" if match["color"] else "clothes" for match in found]
+    (first, other) = (match[group] for match, group in zip(found, groups, strict=True))
+    singular = [next((n for n in NOUNS if plural(n) == word), word) for word in names]
+    new = {(singular[0], other), (singular[1], first)}
+    if names[0] == names[1] or first == other or new & UNSEEN:
+        return None
+    (a, b), (c, d) = (match.span(group) for match, group in zip(found, groups, strict=True))
+    return caption[:a] + other + caption[b:c] + first + caption[d:]
 
 
 def jitter(seen: Tensor, captions: list[str], generator: torch.Generator) -> Tensor:
