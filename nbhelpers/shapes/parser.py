@@ -85,8 +85,8 @@ def epoch_trees(trees: Sequence[Tree], *, seed: int, epoch: int, made_up: int) -
     rng = random.Random(f"epoch-{seed}-{epoch}")
     flights = [t for t in trees if t.source.startswith("en_atis")]
     others = [t for t in trees if not t.source.startswith("en_atis")]
-    chosen = others + rng.sample(flights, min(800, len(flights)))
-    out = [plain(t) if rng.random() < 0.35 else t for t in chosen]
+    chosen = others + rng.sample(flights, min(600, len(flights)))
+    out = [plain(t) if rng.random() < 0.25 else t for t in chosen]
     for tree in rng.sample(others, min(1500, len(others))):
         out.extend(fragments(plain(tree), rng))
     grammar = Grammar(seed * 100_003 + epoch + 1)
@@ -171,10 +171,10 @@ def train_parser(
         data = examples(epoch)
         total = sum(len(e.reference) for e in data)
         trained = 0
-        for batch in batches(data, words=1000):
+        for batch in batches(data, words=500):
             part = epoch + trained / total
             optimizer.learn_rate = (
-                0.0015 * min(1.0, part / 0.3 + 0.02) * max(0.02, 1 - part / epochs)
+                0.0012 * min(1.0, part / 0.3 + 0.02) * max(0.02, 1 - part / epochs)
             )
             nlp.update(batch, sgd=optimizer, drop=0.2, losses=losses)
             trained += sum(len(e.reference) for e in batch)
