@@ -106,7 +106,7 @@ class Modifiers(NounPhrases):
         if kind == "alone" and self.chance(0.2):
             where = self.pick(
                 "alone together away left right outside down forward sideways here there downhill "
-                "upside-down upside-down"
+                "upside-down upside-down low high fast close slowly quietly"
             )
             node.add("advmod", self.adverb(where))
         rest = {"object": 0.3, "both": 0.45, "alone": 0.7}[kind]
@@ -193,6 +193,8 @@ class Modifiers(NounPhrases):
         if pos < 0.72:
             be.pos, be.word = "AUX", self.pick("is are was")
             verb = Node(self.pick(lexicon.STATES), "VERB", left=[*subject, ("auxpass", be)])
+            if self.chance(0.15):  # "that was painted yellow"
+                return verb.add("acomp", self.color())
             return verb.add("prep", self.prep(bare, deep=False))
         if pos < 0.82:  # the object is what is meant: "that the man is holding"
             verb = Node(lexicon.gerund(self.pick(lexicon.VERBS["object"])), "VERB")

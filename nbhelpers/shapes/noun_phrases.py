@@ -40,7 +40,7 @@ def flatten(root: Node, *, source: str = "grammar") -> Tree:
     visit(root, None, "ROOT")
     place = {id(node): i for i, (node, _, _) in enumerate(order)}
     words = [node.word for node, _, _ in order]
-    glued = {"'s", ",", ".", "n't", "-"}
+    glued = {"'s", "'", ",", ".", "n't", "-"}
     spaces = [
         w != "-" and after not in glued for w, after in zip(words, [*words[1:], ""], strict=True)
     ]
@@ -70,11 +70,12 @@ class NounPhrases:
         """A noun, whether plural, whether a mass noun."""
         if self.chance(0.08):
             return self.pick(lexicon.MASS), False, True
-        if self.chance(0.07):
+        if self.chance(0.055):
             return self.component(), False, False
         groups = [
             (5, lexicon.PEOPLE), (3, lexicon.ANIMALS), (3, lexicon.CLOTHES), (2, lexicon.BODY),
             (7, lexicon.THINGS), (3, lexicon.PLACES), (1, lexicon.PARTS), (1, lexicon.SHAPES),
+            (3, lexicon.STICKERS),
         ]  # fmt: skip
         weights, lists = zip(*groups, strict=True)
         word = self.pick(self.rng.choices(lists, weights)[0])
@@ -90,7 +91,7 @@ class NounPhrases:
                  lexicon.MATERIAL_NOUNS], [8, 4, 5, 2, 1, 1],
             )[0]
         )  # fmt: skip
-        second = self.pick(lexicon.COMPONENTS if self.chance(0.7) else lexicon.THINGS)
+        second = self.pick(lexicon.COMPONENTS if self.chance(0.8) else lexicon.THINGS)
         third = f" {self.pick(lexicon.COMPONENTS)}" if self.chance(0.12) else ""
         return f"{first} {second}{third}"
 
@@ -204,7 +205,7 @@ class NounPhrases:
         if compound < 0.1:
             node.left.insert(0, ("compound", Node(self.pick(lexicon.MATERIAL_NOUNS), "NOUN")))
         elif compound < 0.13:
-            first = self.noun()[0] if self.chance(0.3) else self.pick(lexicon.THINGS)
+            first = self.pick(lexicon.PLACES if self.chance(0.3) else lexicon.THINGS)
             node.left[:0] = [("compound", Node(w, "NOUN")) for w in first.split()]
         count = self.rng.choices([0, 1, 2, 3], [46, 42, 11, 1])[0]
         modifiers = [m for _ in range(count) for m in self.adjective()]
@@ -237,7 +238,7 @@ class NounPhrases:
                 owner.word = "someone"
             written = self.rng.random()
             if written < 0.8:
-                owner.add("case", Node("'s", "PART"))
+                owner.add("case", Node("'" if owner.word.endswith("s") else "'s", "PART"))
             elif not owner.word.endswith("s") and owner.word not in {"someone"}:
                 owner.word += "s"
             else:

@@ -33,7 +33,7 @@ class Grammar(Modifiers):
     def sentence(self) -> Tree:
         """One caption, referring phrase or fragment, as people type it."""
         forms = [
-            (6, self.referring), (5, self.caption), (5, self.clause), (3, self.beside),
+            (6, self.referring), (5, self.caption), (9, self.clause), (4, self.beside),
             (3, self.drawn), (2, self.bare), (3, self.pointed), (1, self.fragment),
         ]  # fmt: skip
         weights, makers = zip(*forms, strict=True)
@@ -127,7 +127,7 @@ class Grammar(Modifiers):
             node = self.head(self.pick(lexicon.PEOPLE))
             if self.chance(0.4):
                 node.left[:0] = self.place_word() if self.chance(0.4) else self.adjective()
-        if self.chance(0.4):
+        if self.chance(0.25):
             node.add(*self.modifier(0.95, deep=False))
         second = self.worn()
         if self.chance(0.25):
@@ -148,7 +148,7 @@ class Grammar(Modifiers):
         lists = [lexicon.CLOTHES, lexicon.BODY, lexicon.THINGS]
         word = self.pick(self.rng.choices(lists, [6, 2, 2])[0])
         node = self.head(lexicon.plural(word) if self.chance(0.3) else word)
-        if self.chance(0.6):
+        if self.chance(0.5):
             node.left[:0] = self.adjective()
         return node
 
@@ -176,23 +176,23 @@ class Grammar(Modifiers):
         """ "a dog is sleeping on the couch", "there are two cups", "this is a red bus" """
         bare = self.rng.choice([0.03, 0.1, 0.5])
         roll = self.rng.random()
-        subject = self.described(bare) if self.chance(0.3) else self.listed(bare)
-        if roll < 0.45:
+        subject = self.doer(bare)
+        if roll < 0.55:
             many = lexicon.is_plural(subject.word) or any(d == "conj" for d, _ in subject.right)
             verb = self.action(bare, "plain" if many else "present")
             verb.left = [("nsubj", subject)]
-        elif roll < 0.66:
+        elif roll < 0.72:
             verb = self.action(bare, "ing")
             verb.left = [("nsubj", subject), ("aux", Node(self.pick("is are"), "AUX"))]
-        elif roll < 0.74:
+        elif roll < 0.79:
             verb = Node(self.pick(lexicon.STATES), "VERB").add("prep", self.prep(bare))
             verb.left = [("nsubjpass", subject), ("auxpass", Node(self.pick("is are"), "AUX"))]
-        elif roll < 0.82:
+        elif roll < 0.86:
             verb = Node(self.pick("is are was"), "VERB").add("attr", subject)
             verb.left = [("expl", Node("there", "PRON"))]
             if self.chance(0.6):
                 verb.add("prep", self.prep(bare))
-        elif roll < 0.88:
+        elif roll < 0.91:
             verb = Node(self.pick("is are"), "AUX").add("attr", self.described(0.0))
             first = Node(self.pick("this that it these he she"), "PRON")
             verb.left = [("nsubj", first)]
@@ -204,9 +204,38 @@ class Grammar(Modifiers):
             verb.add("advcl", self._while(bare))
         return verb
 
+    def doer(self, bare: float) -> Node:
+        """The subject of a clause, often a brief one: "two cats", "an old man"."""
+        roll = self.rng.random()
+        if roll < 0.2:
+            return self.described(bare)
+        if roll < 0.45:
+            return self.listed(bare)
+        node = self.brief(bare)
+        if self.chance(0.12):
+            self.join(node, self.brief(bare))
+        return node
+
+    def brief(self, bare: float) -> Node:
+        """A noun with little before it and nothing behind."""
+        many, kinds = self.chance(0.5), [lexicon.PEOPLE, lexicon.ANIMALS, lexicon.THINGS]
+        word = self.pick(self.rng.choices([*kinds, lexicon.STICKERS], [4, 4, 3, 4])[0])
+        node = self.head(lexicon.plural(word) if many else word)
+        if self.chance(0.35):
+            node.left[:0] = self.adjective()
+        self.determine(node, many, False, bare, 0)
+        return node
+
     def _while(self, bare: float) -> Node:
+        mark = ("mark", Node(self.pick("while as while"), "SCONJ"))
+        if self.chance(0.35):  # "while dogs chase it"
+            doer = self.brief(bare)
+            form = "plain" if lexicon.is_plural(doer.word) else "present"
+            verb = self.action(bare, form, deep=False)
+            verb.left = [mark, ("nsubj", doer)]
+            return verb
         verb = self.action(bare, "ing", deep=False)
-        verb.left = [("mark", Node(self.pick("while as while"), "SCONJ"))]
+        verb.left = [mark]
         if self.chance(0.5):
             verb.left += [("nsubj", self.phrase(bare=bare)), ("aux", Node("is", "AUX"))]
         return verb
