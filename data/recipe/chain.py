@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import platform
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from recipe.autoencoder import encode_all, load_autoencoder, train_autoencoder
 from recipe.captioner import new_word_tokenizer, save_captioner, train_captioner
-from recipe.clip import save_clip, text_encoder, train_clip
+from recipe.clip import bind, save_clip, text_encoder, train_clip
 from recipe.judge import train_judge
 from recipe.pictures import draw_pictures
 from recipe.tokenizer import train_tokenizer
@@ -38,13 +39,16 @@ class Budget:
     pictures: int
     autoencoder: int
     clip: int
+    bind: int
     unet: int
     captioner: int
     judge: int
 
 
-FULL = Budget(60_000, autoencoder=3500, clip=3200, unet=18_000, captioner=6000, judge=2500)
-QUICK = Budget(120, autoencoder=3, clip=2, unet=2, captioner=2, judge=1)
+FULL = Budget(
+    60_000, autoencoder=3500, clip=3200, bind=1200, unet=18_000, captioner=6000, judge=2500
+)
+QUICK = Budget(120, autoencoder=3, clip=2, bind=1, unet=2, captioner=2, judge=1)
 
 
 def train(
@@ -91,6 +95,9 @@ def train(
             vae.save_pretrained(work / "vae")
     if {"clip", "unet", "captioner"} & set(parts):
         clip = train_clip(pictures, tokenizer, own, steps=budget.clip, **chance).cpu()
+        eye = copy.deepcopy(clip)
+    if {"clip", "unet"} & set(parts):
+        clip = bind(clip, pictures, tokenizer, own, steps=budget.bind, **chance).cpu()
         if "clip" in parts:
             save_clip(clip, tokenizer, out / "clip")
             half(out / "clip")
@@ -114,7 +121,7 @@ def train(
         half(folder)
     if "captioner" in parts:
         words = new_word_tokenizer(pictures.texts("careful"), own / "words")
-        blip = train_captioner(pictures, words, clip, own, steps=budget.captioner, **chance)
+        blip = train_captioner(pictures, words, eye, own, steps=budget.captioner, **chance)
         save_captioner(blip.cpu(), words, out / "blip")
         half(out / "blip")
     if "judge" in parts:
