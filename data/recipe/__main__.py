@@ -49,6 +49,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "another seed's UNet (default: train one)",
     )
     train.add_argument(
+        "--clip",
+        type=Path,
+        metavar="DIR",
+        help="use this trained CLIP, such as data/stickers/clip (default: train one)",
+    )
+    train.add_argument(
         "--work",
         type=Path,
         default=ROOT / "build" / "stickers",
@@ -105,6 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
             device=options.device,
             budget=chain.QUICK if options.quick else chain.FULL,
             autoencoder=options.autoencoder,
+            clip_folder=options.clip,
         )
     return 0
 

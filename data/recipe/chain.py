@@ -19,7 +19,7 @@ from torch import Tensor
 
 from recipe.autoencoder import encode_all, load_autoencoder, train_autoencoder
 from recipe.captioner import new_word_tokenizer, save_captioner, train_captioner
-from recipe.clip import bind, save_clip, text_encoder, train_clip
+from recipe.clip import bind, load_clip, save_clip, text_encoder, train_clip
 from recipe.judge import train_judge
 from recipe.pictures import draw_pictures
 from recipe.tokenizer import train_tokenizer
@@ -60,6 +60,7 @@ def train(
     device: str = "cpu",
     budget: Budget = FULL,
     autoencoder: Path | None = None,
+    clip_folder: Path | None = None,
 ) -> None:
     """Train `parts` and save them into `out`; a part that is done is loaded, not trained again.
 
@@ -72,6 +73,7 @@ def train(
         budget: `FULL`, or `QUICK` to try the whole chain.
         autoencoder: folder of a trained one to use, such as the shipped one for another seed;
             one is trained if not given.
+        clip_folder: of a trained CLIP with its tokenizer to use, such as the shipped one.
 
     Raises:
         ValueError: if there is no such part, or the device is not there.
@@ -84,7 +86,10 @@ def train(
     pictures = draw_pictures(work / "pictures", count=budget.pictures, seed=SHARED_SEED)
     own = work / f"seed-{seed}"
     chance: dict[str, Any] = {"seed": seed, "device": device}
-    tokenizer = train_tokenizer(pictures.texts("ordinary"), own / "tokenizer")
+    if clip_folder is None:
+        tokenizer = train_tokenizer(pictures.texts("ordinary"), own / "tokenizer")
+    else:
+        clip, tokenizer = load_clip(clip_folder)
     if {"autoencoder", "unet"} & set(parts):
         if autoencoder is not None:
             vae = load_autoencoder(autoencoder).to(device)
@@ -93,14 +98,15 @@ def train(
                 pictures, work, seed=SHARED_SEED, steps=budget.autoencoder, device=device
             )
             vae.save_pretrained(work / "vae")
-    if {"clip", "unet", "captioner"} & set(parts):
+    if clip_folder is None and {"clip", "unet", "captioner"} & set(parts):
         clip = train_clip(pictures, tokenizer, own, steps=budget.clip, **chance).cpu()
-        eye = copy.deepcopy(clip)
-    if {"clip", "unet"} & set(parts):
+    if "captioner" in parts:
+        eye = copy.deepcopy(clip)  # BLIP begins from what CLIP sees before it is bound
+    if clip_folder is None and {"clip", "unet"} & set(parts):
         clip = bind(clip, pictures, tokenizer, own, steps=budget.bind, **chance).cpu()
-        if "clip" in parts:
-            save_clip(clip, tokenizer, out / "clip")
-            half(out / "clip")
+    if "clip" in parts:
+        save_clip(clip, tokenizer, out / "clip")
+        half(out / "clip")
     if "unet" in parts:
         text = text_encoder(clip)
         unet = train_unet(

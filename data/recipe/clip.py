@@ -18,6 +18,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
+from nbhelpers.weights import from_pretrained
 from recipe.art import COLORS_OF, NOUNS, PATCHED, UNSEEN
 from recipe.captions import article, name, plural
 from recipe.color import COLORS
@@ -321,6 +322,12 @@ def save_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
         image_mean=half,
         image_std=half,
     ).save_pretrained(folder)
+
+
+def load_clip(folder: Path) -> tuple[CLIPModel, CLIPTokenizer]:
+    """Load a trained CLIP in float32, and its tokenizer."""
+    clip = from_pretrained(CLIPModel, str(folder), None, dtype=torch.float32)
+    return clip.eval(), from_pretrained(CLIPTokenizer, str(folder), None)
 
 
 def text_encoder(clip: CLIPModel) -> CLIPTextModel:

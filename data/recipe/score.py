@@ -14,18 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import CLIPModel, CLIPTokenizer
 
 from nbhelpers.captions import caption
 from nbhelpers.models import Models, load_captioner, load_models
 from nbhelpers.segment import segment
 from nbhelpers.versions import versions
-from nbhelpers.weights import from_pretrained
 from recipe.art import COLORS_OF, HELD_OUT_STYLE
 from recipe.autoencoder import load_autoencoder, psnr
 from recipe.benchmark import SPLITS, scene_of
 from recipe.captions import article, name, said_of
-from recipe.clip import HELD_OUT, zero_shot
+from recipe.clip import HELD_OUT, load_clip, zero_shot
 from recipe.judge import Judge, accuracy, verdicts
 from recipe.scenes import Thing, draw, sample_scene
 from recipe.sheets import (
@@ -55,8 +53,7 @@ def score_autoencoder(out: Path, *, count: int = 200) -> dict[str, float]:
 
 def score_clip(out: Path, *, count: int = 1500) -> dict[str, Any]:
     """Return CLIP's zero-shot accuracy of noun and color on held-out single things."""
-    clip = from_pretrained(CLIPModel, str(out / "clip"), None, dtype=torch.float32)
-    tokenizer = from_pretrained(CLIPTokenizer, str(out / "clip"), None)
+    clip, tokenizer = load_clip(out / "clip")
     return {
         "training styles": zero_shot(clip, tokenizer, count=count),
         "held-out style": zero_shot(clip, tokenizer, count=count // 3, style=HELD_OUT_STYLE),
