@@ -46,7 +46,7 @@ $(RUNS): $(SOURCES)
 
 book: $(READY) $(RUNS)  ## run the chapters and build the site: book/_build/html/index.html
 	@mkdir -p book/_build/.ipython
-	@test ! -d book/recorded || $(BIN)/python book/record.py show
+	@test ! -d book/recorded || $(BIN)/python -m book.tools.record show
 	JUPYTER_PREFER_ENV_PATH=1 IPYTHONDIR=$(CURDIR)/book/_build/.ipython TQDM_DISABLE=1 \
 		$(BIN)/jupyter-book build --all -W --keep-going book
 
@@ -56,13 +56,13 @@ test: $(READY)  ## run the tests and the docstrings' examples, in TESTERS proces
 	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 status: $(READY)  ## run each chapter alone and note its seconds and memory
-	$(BIN)/python book/measure.py
+	$(BIN)/python -m book.tools.measure
 
 labs: $(READY)  ## make the labs' notebooks and run them: build/labs
-	$(BIN)/python -m nbhelpers.labs.notebooks
+	$(BIN)/python -m book.tools.notebooks
 
 record: $(READY)  ## run the chapters with NBHELPERS_MODEL, on a GPU box, and keep what they show
-	$(BIN)/python book/record.py make
+	$(BIN)/python -m book.tools.record make
 
 lint: $(READY)  ## ruff and mypy, as pinned in pyproject.toml
 	$(BIN)/ruff check .
@@ -76,7 +76,8 @@ format: $(READY)  ## let ruff lay the code out
 lock: $(READY)  ## write requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[lock]'
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
-		--extra book --extra lab --extra ray --extra test --extra dev --extra lock \
+		--extra book --extra lab --extra parser-en --extra ray --extra test --extra dev \
+		--extra lock \
 		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
 clean:  ## remove what was built, keep the environment

@@ -15,15 +15,27 @@ from typing import Any
 if sys.argv[:1] == ["-m"]:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from nbhelpers import datasets, figures, kernels, metrics
 from nbhelpers.attention import Layer, denoise_once, record_attention
 from nbhelpers.batches import segment_batch
 from nbhelpers.captions import caption
-from nbhelpers.chunks import Chunk, find_target, noun_chunks
+from nbhelpers.chunks import Chunk, find_head, find_target, noun_chunks
 from nbhelpers.completion import complete
 from nbhelpers.datasets import load_image, referring
-from nbhelpers.display import tabulate
+from nbhelpers.display import show_source, tabulate
 from nbhelpers.embeddings import Prompt, embed
-from nbhelpers.knobs import turn
+from nbhelpers.figures import (
+    overlay,
+    show_chunks,
+    show_image,
+    show_intervals,
+    show_lines,
+    show_maps,
+    show_masks,
+    show_matrix,
+    show_rows,
+    sliders,
+)
 from nbhelpers.latents import encode_image
 from nbhelpers.masks import to_masks
 from nbhelpers.metrics import iou
@@ -31,14 +43,11 @@ from nbhelpers.models import Models, load_models
 from nbhelpers.scores import score_maps
 
 # Not on first use: the function must stand where Python puts the module of the same name.
-from nbhelpers.segment import SETTINGS, Segmentation, Settings, segment
+from nbhelpers.segment import Segmentation, segment
+from nbhelpers.settings import SETTINGS, Settings
 
-# These import matplotlib, on first use.
-_DRAWN = {
-    "figures": ("show_image", "show_chunks", "show_masks", "show_maps", "show_source", "overlay"),
-    "comparisons": ("show_rows",),
-    "charts": ("show_matrix", "show_lines", "show_intervals"),
-}
+# What stands on all stages is imported when it is first named.
+_LATER = ("evaluation", "labs")
 
 __all__ = [
     "load_models",
@@ -48,6 +57,7 @@ __all__ = [
     "caption",
     "noun_chunks",
     "find_target",
+    "find_head",
     "Chunk",
     "embed",
     "Prompt",
@@ -64,6 +74,7 @@ __all__ = [
     "Settings",
     "SETTINGS",
     "Segmentation",
+    "evaluate",
     "show_image",
     "show_chunks",
     "show_masks",
@@ -75,18 +86,23 @@ __all__ = [
     "show_lines",
     "show_intervals",
     "tabulate",
-    "turn",
+    "sliders",
+    "datasets",
+    "figures",
+    "kernels",
+    "metrics",
+    "evaluation",
+    "labs",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "labs":  # the checks of the exercises; they stand on all of it
-        return importlib.import_module("nbhelpers.labs")
-    for module, names in _DRAWN.items():
-        if name in names:
-            return getattr(importlib.import_module(f"nbhelpers.{module}"), name)
+    if name in _LATER:
+        return importlib.import_module(f"nbhelpers.{name}")
+    if name == "evaluate":
+        return importlib.import_module("nbhelpers.evaluation").evaluate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *(name for names in _DRAWN.values() for name in names)])
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,7 @@
 """Where a UNet's attention layers stand, and on what grids they work."""
 
 import math
+import threading
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -31,9 +32,15 @@ def find_attentions(unet: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
 
 
 def note_grid(module: nn.Module, name: str, grids: dict[str, tuple[int, int]], key: str) -> Any:
-    """Note the grid of a module's image-like input on every call; returns the hook's handle."""
+    """Note the grid of a module's image-like input on every call; returns the hook's handle.
+
+    Calls of other threads than this one are not noted.
+    """
+    mine = threading.get_ident()
 
     def note(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        if threading.get_ident() != mine:
+            return
         height, width = (args[0] if args else kwargs[name]).shape[-2:]
         grids[key] = (int(height), int(width))
 

@@ -6,17 +6,18 @@ processor is exchanged and no ``forward`` replaced, so the model's output is the
 """
 
 import math
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from nbhelpers.anatomy import factor_of, find_attentions, find_transformers, note_grid, place_of
+from nbhelpers.datasets.pictures import Picture
 from nbhelpers.embeddings import Prompt
 from nbhelpers.latents import encode_image, noise_latent
 from nbhelpers.models import Models
@@ -83,7 +84,8 @@ def record_attention(unet: nn.Module) -> Iterator[Recording]:
 
     Every pass of the UNet inside the block adds one `Layer` for each attention layer; two passes
     give each layer twice, and `score_maps` and `complete` average over them. Recorders may be
-    nested, each with a store of its own. No hook outlives the block, even when it raises.
+    nested, each with a store of its own. No hook outlives the block, even when it raises. Only
+    passes of the thread that opened the block are recorded, so that several may share one UNet.
 
     Args:
         unet: A UNet of diffusers with transformer blocks.
@@ -92,14 +94,27 @@ def record_attention(unet: nn.Module) -> Iterator[Recording]:
         The recording, filled as the passes run.
 
     Raises:
-        ValueError: The model has no attention layer to record, or some of its layers were not run
-            in the block: a recording is never empty, nor short, in silence.
+        ValueError: The model has no attention layer to record, or its projections are fused, or
+            some layers were not run in the block: a recording is never empty, nor short, in
+            silence.
     """
     attentions = list(find_attentions(unet))
     if not attentions:
         raise ValueError(
             f"{type(unet).__name__} holds no transformer block with attention (to_q, to_k); "
             "give the UNet of a Stable Diffusion, models.unet"
+        )
+    # The processor says it: `fused_projections` stays True after they were unfused.
+    fused = [
+        n
+        for n, _, attn in attentions
+        if type(getattr(attn, "processor", None)).__name__.startswith("Fused")
+    ]
+    if fused:
+        raise ValueError(
+            f"{len(fused)} of {len(attentions)} attention layers have fused projections, such as "
+            f"{fused[0]}, and compute no queries and keys apart; call "
+            "unet.unfuse_qkv_projections() first"
         )
     recording = Recording()
     with ExitStack() as handles:
@@ -117,15 +132,16 @@ def record_attention(unet: nn.Module) -> Iterator[Recording]:
             hook(attn.to_k.register_forward_hook(keep.key))
         yield recording
         silent = {name for name, *_ in attentions} - {layer.name for layer in recording.layers}
-        if len(silent) == len(attentions):
+        if len(silent) == len(attentions) and "latent" not in grids:
             raise ValueError(
-                "no attention was recorded; call denoise_once inside record_attention "
-                "(got 0 layers)"
+                "no attention was recorded; call denoise_once inside record_attention, in the "
+                "same thread (got 0 layers)"
             )
         if silent:
             raise ValueError(
                 f"{len(silent)} of {len(attentions)} attention layers were not run or do not use "
-                f"to_q and to_k: {', '.join(sorted(silent)[:3])}; call unfuse_qkv_projections()"
+                f"to_q and to_k: {', '.join(sorted(silent)[:3])}; call unfuse_qkv_projections(), "
+                "set the default attention processor, and give the UNet uncompiled"
             )
 
 
@@ -144,11 +160,15 @@ class _Keeper:
         self.grids, self.transformer = grids, transformer
         self.place = place_of(name)
         self.pending: Tensor | None = None
+        self.thread = threading.get_ident()
 
     def query(self, module: nn.Module, args: tuple, output: Tensor) -> None:
-        self.pending = self._heads(output)
+        if threading.get_ident() == self.thread:
+            self.pending = self._heads(output)
 
     def key(self, module: nn.Module, args: tuple, output: Tensor) -> None:
+        if threading.get_ident() != self.thread:
+            return
         query, self.pending = self.pending, None
         if query is None:
             raise RuntimeError(f"{self.name} computed keys before queries")
@@ -173,7 +193,7 @@ class _Keeper:
 
 @torch.no_grad()
 def denoise_once(
-    image: UInt8[np.ndarray, "h w 3"] | None,
+    image: Picture | None,
     prompt: Prompt,
     models: Models,
     *,
@@ -188,7 +208,7 @@ def denoise_once(
     run. Several timesteps are one batch, of one pass.
 
     Args:
-        image: uint8 ``(h, w, 3)``; not needed where a latent is given.
+        image: uint8 ``(h, w, 3)``, or what `as_image` takes; not needed where a latent is given.
         prompt: From `embed`; its keys and values may differ.
         models: Whose autoencoder, scheduler and UNet are used.
         timestep: One or several scheduler indices, 0 to 999; 100 in DiffSegmenter.
@@ -272,10 +292,14 @@ def look(
 
 @contextmanager
 def _give_values(unet: nn.Module, values: Tensor | None) -> Iterator[None]:
-    """Let the cross-attention take its values from this embedding while the block runs."""
+    """Let the cross-attention of this thread take its values from this embedding in the block."""
+    mine = threading.get_ident()
+
+    def give(module: nn.Module, args: tuple) -> tuple | None:
+        return (values,) if threading.get_ident() == mine else None
+
     with ExitStack() as handles:
         for _, _, attn in find_attentions(unet) if values is not None else ():
             if attn.is_cross_attention:
-                handle = attn.to_v.register_forward_pre_hook(lambda *_: (values,))
-                handles.callback(handle.remove)
+                handles.callback(attn.to_v.register_forward_pre_hook(give).remove)
         yield

@@ -5,22 +5,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
-from nbhelpers.attention import look, record_attention
-from nbhelpers.completion import complete
+from nbhelpers.datasets import Picture, as_image
 from nbhelpers.latents import encode_image, noise_latent
 from nbhelpers.models import Models
-from nbhelpers.segment import Segmentation, Settings, cut, read_phrase, resolve, score_target
+from nbhelpers.segment import Segmentation, attend, cut, make_prompt
+from nbhelpers.settings import DEFAULT, Settings, resolve
 
 
 def segment_batch(
-    images: Sequence[UInt8[np.ndarray, "_h _w 3"]],
+    images: Sequence[Picture],
     phrases: Sequence[Sequence[str]],
     models: Models,
     *,
-    method: str = "sealed",
+    method: str | None = None,
     settings: Settings | None = None,
     batch: int = 8,
     progress: Callable[[str], None] | None = None,
@@ -32,10 +31,10 @@ def segment_batch(
     of different pictures. No unconditional half is run.
 
     Args:
-        images: uint8 ``(h, w, 3)``, of any sizes.
+        images: uint8 ``(h, w, 3)`` of any sizes, or what `as_image` takes.
         phrases: For each picture its phrases.
         models: From `load_models`; see `speed_up`.
-        method: A name in `SETTINGS`.
+        method: A name in `SETTINGS`; "sealed" when None.
         settings: Settings of one's own in the place of the named ones, as in `segment`.
         batch: The most latents in one pass of the UNet; a phrase takes one for each timestep. It
             bounds the memory, and below about 8 a GPU waits for the CPU.
@@ -58,33 +57,21 @@ def segment_batch(
     if batch < 1:
         raise ValueError(f"batch counts the latents of a pass, at least 1; got {batch}")
     chosen = resolve(models, method, settings, **overrides)
-    timesteps = chosen.timesteps or ()
-    found: list[list[Segmentation]] = [[] for _ in images]
-    at_once = max(1, batch // max(1, len(timesteps)))
-    for run in _runs(_noised(images, phrases, models, chosen), at_once):
-        asked = []
+    name = "custom" if settings is not None else method or DEFAULT
+    pictures = [as_image(image) for image in images]
+    found: list[list[Segmentation]] = [[] for _ in pictures]
+    at_once = max(1, batch // max(1, len(chosen.timesteps or ())))
+    for run in _runs(_noised(pictures, phrases, models, chosen), at_once):
+        prompts = []
         for number, phrase, _ in run:
             if progress:
                 progress(phrase)
-            asked.append(read_phrase(images[number], phrase, models, chosen))
-        prompts = [prompt for _, prompt in asked]
-        with record_attention(models.unet) as attention:
-            look(torch.cat([noised for *_, noised in run]), timesteps, prompts, models)
-        scores = []
-        for i, prompt in enumerate(prompts):
-            cross = [layer.part(i, len(prompts)) for layer in attention.cross_layers]
-            scores.append(score_target(cross, prompt, chosen))
-        completed = complete(
-            torch.stack(scores),
-            attention.self_layers,
-            transpose=chosen.transpose,
-            steps=chosen.steps,
-        )
-        for (number, *_), (phrase, prompt), score, maps in zip(
-            run, asked, scores, completed, strict=True
+            prompts.append(make_prompt(phrase, models, chosen, image=pictures[number]))
+        scores, completed = attend([noised for *_, noised in run], prompts, chosen, models)
+        for (number, phrase, _), prompt, score, maps in zip(
+            run, prompts, scores, completed, strict=True
         ):
-            image = images[number]
-            one = cut(maps, score, image, phrase, prompt, chosen, models, method)
+            one = cut(maps, score, pictures[number], phrase, prompt, chosen, models, name)
             found[number].append(one)
     return found
 

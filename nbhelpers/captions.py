@@ -2,23 +2,24 @@
 
 import re
 
-import numpy as np
 import torch
-from jaxtyping import UInt8
 from PIL import Image
 
+from nbhelpers.datasets.pictures import Picture, as_image
 from nbhelpers.models import Captioner
 
 # The openings that captions of this kind start with; what follows them is what is in the picture.
+LOOKS = r"(?:(?:black|white|colou?r|close-?up|high|low|quality|resolution|blurry|and)\s+)*"
 OPENING = re.compile(
-    r"\s*(?:an?|the)\s+(?:\w+\s+)?(?:photograph|photography|photo|picture|image|drawing)\s+of\s+",
+    rf"\s*(?:(?:this|here|it)\s+is\s+)?(?:(?:an?|the)\s+(?:\w+\s+)?)?{LOOKS}"
+    r"(?:photograph|photography|photo|picture|pic|image|snapshot|drawing|close[- ]?up)\s+of\s+",
     re.IGNORECASE,
 )
 
 
 @torch.no_grad()
 def caption(
-    image: UInt8[np.ndarray, "h w 3"],
+    image: Picture,
     captioner: Captioner,
     *,
     about: str | None = None,
@@ -32,7 +33,7 @@ def caption(
     DiffSegmenter's is "a photograph of {class}".
 
     Args:
-        image: uint8 ``(h, w, 3)``.
+        image: uint8 ``(h, w, 3)``, or what `as_image` takes.
         captioner: From `load_models`, ``models.captioner``.
         about: What the caption is to be about: it goes on from ``{prefix} {about}``. A free
             caption when None.
@@ -41,16 +42,18 @@ def caption(
 
     Returns:
         The caption, written greedily, so that the same picture has the same caption each time.
+        It begins with the prefix and what it is about, letter for letter as they were given.
 
     Raises:
-        ValueError: `about` is empty, or `max_tokens` out of range.
+        ValueError: No picture, `about` is empty, or `max_tokens` out of range.
     """
     if about is not None and not about.strip():
         raise ValueError("about names the thing to describe; it is empty. Leave it out for None")
     if not 1 <= max_tokens <= 500:
         raise ValueError(f"max_tokens lies between 1 and 500; got {max_tokens}")
-    start = None if about is None else f"{prefix} {about.strip()}"
-    inputs = captioner.processor(images=Image.fromarray(image), text=start, return_tensors="pt")
+    start = None if about is None else f"{prefix} {' '.join(about.split())}"
+    picture = Image.fromarray(as_image(image))
+    inputs = captioner.processor(images=picture, text=start, return_tensors="pt")
     dtype = next(captioner.model.parameters()).dtype
     words = {} if start is None else {"input_ids": inputs["input_ids"].to(captioner.device)}
     tokens = captioner.model.generate(
@@ -60,8 +63,30 @@ def caption(
         num_beams=1,
         **words,
     )
-    written = captioner.processor.decode(tokens[0], skip_special_tokens=True)
-    return " ".join(written.split())
+    if start is None:
+        return tidy(captioner.processor.decode(tokens[0], skip_special_tokens=True))
+    # The tokens of the beginning lack their end mark, which generate has taken off.
+    own = inputs["input_ids"].shape[1] - 1
+    written = captioner.processor.decode(tokens[0, own:], skip_special_tokens=True)
+    return tidy(f"{start} {written}", keep=len(start))
+
+
+def tidy(written: str, keep: int = 0) -> str:
+    """BLIP's words as they are written: its decoder sets a space on both sides of every sign.
+
+    Args:
+        written: Such as "a dog ' s t - shirt".
+        keep: As many characters at the beginning are someone else's and stay as they are.
+
+    Example:
+        >>> tidy("a dog ' s t - shirt , and a hat .")
+        "a dog's t-shirt, and a hat."
+    """
+    rest = " ".join(written[keep:].split())
+    rest = re.sub(r"(^|\w) (['’]) (s|t|d|m|re|ve|ll)\b", r"\1\2\3", f" {rest}" if keep else rest)
+    rest = re.sub(r"(\w) - (?=\w)", r"\1-", rest)
+    rest = re.sub(r" ([,.!?;:])", r"\1", rest)
+    return (written[:keep] + rest).rstrip() if keep else rest.strip()
 
 
 def opening(caption: str) -> int:

@@ -12,7 +12,20 @@ if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.tokens import Doc, Token
 
-__all__ = ["Chunk", "find_target", "noun_chunks"]
+from nbhelpers.datasets import quoted
+from nbhelpers.words import (
+    BEINGS,
+    FUNCTION_WORDS,
+    MEASURES,
+    POSITIONS,
+    PREPOSITIONS,
+    PRONOUNS,
+    SPEAKERS,
+    singular,
+    split_words,
+)
+
+__all__ = ["Chunk", "find_head", "find_target", "noun_chunks"]
 
 NOMINAL = frozenset({"NOUN", "PROPN", "PRON"})
 # A noun with one of these labels is part of another phrase or of none ("far left", "last week").
@@ -58,6 +71,7 @@ def noun_chunks(caption: str, parser: Language) -> tuple[Chunk, ...]:
 
     They are spaCy's own, and what spaCy leaves out of a fragment: a noun that the parse hangs
     where its iterator doesn't look, and a head with an article that the tagger took for no noun.
+    Neighbors of one noun phrase ("red shirt" and "man", "mid" and "left ball") are one chunk.
     The opening of a prompt ("a photograph") is a chunk like any other.
 
     Args:
@@ -74,7 +88,7 @@ def noun_chunks(caption: str, parser: Language) -> tuple[Chunk, ...]:
         raise TypeError(f"the caption must be a string, got {type(caption).__name__}")
     text, places = _readable(caption)
     if not text:
-        raise ValueError(f"the caption is empty (got {caption!r}); write what to look for")
+        raise ValueError(f"the caption is empty (got {quoted(caption)}); write what to look for")
     doc = parser(text)
     if not doc.has_annotation("DEP") or not doc.has_annotation("POS"):
         raise ValueError(
@@ -91,7 +105,7 @@ def noun_chunks(caption: str, parser: Language) -> tuple[Chunk, ...]:
         )
     if not chunks:
         raise ValueError(
-            f"no noun was found in {caption!r}; name a thing, as in 'the striped red ring'"
+            f"no noun was found in {quoted(caption)}; name a thing, as in 'the striped red ring'"
         )
     return tuple(chunks)
 
@@ -124,7 +138,37 @@ def _spans(doc: Doc) -> list[tuple[int, int]]:
             start = _left_end(token, covered)
             covered.update(range(start, token.i + 1))
             found.append((start, token.i + 1))
-    return sorted(found)
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(found):
+        if joined and _is_one_phrase(doc, joined[-1], (start, end)):
+            joined[-1] = joined[-1][0], end
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _is_one_phrase(doc: Doc, left: tuple[int, int], right: tuple[int, int]) -> bool:
+    """Whether neighboring chunks are one phrase whose noun is the last, as in "red shirt man".
+
+    In fragments the parse says little of it: "man" hangs on "shirt" there, and "shirt" on "man"
+    in "man red shirt". The words decide. A person or animal is never a mere modifier.
+    """
+    if any(doc[i].text != "-" for i in range(left[1], right[0])):
+        return False
+    first, last, opens = doc[left[1] - 1], doc[right[1] - 1], doc[right[0]]
+    if first.pos_ == "PRON" or last.pos_ not in {"NOUN", "PROPN"}:
+        return False
+    if opens.pos_ in {"DET", "PRON"} or opens.dep_ in {"det", "poss"}:
+        return False
+    if first.lower_ in POSITIONS:
+        return True
+    if opens.pos_ == "NUM" or last.lower_ in POSITIONS:
+        return False
+    if singular(last.text) in BEINGS:
+        return True
+    # Not "two oranges sit" nor "the ring lies", whose verbs a tagger may take for nouns.
+    agrees = singular(first.text) != first.lower_ or last.lower_.endswith("s")
+    return singular(first.text) not in BEINGS and right[1] - right[0] == 1 and not agrees
 
 
 def trim(doc: Doc, start: int, end: int) -> tuple[int, int]:
@@ -173,23 +217,6 @@ def _left_end(noun: Token, covered: set[int]) -> int:
     return start
 
 
-FUNCTION_WORDS = frozenset(
-    "a an the this that these those his her its their my your our some any".split()
-)
-# Where a target phrase's own noun phrase ends: "guy in blue shirt" is a guy.
-PREPOSITIONS = frozenset(
-    "in on at with without of from to near by behind beside under over above below between next "
-    "closest nearest inside outside against across along around toward towards through who that "
-    "which whose wearing holding and or".split()
-)
-IRREGULAR = {
-    "men": "man", "women": "woman", "people": "person", "children": "child", "feet": "foot",
-    "teeth": "tooth", "geese": "goose", "mice": "mouse", "knives": "knife", "wives": "wife",
-    "calves": "calf", "halves": "half", "leaves": "leaf", "loaves": "loaf", "shelves": "shelf",
-    "wolves": "wolf", "scarves": "scarf", "hooves": "hoof", "cacti": "cactus", "oxen": "ox",
-}  # fmt: skip
-
-
 def find_target(
     chunks: Sequence[Chunk], target: str | None = None, *, after: int = 0, caption: str = ""
 ) -> int:
@@ -217,8 +244,9 @@ def find_target(
         >>> find_target(dogs), find_target(dogs, "dogs"), find_target(dogs, "black dog")
         (0, 1, 1)
     """
-    listed = ", ".join(repr(chunk.text) for chunk in chunks) or "none"
-    where = f" in {caption!r}" if caption else ""
+    listed = ", ".join(quoted(chunk.text) for chunk in chunks[:8]) or "none"
+    listed += f", and {len(chunks) - 8} more" if len(chunks) > 8 else ""
+    where = f" in {quoted(caption)}" if caption else ""
     allowed = [i for i, chunk in enumerate(chunks) if chunk.start >= after]
     if not allowed:
         raise ValueError(
@@ -228,58 +256,125 @@ def find_target(
         return allowed[0]
     words = _own_words(target)
     if not words:
-        raise ValueError(f"the target {target!r} holds no word; give a noun, such as 'ring'")
-    singular = {_singular(word) for word in words}
+        raise ValueError(f"the target {quoted(target)} holds no word; give a noun, such as 'ring'")
+    singulars = {singular(word) for word in words}
     best: tuple[tuple[int, ...], int] | None = None
     for i in allowed:
-        inside = [word.lower() for word in _words(chunks[i].text)]
+        inside = [word.lower() for word in split_words(chunks[i].text)]
         noun = chunks[i].noun.lower()
-        is_noun = _singular(noun) in singular
+        is_noun = singular(noun) in singulars
         shared = len(set(words) & set(inside)) + (is_noun and noun not in words)
-        if not shared:
+        # "red car" is not "a red ring": where the noun is another, all of the words are there.
+        if not shared or not (is_noun or set(words) <= set(inside)):
             continue
-        last = _singular(words[-1]) == _singular(noun)
-        rank = (is_noun, shared, last, noun in words, -i)
+        last = singular(words[-1]) == singular(noun)
+        rank = (is_noun, last, shared, noun in words, -i)
         if best is None or rank > best[0]:
             best = rank, i
     if best is None:
         raise ValueError(
-            f"the target {target!r} is in no noun chunk{where}; the chunks are: {listed}"
+            f"the target {quoted(target)} is in no noun chunk{where}; the chunks are: {listed}"
         )
     return best[1]
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+(?:['’](?!s\b)[^\W_]+)*", text)
+def find_head(
+    chunks: Sequence[Chunk], caption: str, start: int = 0, end: int | None = None
+) -> int:
+    """The index of the chunk that a phrase is about, where the phrase stands in a caption.
+
+    It is the first chunk that names a thing by itself. Words of place and order ("the left side
+    of the bus"), measures ("a pair of skis"), whoever looks on ("closest to us white ball") and
+    what follows a preposition are taken only where nothing better is there.
+
+    Args:
+        chunks: From `noun_chunks`.
+        caption: What the chunks were found in.
+        start: The index of the phrase's first character in the caption.
+        end: The index after its last; the caption's end when None.
+
+    Returns:
+        An index into `chunks`.
+
+    Raises:
+        ValueError: No chunk touches the phrase.
+
+    Example:
+        >>> text = "a pair of old skis"
+        >>> find_head([Chunk("a pair", 0, 6, "pair", 2, 6),
+        ...            Chunk("old skis", 10, 18, "skis", 14, 18)], text)
+        1
+    """
+    end = len(caption) if end is None else end
+    inside = [i for i, c in enumerate(chunks) if c.start < end and c.end > start]
+    if not inside:
+        raise ValueError(
+            f"no noun chunk was found in {quoted(caption[start:end])}; name a thing, as in "
+            "'the striped red ring'"
+        )
+    best, at, skipped = (9, 0), start, False
+    for i in inside:
+        noun = chunks[i].noun.lower()
+        before = split_words(caption[at : chunks[i].start].lower())
+        behind = split_words(caption[chunks[i].end : end].lower())
+        place = noun in POSITIONS or re.fullmatch(r"\d+[a-z]{2}", noun) is not None
+        measure = singular(noun) in MEASURES and behind[:1] == ["of"]
+        governed = bool(before) and before[-1] in PREPOSITIONS
+        if skipped and before == ["of"]:
+            governed = False
+        if place or measure:
+            tier = 4
+        elif noun in SPEAKERS and (noun not in ("camera", "viewer") or governed):
+            tier = 3
+        elif noun in PRONOUNS and not governed:
+            tier = 1
+        else:
+            tier = 2 if governed else 0
+        best = min(best, (tier, i))
+        at, skipped = chunks[i].end, tier == 4
+    return best[1]
+
+
+def find_phrase(phrase: str, caption: str, chunks: Sequence[Chunk]) -> tuple[int, int] | None:
+    """Where a phrase stands in a caption, by whole words, with or without its article.
+
+    Args:
+        phrase: Such as "the white ball", which is found in "a white ball and a ring".
+        caption: Where to look.
+        chunks: Of the caption, from `noun_chunks`.
+
+    Returns:
+        Its first character's index and the one after its last: of several places, the first that
+        holds the noun of a chunk ("ball" in "a ball bearing and a ball"). None where it isn't.
+
+    Example:
+        >>> find_phrase("ring", "a string and a ring", [])
+        (15, 19)
+    """
+    words = split_words(phrase)
+    for first in range(len(words)):
+        if first and words[first - 1].lower() not in FUNCTION_WORDS:
+            break
+        pattern = r"[\W_]+".join(map(re.escape, words[first:]))
+        found = re.finditer(rf"(?<![^\W_]){pattern}(?![^\W_])", caption, re.IGNORECASE)
+        spans = [match.span() for match in found]
+        nouns = [
+            (start, end)
+            for start, end in spans
+            if any(start <= c.noun_start and c.noun_end <= end for c in chunks)
+        ]
+        touched = [s for s in spans if any(c.start < s[1] and c.end > s[0] for c in chunks)]
+        if best := nouns or touched or (spans if not chunks else []):
+            return best[0]
+    return None
 
 
 def _own_words(target: str) -> list[str]:
     """The target's words without articles, up to the preposition that ends its noun phrase."""
     words: list[str] = []
-    for word in map(str.lower, _words(target)):
+    for word in map(str.lower, split_words(target)):
         if word in PREPOSITIONS and words:
             break
         if word not in FUNCTION_WORDS:
             words.append(word)
-    return words or [word.lower() for word in _words(target)]
-
-
-def _singular(word: str) -> str:
-    """A noun's singular, or close enough to tell two nouns apart.
-
-    >>> _singular("Dogs"), _singular("glasses"), _singular("puppies"), _singular("bus")
-    ('dog', 'glass', 'puppy', 'bus')
-    """
-    word = word.lower()
-    if word in IRREGULAR:
-        return IRREGULAR[word]
-    for ending in ("men", "women"):
-        if word.endswith(ending):
-            return word[: -len(ending)] + ending.replace("e", "a")
-    if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    if word.endswith(("sses", "shes", "ches", "xes", "buses", "toes")):
-        return word[:-2]
-    if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 3:
-        return word[:-1]
-    return word
+    return words or [word.lower() for word in split_words(target)]

@@ -4,6 +4,7 @@ import ast
 import base64
 import html
 import inspect
+import io
 import re
 import sys
 import textwrap
@@ -12,6 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image
+from torch import Tensor
+
+from nbhelpers.datasets import Picture, as_image
+
+INK = (27, 27, 27)
 # With an interval behind it, or nothing.
 NUMBER = re.compile(r"[-+−]?\d[\d,.]*(e[-+]\d+)?%?( \[.*\])?|-?")
 
@@ -49,6 +58,69 @@ class Drawing:
         """The figure as a notebook, a site, a printed page and a terminal want it."""
         data = base64.b64encode(self.png).decode("ascii")
         return {"text/html": self.as_html(), "image/png": data, "text/plain": self.alt}
+
+
+def as_drawing(pixels: UInt8[np.ndarray, "h w 3"], alt: str) -> Drawing:
+    """Pixels as a figure of their own size."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return Drawing(file.getvalue(), alt, pixels.shape[1])
+
+
+def overlay(image: Picture, mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture with everything but the mask faded to light gray, the mask outlined in ink.
+
+    The pixels inside keep their values and no color is added, so that it reads the same on any
+    picture and to any eye.
+
+    Args:
+        image: uint8 ``(h, w, 3)``.
+        mask: True inside, of the picture's size.
+
+    Returns:
+        uint8 ``(h, w, 3)``.
+
+    Raises:
+        ValueError: The sizes differ or the values are of another type.
+
+    Example:
+        >>> overlay(np.zeros((1, 3, 3), np.uint8), np.array([[True, False, False]]))[0, :, 0]
+        array([  0,  27, 153], dtype=uint8)
+    """
+    image, masks = as_arrays(image, [mask], bool)
+    mask = masks[0]
+    gray = image @ np.array([0.299, 0.587, 0.114])
+    drawn = np.where(mask[..., None], image, (0.4 * gray + 0.6 * 255)[..., None]).astype(np.uint8)
+    grown = mask
+    for _ in range(max(1, round(min(mask.shape) / 160))):
+        rows = np.pad(grown, ((1, 1), (0, 0)))
+        columns = np.pad(rows[:-2] | rows[1:-1] | rows[2:], ((0, 0), (1, 1)))
+        grown = columns[:, :-2] | columns[:, 1:-1] | columns[:, 2:]
+    drawn[grown & ~mask] = INK
+    return drawn
+
+
+def as_arrays(image: Any, panels: Any, kind: type) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Image and panels as arrays of the promised type and size, or what is wrong with them."""
+    image = as_image(image)
+    panels = [
+        p.float() if isinstance(p, Tensor) and p.dtype.is_floating_point else p for p in panels
+    ]
+    arrays = [p.numpy(force=True) if isinstance(p, Tensor) else p for p in panels]
+    for array in arrays:
+        if kind is bool and (array.dtype != bool or array.shape != image.shape[:2]):
+            raise ValueError(
+                f"masks are bool (chunk, h, w) with the picture's size {image.shape[:2]}, as "
+                f"to_masks gives them; got one of {array.dtype} {array.shape}"
+            )
+        if kind is float and (array.ndim != 2 or not array.size or array.dtype.kind != "f"):
+            raise ValueError(
+                "maps are numbers (chunk, h, w), as score_maps gives them; got one of "
+                f"{array.dtype} {array.shape}"
+            )
+        if kind is float and not np.isfinite(array).all():
+            raise ValueError("a map holds NaN or infinity, which no color stands for")
+    return image, arrays
 
 
 @dataclass(frozen=True)

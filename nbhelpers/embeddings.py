@@ -14,13 +14,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nbhelpers.chunks import Chunk
+from nbhelpers.datasets import quoted
 from nbhelpers.models import TextEncoder
 
 ISOLATE = ("none", "target", "others", "every")
 BY = ("encoding", "masking")
 TAILS = ("prompt", "empty", "empty-eos", "empty-padding")
 INTO = ("keys", "values", "both")
-UNCONDITIONAL = ("row", "pooled")
+UNCONDITIONAL = ("row", "pooled", "masked")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def embed(
     by: Literal["encoding", "masking"] = "encoding",
     tail: Literal["prompt", "empty", "empty-eos", "empty-padding"] = "prompt",
     alpha: float = 1.0,
-    unconditional: Literal["row", "pooled"] = "row",
+    unconditional: Literal["row", "pooled", "masked"] = "row",
     into: Literal["keys", "values", "both"] = "both",
 ) -> Prompt:
     """The prompt's embedding with its chunks isolated and its target's noun weighted.
@@ -104,7 +105,10 @@ def embed(
             the empty prompt.
         alpha: Weight of the noun, in [0, 2]: 1 leaves it, 0.9 is the paper's, above 1 emphasizes.
         unconditional: U of equation 4: the empty prompt's row at the token's own position, or the
-            one row that CLIP pools, its end token's.
+            one row that CLIP pools, its end token's. "masked" is Compel's weighting: "row", and
+            below 1 the whole prompt is first blended with itself encoded with the noun hidden,
+            ``(E + t M) / (1 + t)`` with ``t = tan((1 - alpha) pi / 2)``, so that the end token
+            and the padding move too.
         into: What the changed embedding is used for; the prompt's own serves for the other.
 
     Returns:
@@ -125,12 +129,19 @@ def embed(
     tokens = tokenize(caption, text)
     spans = find_spans(caption, chunks, text)
     plain, pooled = encode_tokens([tokens], text)
-    edited = plain.clone()
-
-    wanted = [i for i in range(len(chunks)) if _is_isolated(i, target, isolate)]
-    rows = _isolated_rows(tokens, [spans.chunks[i] for i in wanted], text, by)
-    for i, row in zip(wanted, rows, strict=True):
-        edited[0, list(spans.chunks[i])] = row
+    isolated = [spans.chunks[i] for i in range(len(chunks)) if _is_isolated(i, target, isolate)]
+    edited = _replaced(plain, tokens, isolated, text, by)
+    weighted = spans.nouns if target is None else spans.nouns[target : target + 1]
+    if unconditional == "masked" and alpha < 1:
+        masked = []
+        for noun in weighted:
+            sees = torch.ones(1, text.length, dtype=torch.bool, device="cpu")
+            sees[0, list(noun)] = False
+            without, _ = encode_tokens([tokens], text, sees=sees)
+            masked.append(_replaced(without, tokens, isolated, text, by, hidden=noun))
+        # t as sine over cosine: at alpha = 0, where t has no end, the masked prompts are left.
+        sine, cosine = (f((1 - alpha) * math.pi / 2) for f in (math.sin, math.cos))
+        edited = (cosine * edited + sine * sum(masked)) / (cosine + sine * len(masked))
 
     if tail != "prompt" or alpha != 1:
         empty = encode_tokens([()], text)[0][0]
@@ -139,7 +150,7 @@ def embed(
     if tail != "prompt":
         edited[0, first:last] = empty[first:last]
     if alpha != 1:
-        for noun in spans.nouns if target is None else spans.nouns[target : target + 1]:
+        for noun in weighted:
             places = list(noun)
             # Position 1 of the empty prompt is its end token, the row that CLIP pools.
             nothing = empty[1] if unconditional == "pooled" else empty[places]
@@ -158,6 +169,13 @@ def embed(
 def tokenize(caption: str, text: TextEncoder) -> tuple[int, ...]:
     """The tokens of a text's words, without start and end, as many as the encoder reads."""
     return tuple(token for token, _, _ in _tokens(caption, text)[: text.length - 2])
+
+
+def reach(caption: str, text: TextEncoder) -> int:
+    """How many characters of a text the encoder reads; what follows them is cut off."""
+    tokens = _tokens(caption, text)
+    room = text.length - 2
+    return len(caption) if len(tokens) <= room else tokens[room - 1][2]
 
 
 def find_spans(caption: str, chunks: Sequence[Chunk], text: TextEncoder) -> Spans:
@@ -189,15 +207,15 @@ def find_spans(caption: str, chunks: Sequence[Chunk], text: TextEncoder) -> Span
     for chunk in chunks:
         if caption[chunk.start : chunk.end] != chunk.text:
             raise ValueError(
-                f"the chunk {chunk.text!r} isn't at characters {chunk.start} to {chunk.end} of "
-                f"the caption {caption[:80]!r}; parse the very caption that is embedded"
+                f"the chunk {quoted(chunk.text)} isn't at characters {chunk.start} to {chunk.end} "
+                f"of the caption {quoted(caption)}; parse the very caption that is embedded"
             )
         noun = covered(chunk.noun_start, chunk.noun_end)
         if not noun:
-            raise ValueError(f"the noun {chunk.noun!r} of {chunk.text!r} has no token")
+            raise ValueError(f"the noun {quoted(chunk.noun)} of {quoted(chunk.text)} has no token")
         if noun[-1] > room:
             raise ValueError(
-                f"the chunk {chunk.text!r} is cut off: its noun ends at token {noun[-1]} of "
+                f"the chunk {quoted(chunk.text)} is cut off: its noun ends at token {noun[-1]} of "
                 f"{len(tokens)}, and the text encoder reads {room}; shorten the caption"
             )
         nouns.append(noun)
@@ -246,23 +264,42 @@ def _is_isolated(chunk: int, target: int | None, isolate: str) -> bool:
     return {"none": False, "target": is_target, "others": not is_target, "every": True}[isolate]
 
 
-def _isolated_rows(
-    tokens: Sequence[int], places: Sequence[Sequence[int]], text: TextEncoder, by: str
-) -> list[Tensor]:
-    """R: the embedding of each chunk's tokens, isolated."""
+def _replaced(
+    prompt: Float[Tensor, "1 token d"],
+    tokens: Sequence[int],
+    places: Sequence[Sequence[int]],
+    text: TextEncoder,
+    by: str,
+    *,
+    hidden: Sequence[int] = (),
+) -> Float[Tensor, "1 token d"]:
+    """Equation 3: a copy of the prompt's embedding in which R stands at each chunk's `places`.
+
+    Nothing in R attends to the positions in `hidden`.
+    """
+    edited = prompt.clone()
     if not places:
-        return []
+        return edited
+    rows: list[Sequence[int]] = [tokens] * len(places)
+    origins: Sequence[Sequence[int]] = places
     if by == "encoding":
         # The prompt's own tokens, so that each row of R has its place in E; equation 3's chunk
         # takes positions 1 to m, between a start and an end of its own.
-        states, _ = encode_tokens([[tokens[i - 1] for i in span] for span in places], text)
-        return [row[1 : 1 + len(span)] for row, span in zip(states, places, strict=True)]
-    sees = torch.zeros(len(places), text.length, dtype=torch.bool)
-    sees[:, 0] = True
-    for row, span in zip(sees, places, strict=True):
-        row[list(span)] = True
-    states, _ = encode_tokens([tokens] * len(places), text, sees=sees)
-    return [row[list(span)] for row, span in zip(states, places, strict=True)]
+        rows = [[tokens[i - 1] for i in span] for span in places]
+        origins = [range(1, 1 + len(span)) for span in places]
+        everything = torch.ones(len(places), text.length, dtype=torch.bool, device="cpu")
+        sees = everything if hidden else None
+    else:
+        sees = torch.zeros(len(places), text.length, dtype=torch.bool, device="cpu")
+        for row, span in zip(sees, places, strict=True):
+            row[[0, *span]] = True
+    if sees is not None:
+        for row, span, origin in zip(sees, places, origins, strict=True):
+            row[[at for i, at in zip(span, origin, strict=True) if i in hidden]] = False
+    states, _ = encode_tokens(rows, text, sees=sees)
+    for state, span, origin in zip(states, places, origins, strict=True):
+        edited[0, list(span)] = state[list(origin)]
+    return edited
 
 
 def _tokens(caption: str, text: TextEncoder) -> list[tuple[int, int, int]]:

@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
+from nbhelpers.datasets.pictures import Picture, as_image
 from nbhelpers.models import Models
 
 
 @torch.no_grad()
 def encode_image(
-    image: UInt8[np.ndarray, "h w 3"],
+    image: Picture,
     models: Models,
     *,
     seed: int = 0,
@@ -22,8 +22,8 @@ def encode_image(
     """A picture as the latent that the UNet works on: one sample of the autoencoder's posterior.
 
     Args:
-        image: uint8 ``(h, w, 3)``; it is resized to `size` by bilinear interpolation, and its
-            aspect ratio is not kept, as in DiffSegmenter.
+        image: uint8 ``(h, w, 3)``, or what `as_image` takes; it is resized to `size` by bilinear
+            interpolation, and its aspect ratio is not kept, as in DiffSegmenter.
         models: Whose autoencoder is used.
         seed: Of the generator on the CPU that samples the posterior.
         size: ``(h, w)`` in pixels, multiples of the autoencoder's factor (8 in Stable Diffusion);
@@ -34,13 +34,9 @@ def encode_image(
         it once and give it to `denoise_once` for each prompt.
 
     Raises:
-        ValueError: No uint8 picture, or a size that the autoencoder can't halve evenly.
+        ValueError: No picture, or a size that the autoencoder can't halve evenly.
     """
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
-        what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image)
-        raise ValueError(f"a picture is a uint8 array (h, w, 3), as load_image gives; got {what}")
-    if image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"a picture is a uint8 array (h, w, 3); got the shape {image.shape}")
+    image = as_image(image)
     size = models.size if size is None else size
     unit = models.latent_factor
     if len(size) != 2 or any(side < unit or side % unit for side in size):
@@ -54,8 +50,7 @@ def encode_image(
     pixels = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
     pixels = (pixels / 127.5 - 1).clamp(-1, 1).to(models.device, models.vae.dtype)
     posterior = models.vae.encode(pixels).latent_dist
-    generator = torch.Generator().manual_seed(seed)
-    draw = torch.randn(posterior.mean.shape, generator=generator)
+    draw = _draw(posterior.mean.shape, _generator(seed))
     latent = posterior.mean + posterior.std * draw.to(posterior.mean)
     shift = models.vae.config.get("shift_factor") or 0.0
     return ((latent - shift) * models.vae.config.scaling_factor).to(models.dtype)
@@ -94,9 +89,19 @@ def noise_latent(
             f"timesteps are scheduler indices from 0 to {len(alphas) - 1}, at least one; "
             f"got {list(timesteps)}"
         )
-    generator = torch.Generator().manual_seed(seed)
-    torch.randn(latent.shape, generator=generator)  # the draw that encode_image sampled with
-    noise = torch.randn((len(timesteps), *latent.shape[1:]), generator=generator)
+    generator = _generator(seed)
+    _draw(latent.shape, generator)  # the draw that encode_image sampled with
+    noise = _draw((len(timesteps), *latent.shape[1:]), generator)
     kept = alphas.to(torch.float32)[list(timesteps)].view(-1, 1, 1, 1).to(latent.device)
     noised = kept.sqrt() * latent.float() + (1 - kept).sqrt() * noise.to(latent.device)
     return noised.to(latent.dtype)
+
+
+def _generator(seed: int) -> torch.Generator:
+    """A generator on the CPU, whatever the default device is."""
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def _draw(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Normal noise; the default dtype would draw other numbers from the same seed."""
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device="cpu")

@@ -1,77 +1,55 @@
 """The whole way: a picture and a phrase in, a mask out."""
 
-import math
-import re
+import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, overload
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from nbhelpers.attention import Layer, denoise_once, record_attention
+from nbhelpers.attention import Layer, look, record_attention
 from nbhelpers.captions import caption as write_caption
 from nbhelpers.captions import opening
-from nbhelpers.chunks import Chunk, find_target, noun_chunks
+from nbhelpers.chunks import Chunk, find_head, find_phrase, find_target, noun_chunks
 from nbhelpers.completion import complete
-from nbhelpers.embeddings import Prompt, embed
+from nbhelpers.datasets import Picture, as_image, quoted
+from nbhelpers.display import as_drawing, overlay
+from nbhelpers.embeddings import Prompt, embed, reach
+from nbhelpers.latents import encode_image, noise_latent
 from nbhelpers.masks import to_pixels
 from nbhelpers.models import Models
 from nbhelpers.scores import score_maps
+from nbhelpers.settings import DEFAULT, OF_THE_PROMPT, resolve
+from nbhelpers.settings import SETTINGS as SETTINGS
+from nbhelpers.settings import Settings as Settings
+from nbhelpers.words import check_text, is_latin
+
+OPENING = "a photograph of "  # figures 2 to 8
+THING = "'the striped red ring'"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Every knob of the method. What is None is read as the model is best read (`Reading`).
-
-    The defaults are the plain baseline with the paper's choices where it makes them; `SETTINGS`
-    names the combinations.
-    """
-
-    isolate: Literal["none", "target", "others", "every"] = "none"  # table 4, baseline
-    by: Literal["encoding", "masking"] = "encoding"  # eq. 3: the chunk encoded by itself
-    tail: Literal["prompt", "empty", "empty-eos", "empty-padding"] = "prompt"  # eq. 3 leaves it
-    alpha: float = 1.0  # eq. 4 without effect
-    unconditional: Literal["row", "pooled"] = "row"  # ours; the paper doesn't say
-    into: Literal["keys", "values", "both"] = "both"  # one embedding feeds both in the paper
-    timesteps: tuple[int, ...] | None = None  # DiffSegmenter's code: (100,)
-    seed: int = 0  # ours; neither paper nor code names one
-    keys: Literal["all", "words"] = "all"  # DiffSegmenter's code: the model's own softmax
-    weights: Mapping[int, float] | Literal["equal"] | None = None  # DiffSegmenter: .3 .5 .1 .1
-    subtokens: Literal["all", "last"] = "all"  # ours; "last" in DiffSegmenter's code
-    transpose: bool = False  # DiffSegmenter's code: A S
-    steps: int = 1  # DiffSegmenter's code: once
-    threshold: float | None = None  # table 2: 0.5
-    caption: Literal["phrase", "blip"] = "phrase"  # figures 2 to 8: "a photograph of {phrase}"
-    size: tuple[int, int] | None = None  # DiffSegmenter's code: the model's own, 512 x 512
-
-
-SETTINGS: Mapping[str, Settings] = {
-    "plain": Settings(),
-    "chunk": Settings(isolate="target"),  # eq. 3; table 4, "Noun chunk replacement"
-    "paper": Settings(isolate="target", alpha=0.9),  # eq. 3 and 4; table 3's best alpha
-    # The class word carries Compel's "++", a weight of 1.1 ** 2, and its last token scores it.
-    "diffsegmenter": Settings(alpha=1.21, subtokens="last"),
-    "sealed": Settings(isolate="every", tail="empty"),  # ours: the three leaks closed
-}
-OF_THE_PROMPT = ("isolate", "by", "tail", "alpha", "unconditional", "into")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Segmentation:
     """A mask, and all that led to it.
+
+    There is a mask whether or not the thing is in the picture, and `peak` doesn't tell: see
+    `segment`.
 
     Attributes:
         mask: The pixels that the phrase means.
         map: The completed map in [0, 1], as large as the picture; the mask is where it reaches the
             threshold.
         score: The score map before completion, on its own grid.
+        peak: The highest value of the completed map before it was stretched to [0, 1].
+        image: The picture, uint8.
         phrase: What was asked for.
         prompt: The prompt with its chunks (those after "a photograph of") and edited embedding.
         target: The index of the chunk that was segmented.
         settings: As they were used, nothing left open.
-        method: The name of the settings.
+        method: The name of the settings; "custom" for settings of one's own.
         model: The model's name.
         revision: Its commit on the Hub, None for a folder.
     """
@@ -79,6 +57,8 @@ class Segmentation:
     mask: Bool[np.ndarray, "h w"]
     map: Float[np.ndarray, "h w"]
     score: Float[np.ndarray, "h_grid w_grid"]
+    peak: float
+    image: UInt8[np.ndarray, "h w 3"]
     phrase: str
     prompt: Prompt
     target: int
@@ -86,6 +66,19 @@ class Segmentation:
     method: str
     model: str
     revision: str | None
+
+    def __repr__(self) -> str:
+        chunk = "" if self.chunk.text == self.phrase else f" as {quoted(self.chunk.text)}"
+        return (
+            f"<Segmentation: {quoted(self.phrase)}{chunk}, {self.mask.mean():.1%} of the picture, "
+            f"by {self.method} of {quoted(self.model)[1:-1]}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The overlay, with the short form under it."""
+        drawing = as_drawing(overlay(self.image, self.mask), repr(self)[1:-1])
+        words = f"<figcaption>{html.escape(drawing.alt)}</figcaption>"
+        return f"<figure>{drawing.as_html()}{words}</figure>"
 
     @property
     def caption(self) -> str:
@@ -121,7 +114,7 @@ class Segmentation:
             "seed": self.settings.seed,
             "size": list(self.mask.shape),
             "score": {"grid": list(self.score.shape), **spread(self.score)},
-            "map": spread(self.map),
+            "map": {**spread(self.map), "peak": round(self.peak, 6)},
             "mask": {
                 "pixels": int(self.mask.sum()),
                 "fraction": round(float(self.mask.mean()), 6),
@@ -129,103 +122,208 @@ class Segmentation:
         }
 
 
+@overload
+def segment(image: Picture, phrase: str, models: Models, **more: Any) -> Segmentation: ...
+
+
+@overload
 def segment(
-    image: UInt8[np.ndarray, "h w 3"],
-    phrase: str,
+    image: Picture, phrase: Sequence[str], models: Models, **more: Any
+) -> list[Segmentation]: ...
+
+
+def segment(
+    image: Picture,
+    phrase: str | Sequence[str],
     models: Models,
     *,
-    method: str = "sealed",
+    method: str | None = None,
     settings: Settings | None = None,
     target: str | None = None,
     caption: str | None = None,
     latent: Float[Tensor, "1 channel h_latent w_latent"] | None = None,
     progress: Callable[[str], None] | None = None,
     **overrides: Any,
-) -> Segmentation:
+) -> Segmentation | list[Segmentation]:
     """The pixels of a picture that a phrase means.
 
-    All of section 3, a stage after the other; what each does is told where it is defined.
+    All of section 3, one stage after the other. A mask comes back for things that aren't there,
+    too: the map is stretched before it is cut, so its highest point always passes.
+    `Segmentation.peak` is the map's highest value before that. It says how far the attention
+    gathered, not whether the thing is there: on 40 pictures of the shapes' testA its median is
+    0.43 for things that are there and 0.41 for things that aren't (method plain, AUC 0.51).
 
     Args:
-        image: uint8 ``(h, w, 3)`` of any size.
-        phrase: What to look for: "the striped red ring".
+        image: uint8 ``(h, w, 3)`` of any size, a Pillow picture, or a path.
+        phrase: What to look for: "the striped red ring". Or several such, which share one encoded
+            picture and one pass of the UNet; for very many see `segment_batch`.
         models: From `load_models`.
-        method: A name in `SETTINGS`.
+        method: A name in `SETTINGS`; "sealed" when None.
         settings: Settings of one's own in the place of the named ones; `method` then only says
-            which of the model's thresholds to use.
-        target: A word of the prompt whose chunk is meant; the phrase's first chunk when None.
-        caption: The prompt, where it is to be another than "a photograph of {phrase}"; or "blip",
-            to let BLIP go on from there.
-        latent: From `encode_image`, so that many phrases share one encoded picture.
+            which of the model's thresholds to use, 0.5 when None.
+        target: A word of the prompt whose chunk is meant; when None, the chunk that the phrase is
+            about (`find_head`).
+        caption: The prompt, where it is to be another than "a photograph of {phrase}".
+        latent: From `encode_image`, so that many calls share one encoded picture.
         progress: Is told each stage before it starts.
-        **overrides: Single settings, by name: ``alpha=0.7``.
+        **overrides: Single settings, by name: ``alpha=0.7``, or ``prompt_from="blip"`` to let
+            BLIP go on from "a photograph of {phrase}".
 
     Returns:
-        The mask with its map, prompt and settings.
+        The mask with its map, prompt and settings; a list of them for several phrases, equal to
+        those of single calls but for rounding.
 
     Raises:
-        ValueError: An unknown method or setting, an empty phrase, no noun in it, a target that
-            isn't there, or anything that a stage refuses.
+        ValueError: No picture, an unknown method or setting, an empty phrase, one that isn't
+            English, no noun in it, a target that isn't there, or anything that a stage refuses.
+
+    Example:
+        >>> import nbhelpers as nb
+        >>> models = nb.load_models("shapes")
+        >>> path = nb.weights.data_folder() / "shapes" / "images" / "000053.png"
+        >>> nb.segment(path, "the white ball", models, method="paper")
+        <Segmentation: 'the white ball', ...% of the picture, by paper of shapes>
+        >>> ball, ring = nb.segment(path, ["a photo of a white ball", "the red ball"], models)
+        >>> ball.chunk.text, ball.method
+        ('a white ball', 'sealed')
+        >>> nb.segment(path, "ball", models, settings=Settings(alpha=0.9)).record()["method"]
+        'custom'
+        >>> nb.segment(path, "ball", models, caption="a white ball and a cube").chunk.text
+        'a white ball'
     """
     tell = progress or (lambda stage: None)
-    if caption in ("phrase", "blip"):
-        overrides, caption = {**overrides, "caption": caption}, None
+    pixels = as_image(image)
     chosen = resolve(models, method, settings, **overrides)
-    phrase, prompt = read_phrase(image, phrase, models, chosen, target, caption, tell)
+    phrases = [phrase] if isinstance(phrase, str) else list(phrase)
+    if target is not None and not isinstance(phrase, str):
+        raise ValueError("a target belongs to one phrase; give one, or leave target out")
+    prompts = [
+        make_prompt(one, models, chosen, image=pixels, target=target, caption=caption, tell=tell)
+        for one in phrases
+    ]
+    if not prompts:
+        return []
     tell("attention")
-    with record_attention(models.unet) as attention:
-        denoise_once(
-            image,
-            prompt,
-            models,
-            timestep=chosen.timesteps or (),
-            seed=chosen.seed,
-            size=chosen.size,
-            latent=latent,
-        )
-    tell("score map")
-    score = score_target(attention.cross_layers, prompt, chosen)
-    tell("completion")
-    completed = complete(
-        score, attention.self_layers, transpose=chosen.transpose, steps=chosen.steps
-    )
+    if latent is None:
+        latent = encode_image(pixels, models, seed=chosen.seed, size=chosen.size)
+    size = tuple(side * models.latent_factor for side in latent.shape[-2:])
+    if chosen.size is not None and size != chosen.size:
+        raise ValueError(f"the latent is of a picture of size {size}, and size is {chosen.size}")
+    noised = noise_latent(latent, chosen.timesteps or (), models, seed=chosen.seed)
+    scores, completed = attend([noised] * len(prompts), prompts, chosen, models, tell)
     tell("mask")
-    return cut(completed, score, image, phrase, prompt, chosen, models, method)
+    name = "custom" if settings is not None else method or DEFAULT
+    found = [
+        cut(maps, score, pixels, one, prompt, chosen, models, name)
+        for maps, score, one, prompt in zip(completed, scores, phrases, prompts, strict=True)
+    ]
+    return found[0] if isinstance(phrase, str) else found
 
 
-def read_phrase(
-    image: UInt8[np.ndarray, "h w 3"],
+def make_prompt(
     phrase: str,
     models: Models,
     settings: Settings,
+    *,
+    image: Picture | None = None,
     target: str | None = None,
     caption: str | None = None,
+    before: str = "",
+    after: str = "",
     tell: Callable[[str], None] = lambda stage: None,
-) -> tuple[str, Prompt]:
-    """The stages of `segment` before the picture is looked at: the phrase tidied, the prompt."""
-    phrase = " ".join(phrase.split())
-    if not phrase:
-        raise ValueError("the phrase is empty; name a thing, as in 'the striped red ring'")
+) -> Prompt:
+    """The prompt that asks for a phrase, its target the chunk that is meant.
+
+    Args:
+        phrase: What to look for. An opening such as "a photo of" is taken off: the prompt has one.
+        models: Whose captioner, parser and text encoder are used.
+        settings: From `resolve`.
+        image: For the captioner alone.
+        target: A word of the prompt whose chunk is meant.
+        caption: The prompt, where it is to be another.
+        before: What stands before the phrase in the prompt, after "a photograph of".
+        after: What stands behind it.
+        tell: Is told each stage before it starts.
+
+    Raises:
+        ValueError: A text that is empty or isn't English, no noun in the phrase, or a target that
+            isn't there or lies beyond the tokens that the text encoder reads.
+    """
+    words = check_text(phrase)
+    target = None if target is None else check_text(target, "target")
+    if target is None or target.lower() not in words[: opening(words)].lower():
+        words = words[opening(words) :]
+    text = f"{OPENING}{before}{words}{after}"
+    start = len(OPENING + before)
+    span: tuple[int, int] | None = (start, start + len(words))
     tell("caption")
-    text = caption or f"a photograph of {phrase}"
-    if caption is None and settings.caption == "blip":
-        text = write_caption(image, models.captioner, about=phrase)
+    own: tuple[Chunk, ...] = ()
+    if caption is not None:
+        text = check_text(caption, "caption")
+    elif settings.prompt_from == "blip":
+        if image is None:
+            raise ValueError("BLIP needs the picture; give it, or use prompt_from='phrase'")
+        # Whatever BLIP goes on with, the phrase's chunks are those that it has by itself.
+        own = noun_chunks(text, models.parser)
+        text = write_caption(image, models.captioner, about=words)
     tell("chunks")
-    start = opening(text)
-    chunks = [chunk for chunk in noun_chunks(text, models.parser) if chunk.start >= start]
+    found = [
+        c for c in noun_chunks(text, models.parser) if not own or c.start >= start + len(words)
+    ]
+    chunks = [c for c in (*own, *found) if c.start >= opening(text)]
     if not chunks:
         raise ValueError(
-            f"no noun chunk was found in {text[start:][:80]!r}; name a thing, as in "
-            "'the striped red ring'"
+            f"no noun chunk was found in {quoted(words)}; name a thing, as in {THING}"
         )
-    asked = re.search(re.escape(phrase), text[start:], re.IGNORECASE)
-    if target is None and asked:
-        index = find_target(chunks, after=start + asked.start(), caption=text)
+    if caption is not None:
+        span = find_phrase(words, text, chunks)
+    if target is None and span is not None:
+        index = find_head(chunks, text, *span)
     else:
-        index = find_target(chunks, target or phrase, caption=text)
+        index = find_target(chunks, target or words, caption=text)
+    meant = chunks[index]
+    if caption is None and target is None and meant.noun_start >= start + len(words):
+        raise ValueError(
+            f"no noun chunk was found in {quoted(words)}; name a thing, as in {THING}"
+        )
+    if not is_latin(meant.noun) and any(c.isalpha() for c in meant.noun):
+        raise ValueError(f"{quoted(meant.noun)} is no English noun; name a thing, as in {THING}")
     tell("embedding")
+    read = reach(text, models.text)
+    kept = [c for c in chunks if c is meant or c.noun_end <= read]  # what isn't read isn't edited
     edits = {name: getattr(settings, name) for name in OF_THE_PROMPT}
-    return phrase, embed(text, chunks, models.text, target=index, **edits)
+    return embed(text, kept, models.text, target=kept.index(meant), **edits)
+
+
+def attend(
+    noised: Sequence[Float[Tensor, "timestep channel h_latent w_latent"]],
+    prompts: Sequence[Prompt],
+    settings: Settings,
+    models: Models,
+    tell: Callable[[str], None] = lambda stage: None,
+) -> tuple[Float[Tensor, "prompt 1 h_grid w_grid"], Float[Tensor, "prompt 1 h_grid w_grid"]]:
+    """One pass of the UNet for several prompts: each target's score map, and it completed.
+
+    Args:
+        noised: For each prompt the latents of its picture, one a timestep.
+        prompts: From `make_prompt`.
+        settings: From `resolve`.
+        models: Whose UNet is used.
+        tell: Is told each stage before it starts.
+    """
+    with record_attention(models.unet) as attention:
+        look(torch.cat(list(noised)), settings.timesteps or (), prompts, models)
+    tell("score map")
+    scores = []
+    for i, prompt in enumerate(prompts):
+        cross = [layer.part(i, len(prompts)) for layer in attention.cross_layers]
+        scores.append(score_target(cross, prompt, settings))
+    tell("completion")
+    stacked = torch.stack(scores)
+    completed = complete(
+        stacked, attention.self_layers, transpose=settings.transpose, steps=settings.steps
+    )
+    return stacked, completed
 
 
 def score_target(layers: Sequence[Layer], prompt: Prompt, settings: Settings) -> Tensor:
@@ -254,7 +352,9 @@ def cut(
         mask=pixels >= settings.threshold,
         map=pixels,
         score=score[0].cpu().numpy(),
-        phrase=phrase,
+        peak=float(completed.max()),
+        image=image,
+        phrase=" ".join(phrase.split()),
         prompt=prompt,
         target=prompt.target or 0,
         settings=settings,
@@ -262,39 +362,3 @@ def cut(
         model=models.name,
         revision=models.revision,
     )
-
-
-def resolve(
-    models: Models, method: str = "sealed", settings: Settings | None = None, **overrides: Any
-) -> Settings:
-    """The settings that a model is read with, nothing left open.
-
-    Args:
-        models: Whose `Reading` fills what the settings leave to the model.
-        method: A name in `SETTINGS`.
-        settings: Settings in the place of the named ones.
-        **overrides: Single settings, by name.
-
-    Returns:
-        Settings whose timesteps, weights and threshold are given.
-
-    Raises:
-        ValueError: An unknown method or setting, or a threshold out of [0, 1].
-    """
-    if method not in SETTINGS and settings is None:
-        raise ValueError(f"method is one of {', '.join(SETTINGS)}; got {method!r}")
-    known = Settings.__dataclass_fields__
-    unknown = sorted(set(overrides) - set(known))
-    if unknown:
-        raise ValueError(f"there is no setting {', '.join(unknown)}; there are {', '.join(known)}")
-    chosen = replace(settings or SETTINGS[method], **overrides)
-    reading = models.reading
-    if chosen.timesteps is None:
-        chosen = replace(chosen, timesteps=reading.timesteps)
-    if chosen.weights is None:
-        chosen = replace(chosen, weights=reading.weights or "equal")
-    if chosen.threshold is None:
-        chosen = replace(chosen, threshold=reading.thresholds.get(method, 0.5))
-    if chosen.threshold is None or math.isnan(chosen.threshold) or not 0 <= chosen.threshold <= 1:
-        raise ValueError(f"threshold lies in [0, 1]; got {chosen.threshold}")
-    return chosen

@@ -3,11 +3,13 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
 # name: (the commit that is meant, what is to be downloaded)
@@ -33,6 +35,11 @@ MOVED = {
 }
 # What a pipeline's index must name.
 NEEDED = ("unet", "vae", "scheduler", "tokenizer", "text_encoder")
+# A file of weights, whole or one of several, perhaps of a variant such as "fp16".
+WEIGHTS = re.compile(
+    r"(?:diffusion_pytorch_)?model(?:\.(?P<a>\w+?))?(?:-\d+-of-\d+)?(?:\.(?P<b>\w+))?\.safetensors"
+)
+WANTED = " as safetensors weights"
 # The pieces of "shapes" and the folders that hold them under data/shapes.
 SHAPES = {"model": "stable-diffusion", "captioner": "blip", "parser": "parser"}
 
@@ -52,31 +59,155 @@ def locate(name: str, revision: str | None, piece: str) -> tuple[str, str | None
                 "folder, or train it: python -m nbhelpers.shapes train"
             )
         return str(folder), None
-    if Path(name).is_dir():
-        return name, None
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    path = os.path.expanduser(name)
+    if os.path.isdir(path):
+        return path, None
+    shown = repr(_short(name))
+    if os.path.isfile(path):
         raise OSError(
-            f"there is no folder {name!r} and it is no 'owner/name' of the Hugging Face Hub; "
+            f"{shown} is a single file; wanted the folder of a model in diffusers' layout. "
+            "Convert a checkpoint with diffusers' StableDiffusionPipeline.from_single_file(FILE)"
+            ".save_pretrained(FOLDER), and give that folder"
+        )
+    if not re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", name):
+        raise OSError(
+            f"there is no folder {shown} and it is no 'owner/name' of the Hugging Face Hub; "
             "'shapes' needs no download"
         )
     commit = revision or HUB.get(name, ("",))[0]
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise ValueError(
-            f"{name} on the Hub needs the 40-digit commit that is meant, got {revision!r}; pass "
-            f"revision=, or use one of those pinned here: {', '.join(HUB)}{_moved(name)}"
+            f"there is no folder {shown} here, and {name} on the Hub needs the 40-digit commit "
+            f"that is meant, got {repr(revision)[:80]}; correct the path, pass revision=, or use "
+            f"one of those pinned here: {', '.join(HUB)}{_moved(name)}"
         )
     return name, commit
 
 
 def from_pretrained(kind: Any, source: str, commit: str | None, **more: Any) -> Any:
-    """One part, from safetensors, at one commit, without remote code."""
+    """One part, from safetensors, at one commit, without remote code, and all of it.
+
+    Args:
+        kind: A class of diffusers or transformers.
+        source: A folder, or a name on the Hub.
+        commit: On the Hub; None for a folder.
+        **more: For its ``from_pretrained``. Where a folder holds one `variant` of the weights
+            alone, such as "fp16", that one is read.
+
+    Raises:
+        OSError: Nothing that can be read.
+        ValueError: Weights are missing or of other shapes, which the libraries would fill with
+            random numbers; or the folder holds several variants.
+    """
+    part = more.get("subfolder", "")
+    is_model = issubclass(kind, torch.nn.Module)
+    if is_model:
+        more |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        if commit is None:
+            more["variant"] = _variant(Path(source) / part, more.get("variant"))
     try:
-        with nullcontext() if commit else _without_bars():
-            return kind.from_pretrained(
+        # Everything is made on the CPU, whatever the default device is.
+        with nullcontext() if commit else _without_bars(), torch.device("cpu"):
+            found = kind.from_pretrained(
                 source, revision=commit, use_safetensors=True, trust_remote_code=False, **more
             )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _missing(source, commit, more.get("subfolder", ""), error) from error
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise _missing(source, commit, part, error) from error
+    if not is_model:
+        return found
+    model, info = found
+    _refuse_gaps(f"{source}/{part}".rstrip("/"), info)
+    return model
+
+
+def check_tokenizer(tokenizer: Any, vocabulary: int, name: str) -> None:
+    """Refuse a tokenizer that isn't its model's: without its files, one of no words is made.
+
+    Args:
+        tokenizer: As it was loaded.
+        vocabulary: How many tokens the model embeds.
+        name: Of the tokenizer, for the message.
+
+    Raises:
+        ValueError: It has more tokens than the model, or far fewer.
+    """
+    if not 0.9 * vocabulary <= len(tokenizer) <= vocabulary:
+        raise ValueError(
+            f"{name} has {len(tokenizer):,} tokens and its model {vocabulary:,}: a file of it "
+            "(tokenizer.json, or vocab and merges) is missing or another model's; get the "
+            "folder again"
+        )
+
+
+def warn_of_loras(folder: Path) -> None:
+    """Say that LoRA files in a model's folder are not used, which nothing else would show."""
+    found = sorted(
+        path.relative_to(folder).as_posix()
+        for pattern in ("*lora*.safetensors", "adapter_model.safetensors")
+        for path in [*folder.glob(pattern), *folder.glob(f"*/{pattern}")]
+    )
+    if found:
+        warnings.warn(
+            f"{_short(folder)} holds a LoRA ({', '.join(found[:3])}), which is not used; to use "
+            "it, load it with diffusers, call fuse_lora() and save_pretrained(), and give that "
+            "folder",
+            stacklevel=3,
+        )
+
+
+def _variant(folder: Path, wanted: str | None) -> str | None:
+    """The form of the weights to read: the one asked for, or the only one that is there."""
+    if not (folder / "config.json").is_file():
+        there = sorted(path.name for path in folder.glob("*"))[:8]
+        raise FileNotFoundError(
+            f"{_short(folder)} has no config.json, so it is no part of a model; "
+            f"it holds {', '.join(there) or 'nothing'}"
+        )
+    if wanted is not None:
+        return wanted
+    kinds = {
+        kind["a"] or kind["b"] or ""
+        for path in folder.glob("*.safetensors")
+        if (kind := WEIGHTS.fullmatch(path.name))
+    }
+    if len(kinds) > 1 and "" not in kinds:
+        raise ValueError(
+            f"{_short(folder)} holds the weights as {' and as '.join(sorted(kinds))}; say which "
+            f"with variant={min(kinds)!r}"
+        )
+    if not kinds and (pickled := sorted(path.name for path in folder.glob("*.bin"))):
+        raise OSError(
+            f"{_short(folder)} can't be read as safetensors weights: it holds pickled ones alone "
+            f"({pickled[0]}), which can run any code; load them with diffusers where you trust "
+            "them, and save them with save_pretrained(FOLDER, safe_serialization=True)"
+        )
+    return None if "" in kinds or not kinds else kinds.pop()
+
+
+def _refuse_gaps(where: str, info: Mapping[str, Any]) -> None:
+    """Refuse weights that a file left out, or has in another shape.
+
+    Args:
+        where: The part.
+        info: What ``output_loading_info`` gave.
+
+    Raises:
+        ValueError: There are some; says how many and the first.
+    """
+    missing = sorted(info["missing_keys"])
+    shapes = sorted(key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
+    adapters = [k for k in sorted(info["unexpected_keys"]) if "lora" in k or ".base_layer." in k]
+    if not (missing or shapes or adapters):
+        return
+    what = "are missing" if missing else "have another shape than config.json says"
+    first, count = (missing or shapes or adapters)[0], len(missing or shapes)
+    said = f"{count} weights of {_short(where)} {what}, the first {first}"
+    if adapters:
+        raise ValueError(
+            f"{said if missing or shapes else _short(where)}; it was saved with an adapter on it "
+            f"({adapters[0]}): fuse or unload the LoRA before saving, and load that folder"
+        )
+    raise ValueError(f"{said}; the file is cut short or another model's: get the folder again")
 
 
 def read_index(source: str, commit: str | None, name: str) -> dict[str, Any]:
@@ -109,14 +240,21 @@ def read_index(source: str, commit: str | None, name: str) -> dict[str, Any]:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """No bars for what is read from disk; a download from the Hub shows its own."""
+    """No bars and no logs for what is read from disk; a download from the Hub shows its own."""
+    from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    # What the libraries log of missing weights, and more, is in the error that is raised here.
+    shown, loggers = logging.is_progress_bar_enabled(), (logging, of_diffusers)
+    levels = [logger.get_verbosity() for logger in loggers]
     logging.disable_progress_bar()
+    for logger in loggers:
+        logger.set_verbosity(logger.CRITICAL)
     try:
         yield
     finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
 
@@ -130,11 +268,30 @@ def _moved(name: str) -> str:
 def _missing(source: str, commit: str | None, part: str, error: Exception) -> OSError:
     """What to tell a person whose weights aren't there."""
     reason = str(error).strip().partition("\n")[0][:200]
+    if commit is None and part == "model_index.json" and isinstance(error, FileNotFoundError):
+        there = ", ".join(sorted(path.name for path in Path(source).glob("*"))[:8]) or "nothing"
+        return OSError(
+            f"{_short(Path(source) / part)} can't be read: No such file; a model in diffusers' "
+            f"layout has one beside its parts ({', '.join(NEEDED)}), and this folder holds {there}"
+        )
     if commit is None:
-        return OSError(f"{Path(source) / part} can't be read as safetensors weights: {reason}")
+        kind = "" if part.startswith(("model_", "scheduler", "tokenizer")) else WANTED
+        place = _short(Path(source) / part)
+        return OSError(f"{place} can't be read{kind}: {reason or type(error).__name__}")
     size = HUB.get(source, ("", "several GB"))[1]
     return OSError(
         f"the weights of {source} are not here ({reason}); the same call downloads them, {size}, "
         f"where https://huggingface.co/{source} (commit {commit}) can be reached. "
         f"'shapes' needs no download{_moved(source)}"
     )
+
+
+def _short(text: Any) -> str:
+    """A name or path as a message shows it: its end, which tells most, and not all of a long one.
+
+    Example:
+        >>> len(_short("a" * 5000))
+        160
+    """
+    shown = str(text)
+    return shown if len(shown) <= 160 else f"…{shown[-159:]}"

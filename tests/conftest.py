@@ -43,6 +43,8 @@ from spacy.tokens import Doc
 from nbhelpers.chunks import Chunk
 from nbhelpers.models import Captioner, Models, TextEncoder
 
+collect_ignore = ["bench"]  # what measures speed, which the command runs and test_bench tests
+
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 VOCABULARY = SHARED / "clip-vocabulary" / "bpe_simple_vocab_16e6.txt.gz"
 WIDTH = 32  # of the small text encoders

@@ -3,8 +3,8 @@
 import random
 from dataclasses import asdict
 
-from nbhelpers.evaluation import Store, run
-from nbhelpers.evaluation.plan import as_json
+from nbhelpers.evaluation import RunOptions, Store, run
+from nbhelpers.evaluation.jobs import as_json
 
 KINDS = ("attribute", "position", "noun")
 PLACES = ("alone", "1 of 2", "2 of 2")
@@ -58,5 +58,5 @@ def made_run(folder, split, variants, *, pictures=5, prompts="phrase", counts=ma
         ]
 
     store = Store(folder, made_settings(split, variants, prompts, **more), items)
-    run(store, lambda: evaluate, batch=len(items), progress=False)
+    run(store, lambda: evaluate, RunOptions(batch=len(items), progress=False))
     return folder

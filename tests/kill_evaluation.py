@@ -22,10 +22,10 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from nbhelpers.evaluation import Store, run, write_report
-from nbhelpers.evaluation.engine import run_with_ray
-from nbhelpers.evaluation.plan import Job, variants_of
-from nbhelpers.evaluation.processes import run_with_processes
+from nbhelpers.evaluation import RunOptions, Store, run, write_report
+from nbhelpers.evaluation.jobs import Job, variants_of
+from nbhelpers.evaluation.ray_workers import run_with_ray
+from nbhelpers.evaluation.workers import run_with_processes
 
 CALLS = ("write", "fsync", "replace", "open", "close")
 ENGINES = {
@@ -97,7 +97,11 @@ def killed_run(folder, count, rng, seconds):
         try:
             if at_call:
                 die_at(step, manner)
-            run(make_store(folder, count), fake_evaluator(seconds), batch=2, progress=False)
+            run(
+                make_store(folder, count),
+                fake_evaluator(seconds),
+                RunOptions(batch=2, progress=False),
+            )
         finally:
             os._exit(0)
     if not at_call:
@@ -168,7 +172,7 @@ def killed_processes(folder, options, count, rng, longest, first):
 def unbroken(folder, evaluator, count):
     """One run in this process, never killed."""
     store, opener = open_store(folder, evaluator, count)
-    run(store, fake_evaluator() if evaluator == "fake" else opener, progress=False)
+    run(store, fake_evaluator() if evaluator == "fake" else opener, RunOptions(progress=False))
     write_report(store)
     return store
 
@@ -193,7 +197,7 @@ def main():
         store, opener = open_store(Path(options.child), options.evaluator, count)
         # Products of another size round otherwise: a model's counts are the same bytes one by one.
         batch = 2 if options.evaluator == "fake" else 1
-        ENGINES[options.engine](store, opener, batch=batch, progress=False)
+        ENGINES[options.engine](store, opener, RunOptions(batch=batch, progress=False))
         return
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as place:
@@ -221,7 +225,7 @@ def main():
         if not kept:
             sys.exit("every kill came before the first result; give more --kills")
         parts = len(list((broken / "parts").iterdir()))
-        ENGINES[options.engine](store, opener, progress=False)
+        ENGINES[options.engine](store, opener, RunOptions(progress=False))
         write_report(store)
         lines = [line for path in (broken / "parts").iterdir() for line in path.open("rb")]
         done = sum(line.endswith(b"\n") and b'"id"' in line for line in lines)

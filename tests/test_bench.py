@@ -9,10 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from nbhelpers.bench import __main__ as command
-from nbhelpers.bench import capture, measure, operators, records, report, shaped, storing, whole
-from nbhelpers.bench.measure import Way
+from nbhelpers import benchmarks
 from nbhelpers.completion import complete
+from tests.bench import __main__ as command
+from tests.bench import (
+    baselines,
+    capture,
+    end_to_end,
+    measure,
+    operators,
+    random_sd15,
+    records,
+)
+from tests.bench.measure import Way
 
 CPU = torch.device("cpu")
 on_linux = pytest.mark.skipif(
@@ -179,7 +188,7 @@ def test_what_is_stored_wrong_is_never_timed(models_15, monkeypatch):
         for name, kept in cut.items():
             if "attn1" in name:
                 kept[..., -32:] = 0
-        return storing.complete_stored(cut, *args)
+        return baselines.complete_stored(cut, *args)
 
     monkeypatch.setattr(capture, "complete_stored", dropped)
     with pytest.raises(ValueError, match=r"'head means \+ A S' is off by"):
@@ -199,20 +208,20 @@ def test_storing_puts_the_processors_back(models_15):
     unet = models_15.unet
     before = dict(unet.attn_processors)
     one = capture.Pass(unet, 1, (16, 16))
-    with storing.storing(unet, storing.KEEPS["all heads"]) as store:
+    with baselines.storing(unet, baselines.KEEPS["all heads"]) as store:
         one.plain()
     assert set(store) == set(before)
     assert all(kept.sum(-1).sub(1).abs().max() < 1e-4 for kept in store.values())
-    with pytest.raises(KeyboardInterrupt), storing.storing(unet, storing.KEEPS["head means"]):
+    with pytest.raises(KeyboardInterrupt), baselines.storing(unet, baselines.KEEPS["head means"]):
         raise KeyboardInterrupt
     assert unet.attn_processors == before
 
 
 def test_the_whole_way_agrees_with_the_loop(models, image):
-    rows, targets = whole.bench_segment(
+    rows, targets = end_to_end.bench_segment(
         models, [image], [["the red ring", "a blue moon"]], batch=2, rounds=1
     )
-    assert [row["way"] for row in rows] == [whole.LOOP, whole.SINGLE, whole.BATCH]
+    assert [row["way"] for row in rows] == [end_to_end.LOOP, end_to_end.SINGLE, end_to_end.BATCH]
     assert all(row["difference"] < 1e-3 and row["per_second"] > 0 for row in rows)
     assert targets == []
 
@@ -221,12 +230,14 @@ def test_random_models_of_the_real_shape_segment(monkeypatch, image):
     """Scaled down here; the words and the parser are the shapes world's."""
     small = {"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1}
     small |= {"cross_attention_dim": 32, "sample_size": 8, "attention_head_dim": 2}
-    monkeypatch.setattr(shaped, "UNET", small)
-    narrow = {**shaped.AUTOENCODER, "block_out_channels": (32,) * 4, "layers_per_block": 1}
-    monkeypatch.setattr(shaped, "AUTOENCODER", narrow)
+    monkeypatch.setattr(random_sd15, "UNET", small)
+    narrow = {**random_sd15.AUTOENCODER, "block_out_channels": (32,) * 4, "layers_per_block": 1}
+    monkeypatch.setattr(random_sd15, "AUTOENCODER", narrow)
     text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
-    monkeypatch.setattr(shaped, "TEXT", {**shaped.TEXT, **text, "num_attention_heads": 2})
-    models = shaped.make_models(CPU, torch.float32)
+    monkeypatch.setattr(
+        random_sd15, "TEXT", {**random_sd15.TEXT, **text, "num_attention_heads": 2}
+    )
+    models = random_sd15.make_models(CPU, torch.float32)
     from nbhelpers.batches import segment_batch
 
     found = segment_batch([image], [["the red ring"]], models, size=(128, 128))[0][0]
@@ -251,13 +262,13 @@ def folder(tmp_path, models_15):
 
 
 def test_a_record_says_where_and_with_what(folder):
-    found = records.read("sweep", "cpu", folder)
+    found = benchmarks.read("sweep", "cpu", folder)
     assert found == json.loads((folder / "sweep-cpu.json").read_text("utf-8"))
     assert found["machine"]["processor"]
     assert found["machine"]["threads"] == torch.get_num_threads()
     assert found["versions"]["torch"].startswith("2.")
-    with pytest.raises(FileNotFoundError, match="nbhelpers.bench segment --device cuda"):
-        records.read("segment", "cuda", folder)
+    with pytest.raises(FileNotFoundError, match="tests.bench segment --device cuda"):
+        benchmarks.read("segment", "cuda", folder)
 
 
 @pytest.mark.parametrize(
@@ -276,28 +287,28 @@ def test_a_target_is_met_or_not(found, limits, met):
 
 @on_linux
 def test_tables_and_figures_are_drawn_from_the_records(folder, tmp_path):
-    assert report.measured("cpu", folder) == ["complete", "capture", "sweep"]
-    assert report.measured("cuda", folder) == []
-    table = report.table("capture", "cpu", folder)
+    assert benchmarks.measured("cpu", folder) == ["complete", "capture", "sweep"]
+    assert benchmarks.measured("cuda", folder) == []
+    table = benchmarks.table("capture", "cpu", folder)
     assert "all heads + A S" in table and re.search(r", \d+ thread\n", table)
-    promises = report.promises("cpu", folder)
+    promises = benchmarks.promises("cpu", folder)
     assert promises.count("\n") == 1 + 2 + 4 + 1  # under a line of dashes
-    assert "nothing was measured on cuda" in report.promises("cuda", folder)
+    assert "nothing was measured on cuda" in benchmarks.promises("cuda", folder)
     for name in ("naive: ", "ours: ", "flash forward and backward"):
-        assert name in report.show_time("cpu", folder).alt
-        assert name in report.show_memory("cpu", folder).alt
-    assert "capture + A S" in report.show_overhead("cpu", folder).alt
-    assert "DAAM's map" in report.show_costs("cpu", folder).alt
-    paths = report.save_figures("cpu", tmp_path / "figures", folder)
+        assert name in benchmarks.show_time("cpu", folder).alt
+        assert name in benchmarks.show_memory("cpu", folder).alt
+    assert "capture + A S" in benchmarks.show_overhead("cpu", folder).alt
+    assert "DAAM's map" in benchmarks.show_costs("cpu", folder).alt
+    paths = benchmarks.save_figures("cpu", tmp_path / "figures", folder)
     assert [path.read_bytes()[:4] for path in paths] == [b"\x89PNG"] * 4
 
 
 def test_the_shipped_records_can_be_read():
     """Those of ``data/benchmarks``: whole, with the machine, and as the figures want them."""
     for device in ("cpu", "cuda"):
-        for name in report.measured(device):
-            assert report.table(name, device)
-            found = records.read(name, device)
+        for name in benchmarks.measured(device):
+            assert benchmarks.table(name, device)
+            found = benchmarks.read(name, device)
             assert {"machine", "versions", "settings", "targets"} <= set(found)
 
 
@@ -316,7 +327,7 @@ def test_the_command_measures_writes_and_shows(tmp_path, capsys):
 
 
 def test_capture_and_profile_take_a_unet_of_the_real_shape(tmp_path, monkeypatch, models_15):
-    monkeypatch.setattr(shaped, "make_unet", lambda device, dtype: models_15.unet)
+    monkeypatch.setattr(random_sd15, "make_unet", lambda device, dtype: models_15.unet)
     small = ["--latent", "16", "--rounds", "1", "--folder", str(tmp_path)]
     assert command.main(["capture", "--batches", "1", *small]) == 0
     assert command.main(["profile", *small]) == 0
@@ -357,7 +368,7 @@ def test_everything_runs_the_tests_and_each_benchmark_and_says_what_failed(
     monkeypatch.setattr(command.subprocess, "run", fake)
     assert command.main(["all", "--folder", str(tmp_path)]) == 1
     assert started[0][:3] == ["-m", "pytest", "-q"]
-    assert [arguments[2] for arguments in started[1:]] == list(report.BENCHMARKS)
+    assert [arguments[2] for arguments in started[1:]] == list(benchmarks.BENCHMARKS)
     said = capsys.readouterr().out
     assert "sweep      failed with exit code 1" in said
     assert f"capture    stopped: {command.LIMIT} s were over" in said
@@ -380,8 +391,8 @@ def test_times_faster_is_the_bases_seconds_over_ours():
 
 
 def test_the_spread_of_a_ratio_is_its_median_and_ends():
-    assert report._interval([4, 1, 2]) == (2, 1, 4)
-    assert report._interval([4, 1, 2, 3]) == (2.5, 1, 4)
+    assert benchmarks._interval([4, 1, 2]) == (2, 1, 4)
+    assert benchmarks._interval([4, 1, 2, 3]) == (2.5, 1, 4)
 
 
 def test_the_extra_peak_is_set_against_the_extra_peak_of_all_heads():
@@ -421,16 +432,18 @@ def test_a_graph_that_cannot_be_captured_stops_no_other_way(models_15):
 
 
 def test_phrases_a_second_are_those_of_all_pictures(models, image):
-    rows, _ = whole.bench_segment(models, [image], [["the red ring", "a blue moon"]], rounds=1)
+    rows, _ = end_to_end.bench_segment(
+        models, [image], [["the red ring", "a blue moon"]], rounds=1
+    )
     for row in rows:
         assert row["per_second"] == pytest.approx(2 / row["seconds"], abs=0.006)
 
 
 def test_nothing_is_timed_where_the_maps_differ(models, image, monkeypatch):
     flat = np.zeros(image.shape[:2], np.float32)
-    monkeypatch.setattr(whole, "loop", lambda *args: [flat, flat])
+    monkeypatch.setattr(end_to_end, "loop", lambda *args: [flat, flat])
     with pytest.raises(ValueError, match="'segment, one by one' is off by"):
-        whole.bench_segment(models, [image], [["the red ring", "a blue moon"]], rounds=1)
+        end_to_end.bench_segment(models, [image], [["the red ring", "a blue moon"]], rounds=1)
 
 
 def test_every_step_of_all_gets_what_is_left_of_the_time(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ import pytest
 from PIL import Image
 
 from nbhelpers import cli
-from nbhelpers.cli import main, outputs
+from nbhelpers import files as whole_files
+from nbhelpers.cli import main
 from nbhelpers.cli import segment as command
 from nbhelpers.datasets import load_image
 from nbhelpers.figures import overlay
@@ -32,6 +34,8 @@ photographs = pytest.mark.skipif(
 PHRASE = "the striped red ring"
 KINDS = ("json", "mask.png", "overlay.png")
 NAME = "scene-the-striped-red-ring"
+LONG = " ".join(["very"] * 12)
+NOTHING = {"device": "cpu", "revision": None, "variant": None, "parser": None}
 
 
 @pytest.fixture
@@ -89,7 +93,7 @@ def refused(capsys, *arguments):
 
 def test_segment(scene, image, loaded, capsys):
     assert main(["segment", scene, PHRASE]) == 0
-    assert loaded == [("shapes", {"device": "cpu", "revision": None, "parser": None})]
+    assert loaded == [("shapes", NOTHING)]
     assert files() == [
         f"out/{NAME}.json",
         f"out/{NAME}.mask.png",
@@ -136,7 +140,7 @@ def test_every_option_arrives(scene, loaded, capsys):
     phrase = "a red ring and a blue moon"
     assert main(["segment", scene, phrase, *options.split(), "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
-    assert loaded == [("other", {"device": "cpu", "revision": "abc", "parser": "shapes"})]
+    assert loaded == [("other", {**NOTHING, "revision": "abc", "parser": "shapes"})]
     record = json.loads(Path("a/b/scene-a-red-ring-and-a-blue-moon.json").read_text())
     settings = record["settings"]
     assert (record["method"], record["target"], record["chunk"]) == (
@@ -153,9 +157,9 @@ def test_captions(scene, loaded):
     assert main(["segment", scene, "the red ring", *words, "--quiet"]) == 0
     record = json.loads(Path("own/scene-the-red-ring.json").read_text())
     assert record["prompt"] == "a red ring on a box"
-    assert main(["segment", scene, "a red ring", "--caption", "blip", "--quiet"]) == 0
+    assert main(["segment", scene, "a red ring", "--prompt-from", "blip", "--quiet"]) == 0
     record = json.loads(Path("out/scene-a-red-ring.json").read_text())
-    assert record["settings"]["caption"] == "blip"
+    assert record["settings"]["prompt_from"] == "blip"
     assert record["prompt"].startswith("a photograph of a red ring")
 
 
@@ -207,6 +211,42 @@ def test_result_names(picture, phrase, name):
     assert len(f".{name}.overlay.png.12345678.part".encode()) <= 255
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("scene.png", "the ring"), ("scene.jpg", "the ring")),
+        (("scene.png", "a moon-ring"), ("scene.png", "a moon ring")),
+        (("scene.png", f"the ring {LONG} red ring"), ("scene.png", f"the ring {LONG} moon")),
+    ],
+)  # fmt: skip
+def test_results_of_others_are_never_overwritten(scene, image, loaded, first, second):
+    Image.fromarray(255 - image).save("scene.jpg")
+    for picture, phrase in (first, second, second):
+        assert main(["segment", picture, phrase, "--quiet"]) == 0
+    records = [json.loads(path.read_text()) for path in Path("out").glob("*.json")]
+    found = {(r["picture"]["path"], r["phrase"]) for r in records}
+    assert found == {first, second}
+    assert len(list(Path("out").iterdir())) == 6
+    for record in records:
+        assert all((Path("out") / name).exists() for name in record["files"].values())
+
+
+def test_a_warning_of_the_model_is_said_and_kept(scene, models, monkeypatch, capsys):
+    def load(name, **options):
+        warnings.warn("a LoRA is not used", stacklevel=1)
+        return models
+
+    monkeypatch.setattr("nbhelpers.models.load_models", load)
+    assert main(["segment", scene, PHRASE]) == 0
+    assert "note: a LoRA is not used" in capsys.readouterr().err
+    assert json.loads(Path(f"out/{NAME}.json").read_text())["notes"] == ["a LoRA is not used"]
+
+
+def test_an_error_is_a_line_of_bounded_length(scene, unloaded, capsys):
+    assert main(["segment", scene, "ring", "--method", "x" * 50_000]) == 2
+    assert len(capsys.readouterr().err) < 2000
+
+
 def test_notes_are_said_and_kept(tmp_path, monkeypatch, loaded, capsys):
     monkeypatch.chdir(tmp_path)
     frames = [Image.new("RGB", (40, 30), color) for color in ("red", "blue")]
@@ -240,14 +280,14 @@ def test_hostile_text_is_printed_harmless(scene, loaded, capsys):
     [
         (["scene.png"], "the following arguments are required: PHRASE"),
         ([], "required: PICTURE, PHRASE"),
-        (["scene.png", ""], "argument PHRASE: it is empty; name a thing"),
-        (["scene.png", " \t"], "argument PHRASE: it is empty"),
+        (["scene.png", ""], "argument PHRASE: the text is empty; name a thing"),
+        (["scene.png", " \t"], "argument PHRASE: the text is empty"),
         (["scene.png", "🐈‍⬛"], "argument PHRASE: '🐈\\u200d⬛' holds no word in Latin letters"),
         (["scene.png", "הטבעת האדומה"], "'הטבעת האדומה' holds no word in Latin letters"),
         (["scene.png", "123 !?"], "holds no word in Latin letters"),
-        (["scene.png", "ring\udcff"], r"'ring\udcff' is not valid text in this locale"),
-        (["scene.png", "ring", "--target", " "], "argument --target: it is empty"),
-        (["scene.png", "ring", "--caption", ""], "argument --caption: it is empty"),
+        (["scene.png", "ring\udcff"], r"'ring\udcff' is not valid text: it holds half"),
+        (["scene.png", "ring", "--target", " "], "argument --target: the text is empty"),
+        (["scene.png", "ring", "--caption", ""], "argument --caption: the text is empty"),
         (
             ["scene.png", "ring", "--alpha", "2.1"],
             "wanted a number from 0 to 2; got '2.1'",
@@ -320,7 +360,7 @@ def test_the_system_says_no(scene, unloaded, capsys, monkeypatch):
     def deny(**_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(outputs.tempfile, "TemporaryFile", deny)
+    monkeypatch.setattr(whole_files.tempfile, "TemporaryFile", deny)
     line = refused(capsys, "segment", scene, "ring", "--out", "theirs/results")
     assert "can't go to 'theirs/results': permission denied; choose another with --out" in line
 
@@ -396,53 +436,6 @@ def test_ctrl_c(scene, loaded, capsys, monkeypatch):
     assert files() == [scene]
 
 
-# Whole files or none ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stage", ["fsync", "replace"])
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_failed_write_leaves_the_old_files(tmp_path, monkeypatch, stage, error):
-    monkeypatch.chdir(tmp_path)
-    outputs.write_together(Path("out"), {"a": b"old", "b": b"old"})
-    calls, real = [], getattr(os, stage)
-
-    def fail(*arguments):
-        calls.append(arguments)
-        if stage == "replace" or len(calls) == 2:
-            raise error
-        return real(*arguments)
-
-    monkeypatch.setattr(outputs.os, stage, fail)
-    with pytest.raises(type(error)):
-        outputs.write_together(Path("out"), {"a": b"new", "b": b"new"})
-    assert files() == ["out/a", "out/b"]
-    assert {Path(name).read_bytes() for name in files()} == {b"old"}
-
-
-def test_nothing_is_renamed_before_all_is_written(tmp_path, monkeypatch):
-    events = []
-    for name in ("fsync", "replace"):
-        real = getattr(os, name)
-
-        def watched(*arguments, name=name, real=real):
-            events.append(name)
-            return real(*arguments)
-
-        monkeypatch.setattr(outputs.os, name, watched)
-    paths = outputs.write_together(tmp_path / "a" / "b", {"x": b"1", "y": b"22"})
-    assert events == ["fsync", "fsync", "replace", "replace", "fsync"]
-    assert [path.read_bytes() for path in paths] == [b"1", b"22"]
-    mode = paths[0].stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    assert mode == 0o666 & ~mask  # as any program's files, not a temporary file's 0600
-
-
-def test_checking_a_folder_writes_nothing(tmp_path):
-    outputs.check_writable(tmp_path / "new" / "deep", ["x"])
-    assert list(tmp_path.iterdir()) == []
-
-
 # The program around it --------------------------------------------------------------------------
 
 
@@ -470,7 +463,7 @@ def test_examples_in_the_help_parse(capsys):
     command.describe(parser)
     text = parser.epilog.partition("examples:")[2].replace("\\\n", " ")
     examples = [shlex.split(line) for line in text.splitlines() if line.strip()]
-    assert len(examples) == 4
+    assert len(examples) == 5
     for words in examples:
         assert words[:4] == ["python", "-m", "nbhelpers", "segment"]
         assert isinstance(parser.parse_args(words[4:]), argparse.Namespace)

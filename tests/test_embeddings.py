@@ -184,6 +184,68 @@ def test_equation_4_mixes_in_no_words_at_all(text, chunk_at, isolate, unconditio
     assert_close(prompt.keys[0], wanted, before)
 
 
+def without_the_noun(text, caption, noun):
+    """The float64 CLIP's embedding of a caption in which nothing attends to the noun."""
+    seen = torch.ones(77, dtype=torch.bool)
+    seen[list(noun)] = False
+    return encoded(text, caption, seen[None, :])[0]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("target", [1, None])
+def test_compels_weight_blends_with_the_prompt_whose_noun_is_hidden(text, chunks, target, alpha):
+    prompt = embed(
+        CAPTION, chunks, text, target=target, isolate="none", alpha=alpha, unconditional="masked"
+    )
+    nouns = prompt.spans.nouns if target is None else [prompt.spans[target]]
+    t = torch.tensor((1 - max(alpha, 1e-9)) * torch.pi / 2, dtype=torch.float64).tan()
+    plain = encoded(text, CAPTION)[0]
+    wanted = plain + t * sum(without_the_noun(text, CAPTION, noun) for noun in nouns)
+    wanted = wanted / (1 + len(nouns) * t)
+    empty = encoded(text, "")[0]
+    for noun in nouns:
+        wanted[list(noun)] = alpha * wanted[list(noun)] + (1 - alpha) * empty[list(noun)]
+    assert_close(prompt.keys[0], wanted, plain)
+    assert (prompt.keys[0, prompt.spans.end :] - plain[prompt.spans.end :]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("by", ["encoding", "masking"])
+def test_compels_weight_hides_the_noun_in_an_isolated_chunk_too(text, chunks, by):
+    edits = {"target": 0, "isolate": "target", "by": by}
+    found = embed(CAPTION, chunks, text, alpha=0.6, unconditional="masked", **edits)
+    places, (noun,) = list(found.spans.chunks[0]), found.spans[0]
+
+    def isolated(hidden):
+        """E with R in it, and nothing that attends to the positions in `hidden`."""
+        seen = torch.ones(77, dtype=torch.bool)
+        seen[hidden] = False
+        whole = encoded(text, CAPTION, seen[None, :])[0]
+        if by == "encoding":
+            alone = torch.ones(77, dtype=torch.bool)
+            alone[[places.index(i) + 1 for i in hidden]] = False
+            rows = encoded(text, chunks[0].text, alone[None, :])[0][1 : len(places) + 1]
+        else:
+            alone = torch.zeros(77, dtype=torch.bool)
+            alone[[0, *(i for i in places if i not in hidden)]] = True
+            rows = encoded(text, CAPTION, alone[None, :])[0][places]
+        whole[places] = rows
+        return whole
+
+    t = torch.tensor(0.4 * torch.pi / 2, dtype=torch.float64).tan()
+    wanted = (isolated([]) + t * isolated([noun])) / (1 + t)
+    wanted[noun] = 0.6 * wanted[noun] + 0.4 * encoded(text, "")[0][noun]
+    assert_close(found.keys[0], wanted, isolated([]))
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.21, 1.6])
+def test_from_1_on_compels_weight_is_equation_4(text, chunks, alpha):
+    row, masked = (
+        embed(CAPTION, chunks, text, target=1, alpha=alpha, unconditional=u).keys
+        for u in ("row", "masked")
+    )
+    assert torch.equal(row, masked)
+
+
 def test_alpha_1_changes_nothing_and_no_target_weights_every_noun(text, chunks):
     plain = embed(CAPTION, chunks, text, isolate="none").keys
     assert torch.equal(embed(CAPTION, chunks, text, isolate="none", alpha=1.0).keys, plain)

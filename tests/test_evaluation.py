@@ -11,9 +11,8 @@ from fractions import Fraction
 import pytest
 from kill_evaluation import fake_evaluator, fake_items, fake_record
 
-from nbhelpers.evaluation import Store, run, write_report
-from nbhelpers.evaluation.run import time_limit, work
-from nbhelpers.evaluation.shards import cut, parse_shard
+from nbhelpers.evaluation import RunOptions, Store, run, write_report
+from nbhelpers.evaluation.run import cut, parse_shard, time_limit, work
 
 SETTINGS = {"method": "fake"}
 
@@ -30,7 +29,7 @@ def report_of(folder):
 def whole(tmp_path):
     """The report of one unbroken run of twenty items."""
     store = store_in(tmp_path / "whole")
-    run(store, fake_evaluator(), progress=False)
+    run(store, fake_evaluator(), RunOptions(progress=False))
     write_report(store)
     return report_of(store.folder)
 
@@ -60,7 +59,7 @@ def test_shards_in_any_order_make_the_same_report(tmp_path, whole, count):
     for number, shard in enumerate(shards):
         with pytest.raises(ValueError, match="is not complete"):
             write_report(store)
-        run(store, fake_evaluator(), shard=shard, batch=1 + number, progress=False)
+        run(store, fake_evaluator(), RunOptions(shard=shard, batch=1 + number, progress=False))
     write_report(store)
     assert report_of(store.folder) == whole
     assert len(list((store.folder / "parts").iterdir())) == count
@@ -87,7 +86,7 @@ def test_a_bad_item_costs_no_other(tmp_path):
         return [fake_record(item) for item in items]
 
     store = store_in(tmp_path)
-    run(store, lambda: evaluate, batch=8, progress=False)
+    run(store, lambda: evaluate, RunOptions(batch=8, progress=False))
     report = write_report(store)
     assert list(report["errors"]) == ["0001-0", "0004-2"]
     text = report["errors"]["0001-0"]
@@ -99,9 +98,9 @@ def test_a_bad_item_costs_no_other(tmp_path):
         if item["id"] not in report["errors"]
     )
     asked = []
-    run(store, lambda: asked.append, progress=False)
+    run(store, lambda: asked.append, RunOptions(progress=False))
     assert asked == []  # errors are results
-    run(store, fake_evaluator(), retry_errors=True, progress=False)
+    run(store, fake_evaluator(), RunOptions(retry_errors=True, progress=False))
     assert write_report(store)["errors"] == {}
 
 
@@ -110,9 +109,9 @@ def test_a_retried_report_is_the_unbroken_one(tmp_path, whole):
         raise OSError("the disk of the pictures is gone")
 
     store = store_in(tmp_path / "late")
-    run(store, lambda: refuse, batch=3, progress=False)
+    run(store, lambda: refuse, RunOptions(batch=3, progress=False))
     assert len(write_report(store)["errors"]) == 20
-    run(store, fake_evaluator(), retry_errors=True, batch=3, progress=False)
+    run(store, fake_evaluator(), RunOptions(retry_errors=True, batch=3, progress=False))
     write_report(store)
     assert report_of(store.folder) == whole
 
@@ -198,26 +197,26 @@ def test_a_signal_leaves_what_can_be_resumed(tmp_path, whole, heeds_ctrl_c, numb
 
     store = store_in(tmp_path / "stopped")
     with pytest.raises(raised) as caught:
-        run(store, lambda: evaluate, progress=False)
+        run(store, lambda: evaluate, RunOptions(progress=False))
     if raised is SystemExit:
         assert caught.value.code == 143
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
     assert len(store.results()) == 9
-    run(store, fake_evaluator(), progress=False)
+    run(store, fake_evaluator(), RunOptions(progress=False))
     write_report(store)
     assert report_of(store.folder) == whole
 
 
 def test_nothing_is_loaded_where_nothing_is_to_be_done(tmp_path):
     store = store_in(tmp_path)
-    run(store, fake_evaluator(), progress=False)
+    run(store, fake_evaluator(), RunOptions(progress=False))
 
     def never():
         raise AssertionError("the models were loaded")
 
-    run(store, never, progress=False)
+    run(store, never, RunOptions(progress=False))
     with store.lock("shard-0-of-1"), pytest.raises(BlockingIOError, match="being filled by"):
-        run(store, never, progress=False)
+        run(store, never, RunOptions(progress=False))
 
 
 @pytest.mark.parametrize(
@@ -231,13 +230,14 @@ def test_shares_of_another_number_are_refused_while_one_is_filled(tmp_path, held
             rf"by process {os.getpid()} on .* in {held[1]} shares .shard-0-of-{held[1]}., which"
         )
         with pytest.raises(BlockingIOError, match=f"{words} .* --shard I/{held[1]}, or"):
-            run(Store.of(tmp_path), fake_evaluator(), shard=wanted, progress=False)
+            run(Store.of(tmp_path), fake_evaluator(), RunOptions(shard=wanted, progress=False))
         return fake_evaluator()()
 
-    run(store, open_while_the_other_runs, shard=held, progress=False)
+    run(store, open_while_the_other_runs, RunOptions(shard=held, progress=False))
     done = len(cut(store.ids, held))
     assert len(store.results()) == done
-    run(store, fake_evaluator(), shard=wanted, progress=False)  # the lock's file alone is no lock
+    # The lock's file alone is no lock.
+    run(store, fake_evaluator(), RunOptions(shard=wanted, progress=False))
     assert len(store.results()) >= len(cut(store.ids, wanted))
 
 
@@ -245,10 +245,10 @@ def test_shares_of_one_number_are_filled_side_by_side(tmp_path, whole):
     store = store_in(tmp_path / "shares")
 
     def open_after_the_other():
-        run(Store.of(store.folder), fake_evaluator(), shard=(1, 2), progress=False)
+        run(Store.of(store.folder), fake_evaluator(), RunOptions(shard=(1, 2), progress=False))
         return fake_evaluator()()
 
-    run(store, open_after_the_other, shard=(0, 2), progress=False)
+    run(store, open_after_the_other, RunOptions(shard=(0, 2), progress=False))
     write_report(store)
     assert report_of(store.folder) == whole
 
@@ -258,19 +258,21 @@ def test_what_is_broken_in_the_code_stops_the_run(tmp_path):
         raise ImportError("no module named diffusers")
 
     with pytest.raises(ImportError):
-        run(store_in(tmp_path), lambda: evaluate, progress=False)
+        run(store_in(tmp_path), lambda: evaluate, RunOptions(progress=False))
 
 
 def test_the_bar_counts_what_was_there(tmp_path, capsys):
     store = store_in(tmp_path)
-    run(store, fake_evaluator(), shard=(0, 2), progress=False)
-    run(store, fake_evaluator(), progress=True)
+    run(store, fake_evaluator(), RunOptions(shard=(0, 2), progress=False))
+    run(store, fake_evaluator(), RunOptions(progress=True))
     assert " 10/20 " in capsys.readouterr().err
 
 
 def test_the_environment_is_noted_and_does_not_matter(tmp_path, whole):
     store = store_in(tmp_path / "noted")
-    run(store, fake_evaluator(), batch=5, environment={"device": "cpu"}, progress=False)
+    run(
+        store, fake_evaluator(), RunOptions(batch=5, environment={"device": "cpu"}, progress=False)
+    )
     (part,) = (store.folder / "parts").iterdir()
     about = json.loads(part.read_text().splitlines()[0])[1]["environment"]
     assert (

@@ -9,8 +9,8 @@ import pytest
 
 import nbhelpers as nb
 from nbhelpers.cli import main
-from nbhelpers.evaluation import load_results, plan, reproduction
-from nbhelpers.evaluation.plan import PLACES
+from nbhelpers.evaluation import jobs, load_results, questions
+from nbhelpers.evaluation.jobs import PLACES
 from nbhelpers.evaluation.questions import leaks
 from nbhelpers.evaluation.tables import methods, weighted
 from nbhelpers.segment import SETTINGS
@@ -62,11 +62,11 @@ def few(monkeypatch, models):
         },
     }
     for name, variants in read.items():
-        part = reproduction.PARTS[name]
-        monkeypatch.setitem(reproduction.PARTS, name, replace(part, variants=variants))
-    monkeypatch.setattr(plan, "code_version", lambda: "as it was")  # whoever edits meanwhile
+        part = questions.PARTS[name]
+        monkeypatch.setitem(questions.PARTS, name, replace(part, variants=variants))
+    monkeypatch.setattr(jobs, "code_version", lambda: "as it was")  # whoever edits meanwhile
     loaded = []
-    monkeypatch.setattr(plan, "load_models", lambda *a, **k: loaded.append(a) or models)
+    monkeypatch.setattr(jobs, "load_models", lambda *a, **k: loaded.append(a) or models)
     monkeypatch.setattr(nb.models, "load_models", lambda *a, **k: models)
     return loaded
 
@@ -121,5 +121,5 @@ def test_a_folder_that_takes_no_results_is_refused_first(world, few, capsys):
 def test_the_parts_that_can_be_named_are_those_that_there_are():
     from nbhelpers.cli.reproduce import PARTS
 
-    assert list(PARTS) == list(reproduction.PARTS)
-    assert {*reproduction.OF_TABLES, *reproduction.OF_QUESTIONS} == set(PARTS)
+    assert list(PARTS) == list(questions.PARTS)
+    assert {*questions.OF_TABLES, *questions.OF_QUESTIONS} == set(PARTS)

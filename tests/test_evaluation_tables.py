@@ -11,29 +11,37 @@ from evaluated_runs import KINDS, PLACES, made_counts, made_items, made_run
 
 from nbhelpers.cli import main
 from nbhelpers.evaluation import load_results, markdown, side_by_side
-from nbhelpers.evaluation.class_tables import class_tables
-from nbhelpers.evaluation.measured import ious_of, load, worth
-from nbhelpers.evaluation.plan import Job
+from nbhelpers.evaluation.jobs import Job
 from nbhelpers.evaluation.questions import (
+    PARTS,
     QUESTIONS,
     answer_gains,
     answer_kinds,
     answer_places,
+    answers,
     leaks,
     leaks_into,
+    make_jobs,
     phrase_variants,
     place_variants,
 )
-from nbhelpers.evaluation.reproduction import PARTS, answers, jobs, paper_tables
 from nbhelpers.evaluation.results import Results, save_tables
+from nbhelpers.evaluation.runs import (
+    compare,
+    ious_of,
+    load,
+    load_class_runs,
+    load_runs,
+    part_by_split,
+)
 from nbhelpers.evaluation.store import Store
 from nbhelpers.evaluation.tables import (
     TABLES,
+    class_tables,
     examples,
-    load_runs,
     make_tables,
     methods,
-    part_by_split,
+    paper_tables,
     variants,
 )
 from nbhelpers.metrics import paired_bootstrap_classes
@@ -79,7 +87,7 @@ def both(runs):
 
 def test_worth_is_what_loops_say(both):
     val, test = both
-    found = worth(val, test, PAPER, PLAIN, seeds=[0])
+    found = compare(val, test, PAPER, PLAIN, seeds=[0])
     place = loop_best("val", ["paper"], made_items(4))
     base = loop_best("val", ["plain"], made_items(4))
     items = made_items(6)
@@ -107,7 +115,7 @@ def test_worth_is_what_loops_say(both):
 
 def test_seeds_are_averaged_before_anything_else(both):
     val, test = both
-    found = worth(val, test, PAPER)
+    found = compare(val, test, PAPER)
     names = ["paper", "paper, seed 1"]
     place = loop_best("val", names, made_items(4))
     assert found.threshold == place / 100
@@ -122,7 +130,7 @@ def test_seeds_are_averaged_before_anything_else(both):
 def test_only_seeds_that_both_have_are_compared(both):
     val, test = both
     weak = next(s for name, s in variants().items() if name == "paper, alpha 0.5")
-    found = worth(val, test, weak, PLAIN)
+    found = compare(val, test, weak, PLAIN)
     assert list(found.seeds) == ["0"]
     base = loop_best("val", ["plain"], made_items(4))
     gain = found.miou - loop_miou("testA", ["plain"], made_items(6), base)
@@ -131,8 +139,8 @@ def test_only_seeds_that_both_have_are_compared(both):
 
 def test_what_was_not_read_is_left_out(both):
     val, test = both
-    assert worth(val, test, replace(PLAIN, steps=3)) is None
-    assert worth(val, test, PAPER, replace(PLAIN, steps=3)).gain is None
+    assert compare(val, test, replace(PLAIN, steps=3)) is None
+    assert compare(val, test, PAPER, replace(PLAIN, steps=3)).gain is None
     assert ious_of(val, test, replace(PLAIN, seed=7)) is None
 
 
@@ -157,7 +165,7 @@ def test_the_papers_tables_have_the_papers_numbers(both):
     assert {tuple(r["seeds"]) for r in found["table-2"]["rows"]} == {("0", "1")}
     assert found["table-3"]["rows"][-1]["gain"] is None
     (nine,) = (r for r in found["table-3"]["rows"] if r["alpha"] == 0.9)
-    assert nine["miou"] == worth(val, test, PAPER, seeds=[0]).miou
+    assert nine["miou"] == compare(val, test, PAPER, seeds=[0]).miou
     curve = found["table-2"]["rows"][2]["curve"]
     names = ["paper", "paper, seed 1"]
     assert curve[30] == pytest.approx(loop_miou("testA", names, made_items(6), 30), abs=1e-12)
@@ -207,7 +215,11 @@ def test_runs_that_differ_are_not_mixed(tmp_path):
 
 
 def test_runs_of_classes_that_differ_are_not_mixed(tmp_path):
-    plain, one = {"plain": PLAIN}, {"prompts": "classes", "pictures": 1}
+    def counts(split, name, item):
+        return {"0": made_counts(split, name, item)}
+
+    plain = {"plain": PLAIN}
+    one = {"prompts": "classes", "pictures": 1, "counts": counts}
     made_run(tmp_path / "val", "val", plain, **one)
     made_run(
         tmp_path / "testA", "testA", plain, model={"name": "another", "revision": None}, **one
@@ -238,7 +250,7 @@ def test_errors_are_left_out_and_counted(tmp_path):
     assert (test.errors, len(test.items)) == (1, 14)
     items = [item for item in made_items(5) if item["id"] != "2-1"]
     place = loop_best("val", ["paper"], made_items(5))
-    found = worth(val, test, PAPER)
+    found = compare(val, test, PAPER)
     assert found.miou == pytest.approx(loop_miou("testA", ["paper"], items, place), abs=1e-12)
     assert "1 errors and 0 broken records left out" in markdown(make_tables(val, [test])[0])
 
@@ -275,6 +287,9 @@ def test_every_way_of_closing_leaks_is_asked():
 def test_the_questions_variants():
     weights = {row.facts["alpha"] for row in QUESTIONS["weight"].rows}
     assert {0, 0.9, 1, 1.21, 1.6} < weights
+    compel = [row for row in QUESTIONS["weight"].rows if row.facts["method"] == "compel"]
+    assert {row.settings.unconditional for row in compel} == {"masked"}
+    assert {row.facts["alpha"] for row in compel} == {w for w in weights if w < 1}
     assert {row.facts["into"] for row in QUESTIONS["into"].rows} == {"keys", "values", "both"}
     assert len({repr(s) for s in phrase_variants().values()}) == len(phrase_variants())
     for table in QUESTIONS.values():
@@ -396,7 +411,7 @@ def test_classes_are_pooled(tmp_path):
         made_run(
             tmp_path / split, split, {"plain": PLAIN}, prompts="classes", pictures=1, counts=counts
         )
-    (table,) = class_tables(tmp_path / "val", [tmp_path / "testA"])
+    (table,) = class_tables(*load_class_runs(tmp_path))
     (row,) = table["rows"]
     assert (row["threshold"], row["miou"]) == (0.4, 0)
     assert row["oracle_threshold"] == 0.6
@@ -494,14 +509,14 @@ def test_markdown_shows_per_cent_and_escapes(both):
 
 
 def test_every_run_belongs_to_a_part():
-    found = jobs(Job("shapes", "val", {}), PARTS)
+    found = make_jobs(Job("shapes", "val", {}), PARTS)
     assert list(found) == [
         *("tables-val", "tables-testA", "tables-testB", "classes-val", "classes-testA"),
         *("places-val", "places-testA", "settings-val", "settings-testA"),
     ]
     assert found["tables-testB"].variants == methods()
-    assert {job.pictures for job in jobs(Job("shapes", "val", {}), PARTS, 7).values()} == {7}
-    others = jobs(Job("refcocog", "val", {}, by="umd"), PARTS)
+    assert {job.pictures for job in make_jobs(Job("shapes", "val", {}), PARTS, 7).values()} == {7}
+    others = make_jobs(Job("refcocog", "val", {}, by="umd"), PARTS)
     assert list(others) == [
         *("tables-val", "tables-test", "places-val", "places-test"),
         *("settings-val", "settings-test"),
@@ -564,7 +579,7 @@ def test_figure_8_is_drawn_from_the_model(both, models, image, monkeypatch):
     options.device, options.no_maps = "cpu", False
     found = tables.drawings([table], options)
     assert list(found) == ["figure-8-gains-most", "figure-8-in-the-middle", "figure-8-loses-most"]
-    assert f"paper: IoU {table['rows'][0]['iou']['paper']:.2f}" in found["figure-8-gains-most"].alt
+    assert f"paper IoU {table['rows'][0]['iou']['paper']:.2f}" in found["figure-8-gains-most"].alt
     assert asked == [40 * "a"]  # the commit that the run was of
     options.no_maps = True
     assert tables.drawings([table], options) == {}
@@ -607,7 +622,7 @@ def test_answers_name_what_is_there(runs):
 
 def test_the_overall_gain_pools_all_seeds(both):
     val, test = both
-    found = worth(val, test, PAPER, PLAIN)
+    found = compare(val, test, PAPER, PLAIN)
     items, sums = made_items(6), {}
     for method in ("paper", "plain"):
         names = [method, f"{method}, seed 1"]
@@ -621,7 +636,7 @@ def test_the_overall_gain_pools_all_seeds(both):
 
 def test_the_bootstrap_has_a_seed(both):
     val, test = both
-    one, two = (worth(val, test, PAPER, PLAIN, seed=seed) for seed in (0, 1))
+    one, two = (compare(val, test, PAPER, PLAIN, seed=seed) for seed in (0, 1))
     assert one.gain.mean == two.gain.mean and one.gain != two.gain
     assert one.overall_gain != two.overall_gain
 
@@ -690,7 +705,7 @@ def test_facts_may_be_tuples():
 
 
 def test_every_part_reads_its_own_number_of_pictures():
-    found = jobs(Job("shapes", "val", {}), PARTS)
+    found = make_jobs(Job("shapes", "val", {}), PARTS)
     assert {name: job.pictures for name, job in found.items() if "testB" not in name} == {
         f"{name}-{split}": count
         for name, part in PARTS.items()

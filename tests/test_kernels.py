@@ -244,8 +244,8 @@ def test_the_form_is_chosen_by_the_tensor_and_can_be_told(caplog):
     with caplog.at_level("DEBUG", logger="nbhelpers.kernels.dispatch"):
         kernels.complete(query, key, scores(1, 4), 0.5)
     assert "torch takes cpu torch.float32, d = 4" in caplog.text
-    with pytest.raises(ValueError, match="Triton can't be taken: it .*; leave by=None"):
-        kernels.complete(query, key, scores(1, 4), 0.5, by="triton")
+    with pytest.raises(ValueError, match="Triton can't be taken: it .*; leave backend=None"):
+        kernels.complete(query, key, scores(1, 4), 0.5, backend="triton")
     with pytest.raises(ValueError, match="'torch', 'triton' or None; got 'cuda'"):
         kernels.choose(query, "cuda")
     with pytest.raises(ValueError, match=r"at most 256 features a head, not torch.float64 and 4"):

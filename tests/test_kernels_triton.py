@@ -66,12 +66,12 @@ def test_columns(shape, dtype):
     tokens = shape[3]
     index = sorted({0, tokens // 2, tokens - 1})
     wanted, plain = attention(query, key, scale), naive(query, key, scale)
-    found = kernels.columns(query, key, index, scale, by="triton")
+    found = kernels.columns(query, key, index, scale, backend="triton")
     compare(found, wanted[..., index], plain[..., index])
-    lse = kernels.row_lse(query, key, scale, by="triton")
+    lse = kernels.row_lse(query, key, scale, backend="triton")
     right = (query.double() @ key.double().transpose(-1, -2) * scale).logsumexp(-1)
     assert (lse.double() - right).abs().max() < 1e-5 * right.abs().max() + 1e-6
-    everything = kernels.columns(query, key, range(tokens), scale, by="triton")
+    everything = kernels.columns(query, key, range(tokens), scale, backend="triton")
     compare(everything, wanted, plain)
 
 
@@ -87,7 +87,7 @@ def test_complete(shape, chunks, dtype, transpose):
     scale = 1.3 * d**-0.5
     wanted = carry(attention(query, key, scale), maps, transpose)
     plain = carry(naive(query, key, scale), maps.to(dtype), transpose)
-    compare(kernels.complete(query, key, maps, scale, transpose, by="triton"), wanted, plain)
+    compare(kernels.complete(query, key, maps, scale, transpose, backend="triton"), wanted, plain)
 
 
 @runs
@@ -96,7 +96,7 @@ def test_prompts_groups_of_maps_and_strides(transpose):
     """Two prompts of two passes each, more maps than one pass over the keys takes."""
     query, key = draw(4, 2, 35, 35, 8, loud=LOUD, device=DEVICE)
     maps = scores(2, 18, 35, device=DEVICE)
-    found = kernels.complete(query, key, maps, 0.4, transpose, by="triton")
+    found = kernels.complete(query, key, maps, 0.4, transpose, backend="triton")
     for i in range(2):
         own = query[2 * i : 2 * i + 2], key[2 * i : 2 * i + 2]
         wanted = carry(attention(*own, 0.4), maps[i], transpose)
@@ -107,9 +107,9 @@ def test_prompts_groups_of_maps_and_strides(transpose):
         strided = [x.transpose(*axes).contiguous().transpose(*axes) for x in (query, key)]
         assert not strided[0].is_contiguous()
         turned = maps.transpose(1, 2).contiguous().transpose(1, 2)
-        again = kernels.complete(*strided, turned, 0.4, transpose, by="triton")
+        again = kernels.complete(*strided, turned, 0.4, transpose, backend="triton")
         assert torch.equal(again, found)
-        compare(kernels.columns(*strided, [3, 1], 0.4, by="triton"), wanted, plain)
+        compare(kernels.columns(*strided, [3, 1], 0.4, backend="triton"), wanted, plain)
 
 
 @runs
@@ -118,10 +118,12 @@ def test_loud_logits_stay_finite_and_rows_sum_to_1():
     query, key = query * 60, key * 40
     assert (query @ key.transpose(-1, -2)).abs().max() > 1e4
     ones = torch.ones(1, 40, device=DEVICE)
-    assert torch.allclose(kernels.complete(query, key, ones, 1.0, by="triton"), ones, atol=1e-6)
-    back = kernels.complete(query, key, ones, 1.0, transpose=True, by="triton")
+    assert torch.allclose(
+        kernels.complete(query, key, ones, 1.0, backend="triton"), ones, atol=1e-6
+    )
+    back = kernels.complete(query, key, ones, 1.0, transpose=True, backend="triton")
     assert back.sum().item() == pytest.approx(40, rel=1e-2)  # the lse of 1e4 is known to 1e-3
-    total = kernels.columns(query, key, range(40), 1.0, by="triton").sum(-1)
+    total = kernels.columns(query, key, range(40), 1.0, backend="triton").sum(-1)
     assert torch.allclose(total, torch.ones_like(total), atol=1e-2)
 
 
@@ -133,7 +135,7 @@ def test_maps_of_several_resolutions_are_joined(size):
     levels.append(torch.full((2, 2, 2), 0.7, device=DEVICE))  # which tells nothing
     weights = [0.1, 0.5, 0.2, 0.1, 0.1]
     wanted = reference.blend([level.cpu() for level in levels], weights, size)
-    found = kernels.aggregate(levels, weights, size, by="triton").cpu()
+    found = kernels.aggregate(levels, weights, size, backend="triton").cpu()
     assert wanted.max() > 0.3
     assert (found.double() - wanted).abs().max() < 1e-5
 
@@ -146,7 +148,7 @@ def test_all_thresholds_are_counted_exactly(count):
     thresholds = torch.linspace(0.1, 1, count, device=DEVICE)
     maps[0, 0, :2] = torch.tensor([0.0, 1.0])
     maps[1, 0, : min(count, 67)] = thresholds[:67]  # reached, not passed
-    found = kernels.threshold_sweep(maps, truths, thresholds, by="triton")
+    found = kernels.threshold_sweep(maps, truths, thresholds, backend="triton")
     assert all(map(torch.equal, found, reference.sweep(maps, truths, thresholds)))
     assert found[0].dtype == found[1].dtype == torch.int64
 

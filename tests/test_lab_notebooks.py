@@ -14,9 +14,8 @@ import torch
 from nbclient.exceptions import CellExecutionError
 
 import nbhelpers as nb
-from nbhelpers import labs
-from nbhelpers.labs.memory import measure
-from nbhelpers.labs.notebooks import (
+from book.tools.memory import measure
+from book.tools.notebooks import (
     SET_UP,
     STUB,
     instructor_notebook,
@@ -25,6 +24,7 @@ from nbhelpers.labs.notebooks import (
     run,
     student_notebook,
 )
+from nbhelpers import labs
 
 BOOK = Path(__file__).parents[1] / "book"
 PAGES = [path for path in sorted(BOOK.glob("*.md")) if is_notebook(path)]

@@ -72,9 +72,11 @@ def test_a_size_that_cannot_be_halved_is_refused(models_15, image, size, nearest
     [
         (np.zeros((4, 4, 3), dtype=np.float32), r"got float32 \(4, 4, 3\)"),
         (np.zeros((4, 4), dtype=np.uint8), r"got uint8 \(4, 4\)"),
-        (np.zeros((4, 4, 4), dtype=np.uint8), r"shape \(4, 4, 4\)"),
-        (np.zeros((0, 4, 3), dtype=np.uint8), r"shape \(0, 4, 3\)"),
-        ("cat.jpg", "as load_image gives; got <class 'str'>"),
+        (np.zeros((4, 4, 4), dtype=np.uint8), r"got uint8 \(4, 4, 4\).*on white"),
+        (np.zeros((0, 4, 3), dtype=np.uint8), r"got uint8 \(0, 4, 3\)"),
+        (np.zeros((3, 4, 5), dtype=np.uint8), r"\(3, 4, 5\): channels come last"),
+        (None, "a Pillow one or a path; got NoneType"),
+        (torch.zeros((4, 4, 3)), "a Pillow one or a path; got Tensor"),
     ],
 )
 def test_what_is_no_picture_is_refused(models_15, picture, message):

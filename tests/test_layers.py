@@ -11,16 +11,17 @@ import pytest
 from nbhelpers.weights import data_folder
 
 PACKAGE = Path(__file__).parents[1] / "nbhelpers"
+# From what everything stands on to what stands on everything.
 ORDER = (
-    *("kernels", "versions", "weights", "models", "datasets", "captions", "chunks", "embeddings"),
-    *("latents", "anatomy", "attention", "scores", "completion", "masks", "metrics"),
-    *("segment", "batches"),
-    *("evaluation", "display", "knobs", "figures", "charts", "comparisons"),
+    *("kernels", "versions", "weights", "models", "datasets", "words", "captions", "chunks"),
+    *("embeddings", "latents", "anatomy", "attention", "scores", "completion", "masks"),
+    *("metrics", "display", "settings", "segment", "batches"),
+    *("figures", "benchmarks", "files", "evaluation", "labs", "cli", "__main__", "shapes"),
 )
 # Imported only inside of functions, or only by these modules.
 HEAVY = {
     "spacy": {"chunks", "shapes"},
-    "matplotlib": {"figures", "charts", "shapes"},
+    "matplotlib": {"shapes"},
     "pycocotools": set(),
     "diffusers": {"shapes"},
     "transformers": {"shapes"},
@@ -42,7 +43,8 @@ def imports(tree):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            yield node.module
+            if node.module != "nbhelpers":  # `from nbhelpers import kernels` needs the room alone
+                yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
@@ -59,13 +61,18 @@ def at_import(tree):
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_up_the_pipeline(path):
     mine = room(path)
-    if mine not in ORDER:
-        return  # the package itself, and what stands on the whole pipeline: cli, shapes, family
+    if mine == "__init__":
+        return  # the public names, of all rooms
+    assert mine in ORDER, f"{mine} has no place in the order"
     for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
-        if name.startswith("nbhelpers."):
-            theirs = name.split(".")[1]
-            assert theirs in ORDER, f"{mine} stands below {theirs}"
-            assert ORDER.index(theirs) <= ORDER.index(mine), f"{mine} imports {theirs}"
+        head, _, rest = name.partition(".")
+        assert head not in {"book", "tests", "data", "recipe"}, f"{mine} imports {name}"
+        if head == "nbhelpers" and not rest:  # the public names, which stand on all stages
+            assert ORDER.index(mine) >= ORDER.index("evaluation"), mine
+        elif head == "nbhelpers":
+            theirs = rest.partition(".")[0]
+            if (PACKAGE / theirs).is_dir() or (PACKAGE / f"{theirs}.py").is_file():
+                assert ORDER.index(theirs) <= ORDER.index(mine), f"{mine} imports {theirs}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -76,7 +83,14 @@ def test_heavy_imports_stand_where_they_may(path):
 
 
 ROOT = PACKAGE.parent
-CODE = sorted([*SOURCES, *(ROOT / "tests").glob("*.py"), *(ROOT / "book").glob("*.md")])
+CODE = sorted(
+    [
+        *SOURCES,
+        *(ROOT / "tests").rglob("*.py"),
+        *(ROOT / "book" / "tools").glob("*.py"),
+        *(ROOT / "book").glob("*.md"),
+    ]
+)
 # What reads weights by other ways than those that are checked here.
 UNCHECKED = {
     *("snapshot_download", "from_single_file", "load_state_dict_from_url", "pickle.load"),
@@ -180,7 +194,7 @@ def test_the_check_itself(call, caught):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_room_is_too_large(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300 or room(path) == "shapes"
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
 BARE = """
@@ -250,7 +264,8 @@ def test_the_public_names_are_there():
     import nbhelpers.segment
 
     for name in nb.__all__:
-        assert callable(getattr(nb, name)) or name == "SETTINGS", name
+        found = getattr(nb, name)
+        assert callable(found) or name == "SETTINGS" or found.__name__ == f"nbhelpers.{name}", name
         assert name in dir(nb)
     assert callable(nb.segment)  # the function, not the module of the same name
     assert nbhelpers.segment is nb.segment

@@ -6,7 +6,7 @@ from watching import Largest
 
 import nbhelpers as nb
 from nbhelpers.batches import segment_batch
-from nbhelpers.bench import storing
+from tests.bench import baselines
 
 SIZE = (192, 192)  # pixels; the finest grid is 48 x 48
 N, HEADS, TOKENS = 48 * 48, 4, 77
@@ -35,7 +35,7 @@ def test_many_phrases_and_the_transpose(models, image):
 
 def test_the_watch_sees_what_others_hold(models, image):
     """The same pass, with the probabilities formed as others form them."""
-    with storing.storing(models.unet, storing.KEEPS["head means"]), Largest() as watched:
+    with baselines.storing(models.unet, baselines.KEEPS["head means"]), Largest() as watched:
         prompt = nb.embed("a red ring", [], models.text)
         nb.denoise_once(image, prompt, models, size=SIZE)
     assert watched.numbers == HEADS * N * N

@@ -1,14 +1,12 @@
 """Records of what chapters showed elsewhere: shown as they were, stale once code moves."""
 
-import sys
-from pathlib import Path
-
 import nbformat
 import pytest
 from jupyter_cache import get_cache
 from myst_nb.core.read import read_myst_markdown_notebook
 
-BOOK = Path(__file__).parents[1] / "book"
+from book.tools import record
+
 PAGE = """---
 jupytext:
   text_representation:
@@ -36,17 +34,7 @@ os.environ["NBHELPERS_MODEL"] + "!"
 
 
 @pytest.fixture
-def record(monkeypatch):
-    monkeypatch.syspath_prepend(str(BOOK))
-    import record
-
-    yield record
-    sys.modules.pop("record")
-    sys.modules.pop("measure")
-
-
-@pytest.fixture
-def recorded(tmp_path, monkeypatch, record):
+def recorded(tmp_path, monkeypatch):
     """A book of one page with the record of a model that this machine doesn't have."""
     (tmp_path / "page.md").write_text(PAGE, encoding="utf-8")
     monkeypatch.setenv("NBHELPERS_MODEL", "someone/large")
@@ -68,7 +56,7 @@ def rewrite(book, old, new):
     (book / "page.md").write_text(text.replace(old, new), encoding="utf-8")
 
 
-def test_a_record_is_shown_in_place_of_a_run(record, recorded):
+def test_a_record_is_shown_in_place_of_a_run(recorded):
     made = nbformat.read(recorded / "recorded" / "page.ipynb", as_version=4).metadata["recorded"]
     assert made["model"] == "someone/large"
     assert {"device", "machine", "python", "versions", "seconds", "peak_mib"} <= set(made)
@@ -81,7 +69,7 @@ def test_a_record_is_shown_in_place_of_a_run(record, recorded):
     assert record.bring_back(*args) == ["page"]  # again, as each build does
 
 
-def test_other_code_makes_a_record_stale(record, recorded, capsys):
+def test_other_code_makes_a_record_stale(recorded, capsys):
     rewrite(recorded, '+ "!"', '+ "?"')
     assert record.stale(recorded / "recorded", recorded) == ["page"]
     args = (recorded / "recorded", recorded, recorded / "cache")
@@ -91,21 +79,21 @@ def test_other_code_makes_a_record_stale(record, recorded, capsys):
         shown(recorded)
 
 
-def test_a_record_without_its_chapter_is_stale(record, recorded):
+def test_a_record_without_its_chapter_is_stale(recorded):
     (recorded / "page.md").unlink()
     assert record.stale(recorded / "recorded", recorded) == ["page"]
 
 
-def test_no_record_of_the_book_is_stale(record):
+def test_no_record_of_the_book_is_stale():
     assert record.stale() == [], "record these chapters anew: NBHELPERS_MODEL=... make record"
 
 
-def test_a_book_without_records_is_built_as_ever(record, tmp_path):
+def test_a_book_without_records_is_built_as_ever(tmp_path):
     assert record.bring_back(tmp_path / "recorded", tmp_path, tmp_path / "cache") == []
     assert not (tmp_path / "cache").exists()
 
 
-def test_only_pages_that_ask_for_a_model_are_recorded(record, tmp_path, monkeypatch):
+def test_only_pages_that_ask_for_a_model_are_recorded(tmp_path, monkeypatch):
     pages = {"a.md": "kernelspec: ... NBHELPERS_MODEL", "b.md": "kernelspec: ..."}
     for file, text in pages.items():
         (tmp_path / file).write_text(text)

@@ -11,7 +11,7 @@ from PIL import Image
 
 import nbhelpers as nb
 from nbhelpers.models import Reading
-from nbhelpers.segment import SETTINGS, Settings, resolve
+from nbhelpers.settings import SETTINGS, Settings, resolve
 
 PHRASE = "the red ring and a blue moon"
 REAL = Path(__file__).parents[2] / "shared" / "data" / "real-images"
@@ -72,6 +72,7 @@ def test_methods_and_settings_make_a_difference(models, image):
         {"tail": "empty-padding"},
         {"alpha": 0.5},
         {"alpha": 0.5, "unconditional": "pooled"},
+        {"alpha": 0.5, "unconditional": "masked"},
         {"into": "keys"},
         {"into": "values"},
         {"timesteps": (400, 700)},
@@ -101,13 +102,15 @@ def test_a_target_and_a_caption_of_ones_own(models, image):
     assert nb.segment(image, "red rings", models, caption=caption).target == 1
 
 
-@pytest.mark.parametrize("how", [{"caption": "blip"}, {"settings": Settings(caption="blip")}])
+@pytest.mark.parametrize(
+    "how", [{"prompt_from": "blip"}, {"settings": Settings(prompt_from="blip")}]
+)
 def test_blip_may_go_on_from_the_phrase(models, image, how):
     found = nb.segment(image, "the red ring", models, **how)
     assert found.caption.startswith("a photograph of the red ring ")
     assert len(found.caption) > len("a photograph of the red ring ")
     assert found.target == 0
-    assert found.settings.caption == "blip"
+    assert found.settings.prompt_from == "blip"
 
 
 def test_a_latent_is_encoded_once_for_many_phrases(models, image):
@@ -157,7 +160,7 @@ def test_the_papers_numbers(models):
     for name, settings in SETTINGS.items():
         with pytest.raises(dataclasses.FrozenInstanceError):
             settings.alpha = 0
-        assert resolve(models, name).caption == "phrase"
+        assert resolve(models, name).prompt_from == "phrase"
 
 
 def test_a_model_may_be_read_in_its_own_way(models, image):

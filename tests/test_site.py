@@ -145,7 +145,7 @@ def test_a_page_is_whole_and_as_wide_as_the_window(tab, width, name):
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_every_knob_changes_its_picture(tab, name):
     read(tab, name)
-    for figure in tab.locator(".nb-knobs").all():
+    for figure in tab.locator(".nb-sliders").all():
         for knob in figure.locator("input").all():
             knob.scroll_into_view_if_needed()
             seen = {shown(figure)}
@@ -181,7 +181,7 @@ def drag(tab, figure, knob):
 
 def test_there_are_knobs_to_turn(site):
     pages = [
-        name for name in NOTEBOOKS if 'class="nb-knobs"' in (SITE / f"{name}.html").read_text()
+        name for name in NOTEBOOKS if 'class="nb-sliders"' in (SITE / f"{name}.html").read_text()
     ]
     assert {"03_embeddings", "04_attention", "05_completion"} <= set(pages)
 
@@ -244,7 +244,7 @@ def test_dark_and_light(tab):
             "pre span[class]",
         ):
             assert contrast(tab, text) >= 4.5, (mode, text)
-        picture = tab.locator(".nb-knobs img:not([hidden])").first
+        picture = tab.locator(".nb-sliders img:not([hidden])").first
         assert (
             picture.evaluate("p => getComputedStyle(p).filter") == "none"
         )  # a map keeps its colors
@@ -258,7 +258,7 @@ def test_paper_gets_stills_and_no_frame(tab):
     tab.emulate_media(media="print")
     for frame in (".bd-sidebar-primary", ".bd-sidebar-secondary", ".prev-next-footer"):
         assert not tab.locator(frame).first.is_visible()
-    for figure in tab.locator(".nb-knobs").all():
+    for figure in tab.locator(".nb-sliders").all():
         assert shown(figure)
         assert not figure.locator("input[type=range]").first.is_visible()
         assert figure.locator("output").first.is_visible()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nbhelpers.evaluation.parts import canonical, decode, encode, read_part, write_whole
+from nbhelpers.evaluation.journal import canonical, decode, encode, read_part
 from nbhelpers.evaluation.store import Store
 
 SETTINGS = {"split": "val", "variants": {"paper": {"alpha": 0.9}}, "model": "shapes"}
@@ -238,20 +238,6 @@ def test_an_unwritable_folder_is_refused(store, tmp_path, monkeypatch):
         store.writer()
     with pytest.raises(PermissionError, match="Permission denied; choose another"), store.lock():
         pass
-
-
-def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
-    path = tmp_path / "report.json"
-    write_whole(path, b"first")
-
-    def full(file):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_whole(path, b"second")
-    assert path.read_bytes() == b"first"
-    assert os.listdir(tmp_path) == ["report.json"]
 
 
 def test_damage_of_any_kind_is_no_record():

@@ -6,11 +6,14 @@ buttons that open its own in Colab and in Binder.
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import nbformat
 
-from nbhelpers.labs.notebooks import is_notebook, student_notebook
+sys.path.append(str(Path(__file__).parents[2]))  # the engine is started in any folder
+
+from book.tools.notebooks import is_notebook, student_notebook
 
 FOLDER = re.compile(r"https://github\.com/([^/]+/[^/]+)/tree/([^/]+)(/.+?)?/*")
 COLAB = "https://colab.research.google.com/github/{repository}/blob/{branch}/{path}"

@@ -16,6 +16,7 @@ from nbhelpers.versions import version_of
 PROGRAM = "python -m nbhelpers"
 # A result depends on their versions.
 PACKAGES = ("nbhelpers", "torch", "diffusers", "transformers", "spacy", "numpy", "pillow")
+LONGEST = 1500  # characters of an error; a shell's argument may have a hundred times as many
 SUBCOMMANDS = {
     "segment": "find the pixels of a picture that a phrase means",
     "data": "say which data is there, what is wrong with it, where the rest is",
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.flags.dev_mode:
             raise
         message = " ".join(str(error).split()) or type(error).__name__
+        message = message if len(message) <= LONGEST else f"{message[: LONGEST - 1]}…"
         say(f"nbhelpers: error: {message}", sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from nbhelpers.cli import say
-from nbhelpers.cli.outputs import check_writable, write_together
 from nbhelpers.datasets import quoted
+from nbhelpers.files import check_writable, write_together
 
 DESCRIPTION = """\
 Look through a folder of data: which of the referring sets and of COCO's splits are

@@ -103,7 +103,8 @@ def add_manner(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         type=number(0.001, 1e6),
         default=600.0,
-        help="the longest that one item may take before it counts as an error (default: 600)",
+        help="the longest that one item may take before it counts as an error (default: 600; "
+        "no limit on Windows)",
     )
     add("--retry-errors", action="store_true", help="do again what ended in an error")
     add("--quiet", action="store_true", help="show no bar and no result")
@@ -111,7 +112,7 @@ def add_manner(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Look at everything that was given, then load the models and go through the items."""
-    from nbhelpers.evaluation.plan import Job, variants_of
+    from nbhelpers.evaluation.jobs import Job, variants_of
 
     job = Job(
         dataset=options.dataset,
@@ -126,27 +127,30 @@ def run(options: argparse.Namespace) -> int:
 
 def finish(job: Any, folder: Path, options: argparse.Namespace) -> int:
     """Run a job in a folder as the options say, write its report if it is complete, and tell."""
-    from nbhelpers.evaluation import Store, run, write_report
+    from nbhelpers.evaluation import RunOptions, Store, run, write_report
 
     store = Store(folder, job.settings(), job.items())
-    manner: dict[str, Any] = {
-        "shard": options.shard,
-        "batch": options.batch,
-        "seconds": options.seconds,
-        "retry_errors": options.retry_errors,
-        "progress": not options.quiet,
-        "environment": {"versions": versions(PACKAGES), "device": options.device},
-    }
+    how = RunOptions(
+        shard=options.shard,
+        batch=options.batch,
+        seconds=options.seconds,
+        retry_errors=options.retry_errors,
+        progress=not options.quiet,
+        environment={"versions": versions(PACKAGES), "device": options.device},
+    )
     if options.engine == "ray":
-        from nbhelpers.evaluation.engine import run_with_ray
+        from nbhelpers.evaluation.ray_workers import run_with_ray
 
-        run_with_ray(store, job.open, workers=options.workers, gpus=gpus(options), **manner)
+        run_with_ray(store, job.open, how, workers=options.workers, gpus=gpus(options))
     elif options.workers > 1:
-        from nbhelpers.evaluation.processes import run_with_processes
+        from nbhelpers.evaluation.workers import run_with_processes
 
-        run_with_processes(store, job.open, workers=options.workers, **manner)
+        run_with_processes(store, job.open, how, workers=options.workers)
     else:
-        run(store, job.open, **manner)
+        run(store, job.open, how)
+    if job.broken:
+        what = f"{len(job.broken):,} broken records of {job.dataset} {job.split} were left out"
+        say(f"nbhelpers: {what}, the first: {job.broken[0]}", sys.stderr)
     left = len(store.pending())
     if left:
         if not options.quiet:
@@ -185,7 +189,7 @@ def whole(text: str) -> int:
 
 def share(text: str) -> tuple[int, int]:
     """A share such as 0/8."""
-    from nbhelpers.evaluation.shards import parse_shard
+    from nbhelpers.evaluation.run import parse_shard
 
     try:
         return parse_shard(text)

@@ -11,9 +11,9 @@ FILES = ("questions.json", "questions.md")
 DESCRIPTION = """\
 Answer, from the runs in a folder, what the paper leaves open: which leak between
 phrases costs what, at every place of the target's phrase, and by way of keys or of
-values; EOS and padding apart; Eq. 4 as a weight from 0 to 1.6; keys, values or both;
-A S or its transpose, and how often; which timesteps; what kind of phrase; and the
-gain by how good the baseline is.
+values; EOS and padding apart; Eq. 4 as a weight from 0 to 1.6, with Compel's way
+below 1; keys, values or both; A S or its transpose, and how often; which timesteps;
+what kind of phrase; and the gain by how good the baseline is.
 Written, as far as the runs were made: questions.json, questions.md."""
 ENDING = """\
 example
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
 
 def write(folder: Path, out: Path, options: argparse.Namespace) -> int:
     """Make the answers of a folder."""
-    from nbhelpers.evaluation.reproduction import answers
+    from nbhelpers.evaluation.questions import answers
     from nbhelpers.evaluation.results import load_results, save_beside, save_tables
 
     paths = save_tables(out, "questions", "What the paper leaves open", answers(folder))

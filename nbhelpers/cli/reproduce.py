@@ -6,8 +6,8 @@ from pathlib import Path
 
 from nbhelpers.cli import questions, say, tables
 from nbhelpers.cli.evaluate import add_manner, add_model, finish, model_of, whole
-from nbhelpers.cli.outputs import check_writable
 from nbhelpers.datasets import quoted
+from nbhelpers.files import check_writable
 from nbhelpers.weights import data_folder
 
 DATASETS = ("shapes", "refcoco", "refcoco+", "refcocog")
@@ -52,8 +52,8 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run part by part; write tables and answers as soon as what they need is there."""
-    from nbhelpers.evaluation.plan import Job
-    from nbhelpers.evaluation.reproduction import OF_QUESTIONS, OF_TABLES, jobs
+    from nbhelpers.evaluation.jobs import Job
+    from nbhelpers.evaluation.questions import OF_QUESTIONS, OF_TABLES, make_jobs
 
     work = Path(options.work)
     out = Path(options.out) if options.out else data_folder() / "results"
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     for group, make in ((OF_TABLES, tables.write), (OF_QUESTIONS, questions.write)):
         wanted = [part for part in group if part in options.parts]
         complete = True
-        for name, job in jobs(base, wanted, options.pictures).items():
+        for name, job in make_jobs(base, wanted, options.pictures).items():
             if not options.quiet:
                 say(f"{name}: {quoted(work / name)}", sys.stderr)
             code = finish(job, work / name, options)

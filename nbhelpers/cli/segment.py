@@ -8,7 +8,6 @@ import math
 import re
 import sys
 import time
-import unicodedata
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +17,10 @@ import numpy as np
 from PIL import Image
 
 from nbhelpers.cli import PACKAGES, say
-from nbhelpers.cli.outputs import check_writable, write_together
 from nbhelpers.datasets import load_image, open_regular, quoted
+from nbhelpers.files import check_writable, write_together
 from nbhelpers.versions import versions
+from nbhelpers.words import check_text
 
 METHODS = ("plain", "chunk", "paper", "diffsegmenter", "sealed")
 DESCRIPTION = """\
@@ -47,6 +47,7 @@ examples:
   python -m nbhelpers segment data/shapes/images/000053.png "the white ball"
   python -m nbhelpers segment street.jpg "the man in a blue shirt" --target shirt
   python -m nbhelpers segment street.jpg "a dog" --method paper --alpha 0.7 --out dogs
+  python -m nbhelpers segment street.jpg "a dog" --prompt-from blip
   python -m nbhelpers segment street.jpg "a dog" --device cuda --timesteps 50 100 200 \\
       --model stable-diffusion-v1-5/stable-diffusion-v1-5
 """
@@ -77,10 +78,15 @@ def describe(parser: argparse.ArgumentParser) -> None:
         help="the 40-digit commit of a Hub model; known already for Stable Diffusion 1.5, 2.1, XL",
     )
     add(
+        "--variant",
+        metavar="NAME",
+        help='the form that the weights were saved in, such as "fp16" (default: the only one)',
+    )
+    add(
         "--parser",
         metavar="NAME",
-        help='the spaCy pipeline that finds the noun chunks: "shapes", an installed one, or a '
-        "folder (default: shapes for the shapes model, else en_core_web_sm)",
+        help='the spaCy pipeline that finds the noun chunks: "shapes", which comes with the '
+        "package, an installed one such as en_core_web_sm, or a folder (default: shapes)",
     )
     add("--device", metavar="NAME", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
     add(
@@ -93,14 +99,18 @@ def describe(parser: argparse.ArgumentParser) -> None:
         "--target",
         metavar="WORD",
         type=phrase,
-        help="the word, or words, whose noun chunk is meant (default: the phrase's first chunk)",
+        help="the word, or words, whose noun chunk is meant (default: what the phrase is about)",
     )
     add(
         "--caption",
         metavar="TEXT",
         type=phrase,
-        help='the whole prompt, in the place of "a photograph of PHRASE"; or blip, to let BLIP '
-        "write it from there",
+        help='the whole prompt, in the place of "a photograph of PHRASE"',
+    )
+    add(
+        "--prompt-from",
+        choices=("phrase", "blip"),
+        help='"a photograph of PHRASE" as it is, or what BLIP makes of it (default: phrase)',
     )
     add(
         "--alpha",
@@ -137,7 +147,11 @@ def run(options: argparse.Namespace) -> int:
             say(f"[{time.perf_counter() - started:5.1f} s] {stage}", sys.stderr)
 
     image, digest, notes = read(options.picture)
-    folder, name = out_folder(options.out), result_name(options.picture, options.phrase)
+    folder = out_folder(options.out)
+    name = result_name(options.picture, options.phrase)
+    if is_taken(folder / f"{name}.json", digest, options.phrase):
+        known = hashlib.sha256(f"{digest} {options.phrase}".encode()).hexdigest()
+        name = f"{name}-{known[:8]}"
     files = {kind: f"{name}.{kind}" for kind in ("mask.png", "overlay.png", "json")}
     check_writable(folder, files.values())
     h, w = image.shape[:2]
@@ -153,9 +167,19 @@ def run(options: argparse.Namespace) -> int:
 
     tell(f"loading {quoted(options.model)} on {options.device}")
     before = time.perf_counter()
-    models = load_models(
-        options.model, device=options.device, revision=options.revision, parser=options.parser
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        models = load_models(
+            options.model,
+            device=options.device,
+            revision=options.revision,
+            variant=options.variant,
+            parser=options.parser,
+        )
+    told = [str(w.message) for w in caught if w.category is UserWarning]
+    for note in told:
+        tell(f"note: {note}")
+    notes += told
     loading = time.perf_counter() - before
     try:
         before = time.perf_counter()
@@ -213,7 +237,8 @@ def read(path: str) -> tuple[np.ndarray, str, list[str]]:
 
 def chosen(options: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given; the others stay the method's and the model's."""
-    given = {name: getattr(options, name) for name in ("alpha", "timesteps", "threshold", "seed")}
+    names = ("alpha", "timesteps", "threshold", "seed", "prompt_from")
+    given = {name: getattr(options, name) for name in names}
     if given["timesteps"]:
         given["timesteps"] = tuple(given["timesteps"])
     return {name: value for name, value in given.items() if value is not None}
@@ -241,6 +266,15 @@ def result_name(picture: str, words: str) -> str:
     return "-".join(part.rstrip("-") for part in short)
 
 
+def is_taken(path: Path, digest: str, words: str) -> bool:
+    """Whether a name holds the results of another picture or phrase, which must not be lost."""
+    try:
+        known = json.loads(path.read_bytes())
+        return (known["picture"]["sha256"], known["phrase"]) != (digest, " ".join(words.split()))
+    except (OSError, ValueError, LookupError, TypeError):
+        return False  # nothing of ours lies there
+
+
 def png(pixels: np.ndarray) -> bytes:
     """The bytes of a PNG file."""
     buffer = io.BytesIO()
@@ -249,18 +283,11 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def phrase(text: str) -> str:
-    """Words that the English parser and CLIP could know."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("it is empty; name a thing, as in 'the striped red ring'")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise argparse.ArgumentTypeError(f"{quoted(text)} is not valid text in this locale")
-    names = (unicodedata.name(c, "") for c in text if c.isalpha())
-    if not any(name.startswith(("LATIN", "FULLWIDTH LATIN")) for name in names):
-        raise argparse.ArgumentTypeError(
-            f"{quoted(text)} holds no word in Latin letters, and the models read English; name a "
-            "thing, as in 'the striped red ring'"
-        )
-    return text
+    """Words that the English parser and CLIP could know, as `segment` checks them again."""
+    try:
+        return check_text(text, "text")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def number(low: float, high: float) -> Callable[[str], float]:

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nbhelpers.cli import say
-from nbhelpers.cli.outputs import check_writable
 from nbhelpers.datasets import quoted
+from nbhelpers.files import check_writable, write_whole
 
 FILES = ("tables.json", "tables.md", "figure-7.png")
 DESCRIPTION = """\
@@ -72,14 +70,13 @@ def places(options: argparse.Namespace, files: Sequence[str]) -> tuple[Path, Pat
 
 def write(folder: Path, out: Path, options: argparse.Namespace) -> int:
     """Make the tables and figures of a folder."""
-    from nbhelpers.evaluation.reproduction import paper_tables
     from nbhelpers.evaluation.results import save_tables
+    from nbhelpers.evaluation.tables import paper_tables
 
     tables = paper_tables(folder)
     paths = save_tables(out, "tables", "The paper's tables", tables)
     for name, drawing in drawings(tables, options).items():
-        drawing.save(out / f"{name}.png")
-        paths.append(out / f"{name}.png")
+        paths.append(write_whole(out / f"{name}.png", drawing.png))
     if not options.quiet:
         for path in paths:
             say(str(path), sys.stdout)
@@ -88,43 +85,26 @@ def write(folder: Path, out: Path, options: argparse.Namespace) -> int:
 
 def drawings(tables: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
     """Figure 7 of the first test split with a Table 3, Figure 8 of the first that has one."""
+    from nbhelpers.evaluation.tables import show_ablation, show_weights
+
     firsts = {table["name"]: table for table in reversed(tables)}
     found = {}
     rows = firsts.get("table-3", {"rows": ()})["rows"]
     if any(row["gain"] for row in rows) and any(row["alpha"] == 1 for row in rows):
-        found["figure-7"] = weight_chart(firsts["table-3"])
+        found["figure-7"] = show_weights(firsts["table-3"])
     if "figure-8" in firsts and not options.no_maps:
-        for row, drawing in ablation_maps(firsts["figure-8"], options):
-            found[f"figure-8-{row['label'].replace(' ', '-')}"] = drawing
+        table = firsts["figure-8"]
+        benchmark, models = loaded(table, options)
+        for row in table["rows"]:
+            name = f"figure-8-{row['label'].replace(' ', '-')}"
+            found[name] = show_ablation([row], benchmark, models)
     return found
 
 
-def weight_chart(table: Mapping[str, Any]) -> Any:
-    """Figure 7: how mIoU changes with the weight of the noun, against the weight 1."""
-    from nbhelpers.charts import show_lines
-
-    rows = [row for row in table["rows"] if row["gain"]]
-    ours = [tuple(100 * row["gain"][key] for key in ("mean", "low", "high")) for row in rows]
-    (whole,) = (row["paper"]["miou"] for row in table["rows"] if row["alpha"] == 1)
-    theirs = [100 * (row["paper"]["miou"] - whole) for row in rows]
-    return show_lines(
-        [*(row["alpha"] for row in rows), 1.0],
-        {
-            f"{table['dataset']} {table['split']}, 95 % interval": [*ours, (0.0, 0.0, 0.0)],
-            "the paper, RefCOCO": [*theirs, 0.0],
-        },
-        x_label="α, the weight of the noun",
-        y_label="mIoU against α = 1, in points",
-        marks={"the paper's choice": 0.9},
-    )
-
-
-def ablation_maps(table: Mapping[str, Any], options: argparse.Namespace) -> Any:
-    """Figure 8: the completed maps of each method, for each of the pictures."""
+def loaded(table: Mapping[str, Any], options: argparse.Namespace) -> tuple[Any, Any]:
+    """The split and the models that a table's runs were of."""
     from nbhelpers.datasets import referring
-    from nbhelpers.figures import show_maps
     from nbhelpers.models import load_models
-    from nbhelpers.segment import segment
 
     name = options.model or table["model"]
     if not options.model and name != "shapes" and "/" not in name:
@@ -132,11 +112,7 @@ def ablation_maps(table: Mapping[str, Any], options: argparse.Namespace) -> Any:
             f"figure 8 needs the model, which the runs call {quoted(name)}; give its folder with "
             "--model, or leave the figure out with --no-maps"
         )
-    data = referring(table["dataset"], table["split"], options.root, options.splits_by)
+    benchmark = referring(table["dataset"], table["split"], options.root, options.splits_by)
     revision = options.revision or (None if options.model else table["revision"])
     models = load_models(name, device=options.device, revision=revision, parser=options.parser)
-    for row in table["rows"]:
-        image = data.image(row["image"])
-        maps = np.stack([segment(image, row["phrase"], models, method=m).map for m in row["iou"]])
-        labels = [f"{method}: IoU {iou:.2f}" for method, iou in row["iou"].items()]
-        yield row, show_maps(image, maps, labels)
+    return benchmark, models

@@ -10,6 +10,8 @@ from nbhelpers.datasets.pictures import (
     INVERSE,
     MAX_PIXELS,
     UPRIGHT,
+    Picture,
+    as_image,
     load_image,
     open_regular,
     quoted,
@@ -19,6 +21,8 @@ from nbhelpers.datasets.refer import referring
 
 __all__ = [
     "load_image",
+    "as_image",
+    "Picture",
     "referring",
     "Referring",
     "Expression",

@@ -37,6 +37,7 @@ class Instances:
         annotations: The same.
         categories: The same.
         broken: Entries that have no number.
+        rivals: The annotations that claim one number and differ, by that number.
     """
 
     file: str
@@ -44,6 +45,7 @@ class Instances:
     annotations: dict[int, Any]
     categories: dict[int, Any]
     broken: tuple[Broken, ...] = ()
+    rivals: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> "Instances":
@@ -68,7 +70,13 @@ class Instances:
                 except Broken as error:
                     broken.append(error)
         images, annotations, categories = (by_number(whole[kind]) for kind in kinds)
-        return cls(str(path), images, annotations, categories, tuple(broken))
+        rivals: dict[int, list[dict[str, Any]]] = {
+            n: [] for n, v in annotations.items() if v is None
+        }
+        for value in whole["annotations"] if rivals else ():
+            if isinstance(value, dict) and type(value.get("id")) is int and value["id"] in rivals:
+                rivals[value["id"]].append(value)
+        return cls(str(path), images, annotations, categories, tuple(broken), rivals)
 
     def thing(self, ref: Record, things: Things) -> int:
         """The annotation that a reference means, with its picture, region and class.
@@ -81,7 +89,7 @@ class Instances:
         if annotation.whole("image_id") != image:
             raise annotation.broken("image_id", f"{ref.name} says that it is in image {image}")
         category = annotation.whole("category_id")
-        if "category_id" in ref.fields and ref.whole("category_id") != category:
+        if ref.fields.get("category_id") is not None and ref.whole("category_id") != category:
             raise ref.broken("category_id", f"annotation {number} says {category}")
         if number not in things.regions:
             if image not in things.pictures:

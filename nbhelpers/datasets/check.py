@@ -1,8 +1,7 @@
 """What of the data is in a folder, whether it is what was published, and where the rest is."""
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -109,18 +108,25 @@ def _pictures(home: Path, what: str, names: list[str]) -> Finding:
         place = find_pictures(home)
     except FileNotFoundError:
         return Finding("missing", what, _where(SOURCES["train2014"], "the pictures"))
-    absent = []
-    for name in sorted(names):
-        try:
-            absent += [] if inside(place, name).is_file() else [name]
-        except ValueError:
-            absent.append(name)
+    absent = _absent(place, names)
     if absent:
         words = (
             f"{len(absent):,} of {len(names):,} are not in {quoted(place)}, such as {absent[0]}"
         )
         return Finding("missing", what, f"{words}; {_where(SOURCES['train2014'], 'the pictures')}")
     return Finding("good", what, f"all {len(names):,} in {quoted(place)}")
+
+
+def _absent(folder: Path, names: Iterable[str]) -> list[str]:
+    """The names under which the reader would find no picture, in order."""
+    found = []
+    for name in sorted(names):
+        try:
+            there = inside(folder, name).is_file()
+        except ValueError:
+            there = False
+        found += [] if there else [name]
+    return found
 
 
 def _coco(folder: Path, split: str) -> Iterator[Finding]:
@@ -145,7 +151,7 @@ def _coco(folder: Path, split: str) -> Iterator[Finding]:
         words = f"{len(found.broken):,} records broken, first: {found.broken[0]}"
         yield Finding("wrong", f"coco {split}", words)
     names = {picture.file_name for picture in found.pictures.values()}
-    absent = sorted(names - {entry.name for entry in os.scandir(found.folder)})
+    absent = _absent(found.folder, names)
     if absent:
         words = f"{len(absent):,} of {len(names):,} are missing, such as {absent[0]}"
         where = _where(SOURCES[split], "the pictures")

@@ -92,7 +92,7 @@ class Coco:
         things = []
         for annotation in self.annotations.get(image_id, ()):
             mask = read_region(annotation, size).mask()
-            if annotation.fields.get("iscrowd", 0) in (0, False):
+            if not annotation.flag("iscrowd"):
                 number = annotation.whole("category_id")
                 if number not in self.classes:
                     raise annotation.broken("category_id", "no category has this number")
@@ -145,7 +145,7 @@ def coco(root: str | os.PathLike, split: str) -> Coco:
     instances = Instances.read(path)
     broken = list(instances.broken)
     pictures = _pictures(instances, broken)
-    names, classes = _classes(instances)
+    names, classes = _classes(instances, broken)
     captions = base / "annotations" / f"captions_{split}.json"
     places = [base / split, base / "images" / split, base / "images"]
     folder = next((place for place in places if place.is_dir()), None)
@@ -155,6 +155,7 @@ def coco(root: str | os.PathLike, split: str) -> Coco:
             "python -m nbhelpers data check says where they are to be had"
         )
     annotations = _annotations(instances, pictures, broken)
+    spoken = _captions(captions, pictures, broken) if captions.exists() else None
     return Coco(
         split,
         tuple(sorted(pictures)),
@@ -164,7 +165,7 @@ def coco(root: str | os.PathLike, split: str) -> Coco:
         pictures,
         annotations,
         classes,
-        _captions(captions, pictures) if captions.exists() else None,
+        spoken,
     )
 
 
@@ -182,31 +183,47 @@ def _pictures(instances: Instances, broken: list[Broken]) -> dict[int, Picture]:
     return found
 
 
-def _classes(instances: Instances) -> tuple[tuple[str, ...], dict[int, int]]:
-    """The classes' names with background, and the place of each number."""
+def _classes(instances: Instances, broken: list[Broken]) -> tuple[tuple[str, ...], dict[int, int]]:
+    """The classes' names with background, and the place of each number that can be used."""
     numbers = sorted(instances.categories)
     if len(numbers) >= IGNORED:
         raise ValueError(
             f"{quoted(instances.file)} has {len(numbers)} categories; wanted at most {IGNORED - 1}"
         )
-    names = ["background"]
+    names, places = ["background"], {}
     for number in numbers:
-        value = instances.categories[number] or {}
-        names.append(Record(instances.file, f"category {number}", value).text("name"))
-    return tuple(names), {number: place for place, number in enumerate(numbers, start=1)}
+        name, value = f"category {number}", instances.categories[number]
+        try:
+            if value is None:
+                wanted = f"several categories differ; {AGAIN}"
+                raise Broken(instances.file, name, "id", number, wanted)
+            names.append(Record(instances.file, name, value).text("name"))
+        except Broken as error:
+            broken.append(error)
+        else:
+            places[number] = len(names) - 1
+    return tuple(names), places
 
 
 def _annotations(
-    instances: Instances, pictures: Mapping[int, Picture], broken: list[Broken]
+    instances: Instances, pictures: dict[int, Picture], broken: list[Broken]
 ) -> dict[int, tuple[Record, ...]]:
-    """The annotations of each picture; what they hold is looked at when it is asked for."""
+    """The annotations of each picture; what they hold is looked at when it is asked for.
+
+    Of several that claim one number and differ, nobody knows which is the truth: the pictures
+    that they name are taken out of `pictures`.
+    """
     found: dict[int, list[Record]] = {}
+    for number, values in instances.rivals.items():
+        name = f"annotation {number}"
+        claimed = sorted({v["image_id"] for v in values if type(v.get("image_id")) is int})
+        wanted = f"several annotations differ, so images {Shown(claimed)} have no truth; {AGAIN}"
+        broken.append(Broken(instances.file, name, "id", number, wanted))
+        for image in claimed:
+            pictures.pop(image, None)
     for number, value in instances.annotations.items():
         if value is None:
-            raise ValueError(
-                f"{quoted(instances.file)} has several annotations {number} that differ, so that "
-                "no truth can be had from it; get the file again"
-            )
+            continue
         record = Record(instances.file, f"annotation {number}", value)
         try:
             image = record.whole("image_id")
@@ -220,15 +237,20 @@ def _annotations(
     return {image: tuple(records) for image, records in found.items()}
 
 
-def _captions(path: Path, pictures: Mapping[int, Picture]) -> dict[int, tuple[str, ...]]:
+def _captions(
+    path: Path, pictures: Mapping[int, Picture], broken: list[Broken]
+) -> dict[int, tuple[str, ...]]:
     """The captions of each picture, in the order of their numbers."""
     whole: Any = read_json(path)
     if not isinstance(whole, dict) or not isinstance(whole.get("annotations"), list):
         raise ValueError(f"{quoted(path)} has no list 'annotations'; get the file again")
     found: dict[int, list[tuple[int, str]]] = {image: [] for image in pictures}
     for place, value in enumerate(whole["annotations"]):
-        record = Record.of(value, str(path), f"caption at place {place}")
-        image = record.whole("image_id")
-        if image in found:
-            found[image].append((record.whole("id"), record.text("caption")))
+        try:
+            record = Record.of(value, str(path), f"caption at place {place}")
+            image = record.whole("image_id")
+            if image in found:
+                found[image].append((record.whole("id"), record.text("caption")))
+        except Broken as error:
+            broken.append(error)
     return {image: tuple(text for _, text in sorted(said)) for image, said in found.items()}

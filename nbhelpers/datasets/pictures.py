@@ -14,13 +14,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")  # EPS would run Ghostscript
+Picture: TypeAlias = UInt8[np.ndarray, "h w 3"] | Image.Image | str | os.PathLike
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn of a decompression bomb; here it is an error
 
 # What files with a picture's name often are instead, by their first bytes (in lower case).
@@ -186,6 +187,44 @@ def load_image(path: str | os.PathLike, *, rotate: bool = True) -> UInt8[np.ndar
     if turn is not None and (rotate or stored):
         picture = picture.transpose(turn)
     return np.array(picture)
+
+
+def as_image(image: Any) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of a picture in any of the forms that a reader has it in.
+
+    Args:
+        image: uint8 ``(h, w, 3)``, which is taken as it is; a Pillow picture, whose pixels are
+            converted as `load_image` does and not turned by EXIF, so that a mask fits them; or a
+            path, which `load_image` reads and turns upright.
+
+    Raises:
+        OSError, ValueError: It is none of these, or can't be read; says what it is.
+    """
+    if isinstance(image, str | os.PathLike):
+        return load_image(image)
+    if isinstance(image, Image.Image):
+        h, w = image.height, image.width
+        if not 0 < h * w <= MAX_PIXELS:
+            raise ValueError(_too_large("the picture", f"Pillow picture of {h} x {w} pixels"))
+        try:
+            return np.array(to_rgb(image, "the picture"))
+        except (OSError, SyntaxError) as error:
+            raise ValueError(f"the Pillow picture can't be read: {quoted(error)}") from error
+    wanted = "a picture is a uint8 array (h, w, 3), as load_image gives, a Pillow one or a path"
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"{wanted}; got {type(image).__name__}")
+    if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
+        return image
+    help_ = ""
+    if image.ndim == 3 and image.shape[0] == 3 and image.shape[2] != 3:
+        help_ = ": channels come last, image.transpose(1, 2, 0)"
+    elif image.ndim == 3 and image.shape[2] == 4:
+        help_ = ": load it with load_image, which lays transparent pixels on white"
+    elif image.dtype.kind == "f":
+        help_ = ": of values in [0, 1] make (255 * image).round().astype(np.uint8)"
+    elif image.ndim == 2:
+        help_ = ": repeat gray, np.stack([image] * 3, axis=-1)"
+    raise ValueError(f"{wanted}; got {image.dtype} {image.shape}{help_}")
 
 
 def identify(file: BinaryIO, name: str) -> Image.Image:

@@ -121,6 +121,19 @@ class Record:
             raise self.broken(field, f"wanted a whole number from {low:,} to {high:,}")
         return value
 
+    def flag(self, field: str) -> bool:
+        """A yes or no, written as 0, 1, true or false; no where the field is null or absent.
+
+        Raises:
+            Broken: It is anything else, be it "0" or 2.
+        """
+        value = self.fields.get(field)
+        if value is None:
+            return False
+        if type(value) not in (int, bool) or value not in (0, 1):
+            raise self.broken(field, "wanted 0, 1, true or false")
+        return bool(value)
+
     def text(self, field: str, most: int = MAX_TEXT) -> str:
         """A text with something in it.
 

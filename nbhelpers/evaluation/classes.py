@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from nbhelpers.datasets import Coco, Referring
+from nbhelpers.datasets import Broken, Coco, Referring
 from nbhelpers.datasets.coco import IGNORED
-from nbhelpers.evaluation.reading import THRESHOLDS, Question, Reader
+from nbhelpers.evaluation.batched import THRESHOLDS, Question, Reader
 from nbhelpers.metrics import class_intersection_union
 
 
@@ -45,6 +45,11 @@ class Drawn:
     """The drawn pictures as class maps: there, every thing of a picture has an expression."""
 
     data: Referring
+
+    @property
+    def broken(self) -> tuple[Broken, ...]:
+        """The records that were left out."""
+        return self.data.broken
 
     @property
     def image_ids(self) -> tuple[int, ...]:

@@ -1,15 +1,20 @@
-"""What the paper leaves open, as variants to be read and tables to be made of them."""
+"""What the paper leaves open, as variants to be run and tables to be made of them.
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+With the paper's own tables they are the parts of a reproduction: `PARTS`, `make_jobs`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise, product
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from nbhelpers.evaluation.measured import Run, ious_of, worth
-from nbhelpers.evaluation.plan import PLACES
-from nbhelpers.evaluation.tables import Row, Table, about
+from nbhelpers.datasets.published import splits_of
+from nbhelpers.evaluation.jobs import PLACES, Job
+from nbhelpers.evaluation.runs import Run, compare, find_runs, ious_of, load_runs
+from nbhelpers.evaluation.tables import Row, Table, about, make_tables, methods, variants
 from nbhelpers.metrics import paired_bootstrap
 from nbhelpers.segment import SETTINGS, Settings
 
@@ -61,11 +66,19 @@ def leaks_into() -> list[Row]:
 
 
 def weights() -> list[Row]:
-    """The noun's weight on one axis, with the chunk encoded alone (Eq. 3) and without."""
+    """The noun's weight on one axis: with the chunk encoded alone (Eq. 3), without, as Compel.
+
+    Compel's weighting differs from Eq. 4 below 1 alone.
+    """
     axis = sorted({*WEIGHTS, *MARKED.values(), 0.85, 0.95})
+    compel = replace(PLAIN, unconditional="masked")
+    asked = [
+        *product(WITH_CHUNK.items(), axis),
+        *((("compel", compel), w) for w in axis if w < 1),
+    ]
     return [
         changed(f"{name}, w = {w:g}", settings, {"method": name}, alpha=w)
-        for (name, settings), w in product(WITH_CHUNK.items(), axis)
+        for (name, settings), w in asked
     ]
 
 
@@ -167,7 +180,7 @@ def _at_places(asked: Sequence[Row], val: Run, test: Run, seed: int) -> list[dic
             if not here.items:
                 continue
             versus = None if row.settings == baseline else baseline
-            value = worth(val, here, row.settings, versus, seed=seed)
+            value = compare(val, here, row.settings, versus, seed=seed)
             if value is not None:
                 rows.append({"label": row.label, "place": place, **row.facts, **asdict(value)})
     return rows
@@ -180,7 +193,7 @@ def answer_kinds(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any]:
         here = test.only(kind=kind)
         for method, settings in SETTINGS.items() if here.items else ():
             versus = None if settings == PLAIN else PLAIN
-            value = worth(val, here, settings, versus, seed=seed)
+            value = compare(val, here, settings, versus, seed=seed)
             if value is not None:
                 facts = {"kind": kind, "method": method, "expressions": len(here.items)}
                 rows.append({"label": f"{kind}: {method}", **facts, **asdict(value)})
@@ -227,3 +240,85 @@ def answer_gains(
         "rows": rows,
         "points": {name: np.round(values, 4).tolist() for name, values in points.items()},
     }
+
+
+def answers(folder: Path, *, seed: int = 0) -> list[dict[str, Any]]:
+    """What the runs in a folder say about the questions that the paper leaves open.
+
+    Args:
+        folder: Holds complete runs side by side.
+        seed: Of the bootstrap.
+
+    Raises:
+        ValueError: There is nothing to answer from, or runs that don't belong together.
+    """
+    found = []
+    if find_runs(folder, "places"):
+        val, tests = load_runs(folder, "places")
+        found += [answer_places(val, test, seed=seed) for test in tests]
+        told = [answer_into(val, test, seed=seed) for test in tests]
+        found += [table for table in told if table is not None]
+    if find_runs(folder, "first"):
+        found += make_tables(*load_runs(folder, "first"), QUESTIONS, seed=seed)
+    if find_runs(folder, "phrase") or not found:
+        val, tests = load_runs(folder)
+        for test in tests:
+            found += [answer_kinds(val, test, seed=seed), answer_gains(val, test, seed=seed)]
+    return found
+
+
+Prompts = Literal["phrase", "first", "places", "classes"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Runs of one kind.
+
+    Attributes:
+        prompts: What is asked of a picture, see `Job`.
+        variants: What is read on val, where thresholds are chosen, and on the first test split.
+        pictures: How many of val and of the first test split.
+        more: What is read on as many pictures of the other test splits as of val; nothing, and
+            no such split, when None.
+    """
+
+    prompts: Prompts
+    variants: Callable[[], Mapping[str, Settings]]
+    pictures: tuple[int, int]
+    more: Callable[[], Mapping[str, Settings]] | None = None
+
+
+# So many pictures that, with the small model of the drawn world and two cores, the paper's tables
+# take half an hour and the questions another half.
+PARTS: Mapping[str, Part] = {
+    "tables": Part("phrase", variants, (80, 150), methods),
+    "classes": Part("classes", lambda: SETTINGS, (80, 150)),
+    "places": Part("places", place_variants, (40, 80)),
+    "settings": Part("first", phrase_variants, (60, 120)),
+}
+OF_TABLES, OF_QUESTIONS = ("tables", "classes"), ("places", "settings")
+
+
+def make_jobs(base: Job, parts: Iterable[str], pictures: int | None = None) -> dict[str, Job]:
+    """The runs of some parts, each by the name of its folder.
+
+    Args:
+        base: Dataset, model and device.
+        parts: Of `PARTS`; "classes" is left out where pixels have no classes, as in RefCOCO.
+        pictures: How many of each split, in the place of the parts' own numbers.
+    """
+    tests = [split for split in splits_of(base.dataset, base.by)[1] if split.startswith("test")]
+    found = {}
+    for name in parts:
+        part = PARTS[name]
+        if part.prompts == "classes" and base.dataset != "shapes":
+            continue
+        on_val, on_test = (pictures or count for count in part.pictures)
+        runs = [("val", part.variants, on_val), (tests[0], part.variants, on_test)]
+        if part.more is not None:
+            runs += [(split, part.more, on_val) for split in tests[1:]]
+        for split, read, count in runs:
+            found[f"{name}-{split}"] = replace(
+                base, split=split, variants=read(), pictures=count, prompts=part.prompts
+            )
+    return found

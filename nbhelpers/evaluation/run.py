@@ -1,17 +1,28 @@
-"""Items through an evaluator into a store: what fails is noted, what is done stays done."""
+"""Items through an evaluator into a store, and the report of what came of them.
 
+What fails is noted, and what is done stays done. The report is made of integers and exact sums,
+so that its bytes are the same however the items were run.
+"""
+
+import hashlib
+import math
+import re
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from nbhelpers.evaluation.parts import Record
-from nbhelpers.evaluation.shards import cut
+from nbhelpers.evaluation.journal import Record, canonical
 from nbhelpers.evaluation.store import Store
+from nbhelpers.files import write_whole
+
+T = TypeVar("T")
 
 Item = Mapping[str, Any]
 """What is to be done, as the manifest holds it: an ``id``, and what the evaluator needs."""
@@ -32,17 +43,35 @@ FAILURES = (
 )
 
 
-def run(
-    store: Store,
-    open_evaluator: Callable[[], Evaluate],
-    *,
-    shard: tuple[int, int] = (0, 1),
-    batch: int = 1,
-    seconds: float | None = None,
-    retry_errors: bool = False,
-    progress: bool = True,
-    environment: Mapping[str, Any] | None = None,
-) -> None:
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is done; its results don't depend on any of this.
+
+    Attributes:
+        shard: ``(i, n)``, to do only the i-th of n shares, from 0.
+        batch: How many items the evaluator is given together; halved when memory runs out.
+        seconds: The longest that one item may take; None for as long as it likes. What hangs
+            outside of Python can't be stopped this way, and on Windows nothing can.
+        retry_errors: Do again what ended in an error.
+        progress: Whether to show a bar with rate and time left.
+        environment: To be noted beside the records: versions, device.
+    """
+
+    shard: tuple[int, int] = (0, 1)
+    batch: int = 1
+    seconds: float | None = None
+    retry_errors: bool = False
+    progress: bool = True
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    def about(self, engine: str) -> dict[str, Any]:
+        """What a writer notes of itself."""
+        i, n = self.shard
+        given = {"engine": engine, "shard": f"{i}/{n}", "batch": self.batch}
+        return {**given, **self.environment}
+
+
+def run(store: Store, open_evaluator: Callable[[], Evaluate], options: RunOptions) -> None:
     """Do what is still to be done of a store's items, in this process.
 
     It may be stopped or killed at any moment, and called again.
@@ -51,13 +80,7 @@ def run(
         store: Where the items stand and the records go.
         open_evaluator: Loads what is heavy; called once, after everything else was looked at and
             only if there is something to do.
-        shard: ``(i, n)``, to do only the i-th of n shares, from 0.
-        batch: How many items the evaluator is given together; halved when memory runs out.
-        seconds: The longest that one item may take; None for as long as it likes. What hangs
-            outside of Python can't be stopped this way.
-        retry_errors: Do again what ended in an error.
-        progress: Whether to show a bar with rate and time left.
-        environment: To be noted beside the records: what doesn't change them.
+        options: How.
 
     Raises:
         OSError: Another process fills this share, or one of another number of shares; or the
@@ -65,30 +88,75 @@ def run(
         ValueError: The store is damaged.
         SystemExit: With code 143, when the process was told to end (SIGTERM).
     """
-    i, n = shard
-    about = {"engine": "local", "shard": f"{i}/{n}", "batch": batch, **(environment or {})}
-    with store.share(shard), store.writer(**about) as writer, ends_on_sigterm():
-        todo = todo_of(store, shard, retry_errors)
+    about = options.about("local")
+    with store.share(options.shard), store.writer(**about) as writer, ends_on_sigterm():
+        todo = todo_of(store, options)
         if not todo:
             return
         evaluate = open_evaluator()
-        with bar_of(store, shard, todo, progress) as bar:
-            for record in work(evaluate, todo, batch=batch, seconds=seconds):
+        with bar_of(store, todo, options) as bar:
+            for record in work(evaluate, todo, batch=options.batch, seconds=options.seconds):
                 writer.append(record)
                 bar.update()
 
 
-def todo_of(store: Store, shard: tuple[int, int], retry_errors: bool) -> list[Item]:
+class Worker:
+    """One of several processes: with the models loaded, and a part of the store of its own."""
+
+    def __init__(
+        self,
+        folder: str,
+        open_evaluator: Callable[[], Evaluate],
+        options: RunOptions,
+        engine: str,
+    ) -> None:
+        self.writer = Store.of(Path(folder)).writer(**options.about(engine))
+        self.evaluate = open_evaluator()
+        self.seconds = options.seconds
+
+    def do(self, items: Sequence[Item], batch: int) -> int:
+        """Write a record of each item; returns how many."""
+        for record in work(self.evaluate, items, batch=batch, seconds=self.seconds):
+            self.writer.append(record)
+        return len(items)
+
+
+def cut(items: Sequence[T], shard: tuple[int, int]) -> Sequence[T]:
+    """The i-th of n shares, from 0: neighbors, in order, the sizes at most one apart.
+
+    Neighbors stay together because they are of one picture, which is then encoded once.
+
+    Example:
+        >>> [cut("abcdefg", (i, 3)) for i in (0, 1, 2)]
+        ['ab', 'cd', 'efg']
+    """
+    i, n = shard
+    return items[len(items) * i // n : len(items) * (i + 1) // n]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """``"2/8"`` as the third of eight shares: they count from 0, as Slurm's arrays do.
+
+    Raises:
+        ValueError: It isn't of this form, or there is no such share.
+    """
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
+    if not found or int(found[1]) >= int(found[2]):
+        raise ValueError(f"wanted I/N with I from 0 to N - 1, as in 0/8; got {text[:40]!r}")
+    return int(found[1]), int(found[2])
+
+
+def todo_of(store: Store, options: RunOptions) -> list[Item]:
     """What is still to be done of a share."""
-    pending = store.pending(retry_errors=retry_errors)
-    return [item for item in cut(store.manifest["items"], shard) if item["id"] in pending]
+    pending = store.pending(retry_errors=options.retry_errors)
+    return [item for item in cut(store.manifest["items"], options.shard) if item["id"] in pending]
 
 
-def bar_of(store: Store, shard: tuple[int, int], todo: Sequence[Item], shown: bool) -> tqdm:
+def bar_of(store: Store, todo: Sequence[Item], options: RunOptions) -> tqdm:
     """A bar over a share's items, which begins behind those that are done."""
-    total = len(cut(store.manifest["items"], shard))
-    start = total - len(todo)
-    return tqdm(total=total, initial=start, unit="item", disable=not shown, mininterval=0.5)
+    total = len(cut(store.manifest["items"], options.shard))
+    start, hidden = total - len(todo), not options.progress
+    return tqdm(total=total, initial=start, unit="item", disable=hidden, mininterval=0.5)
 
 
 def work(
@@ -148,12 +216,16 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise in the block when it takes longer; only the main thread can be interrupted.
+    """Raise in the block when it takes longer.
+
+    Only the main thread can be interrupted, and only by a system that has such a timer: on
+    Windows there is no limit.
 
     Raises:
         TimeoutError: The time is over.
     """
-    if not seconds or threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if not seconds or not is_main or not hasattr(signal, "setitimer"):
         yield
         return
 
@@ -184,3 +256,98 @@ def ends_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def complete_records(store: Store) -> list[Record]:
+    """The record of every item of a run, in the items' order.
+
+    Raises:
+        ValueError: Items are missing, or the store is damaged.
+    """
+    results = store.results()
+    missing = [name for name in store.ids if name not in results]
+    if missing:
+        raise ValueError(
+            f"{store.folder} is not complete: {len(missing)} of {len(store.ids)} items are "
+            f"missing ({', '.join(missing[:3])}, ...); run the same command again"
+        )
+    return [results[name] for name in store.ids]
+
+
+def make_report(store: Store) -> dict[str, Any]:
+    """What came of a run of which every item has a record.
+
+    Returns:
+        The settings; how many items, and which ended in an error; the SHA-256 of all records in
+        the items' order; and for every variant, at each threshold, the sums of the intersections
+        and unions in pixels (their ratio is oIoU) and the mean over items of their IoU. Sums of
+        floats are exact (`math.fsum`) and taken in the items' order, so that the bytes depend on
+        the records alone.
+
+    Raises:
+        ValueError: Items are missing, or the store is damaged.
+    """
+    records = complete_records(store)
+    good = [record for record in records if "error" not in record]
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(canonical(record) + b"\n")
+    return {
+        "settings": store.manifest["settings"],
+        "fingerprint": store.fingerprint,
+        "items": len(records),
+        "errors": {r["id"]: r["error"] for r in records if "error" in r},
+        "records": digest.hexdigest(),
+        "variants": summarize(good),
+    }
+
+
+def write_report(store: Store) -> dict[str, Any]:
+    """Make a run's report and write it as ``report.json`` beside the parts.
+
+    Raises:
+        OSError: The folder can't be written to.
+        ValueError: Items are missing, or the store is damaged.
+    """
+    report = make_report(store)
+    write_whole(store.folder / "report.json", canonical(report) + b"\n")
+    return report
+
+
+def summarize(records: Sequence[Record]) -> dict[str, Any]:
+    """Sums and means of every variant at each threshold; of every class, where classes were read.
+
+    Example:
+        >>> summarize([{"counts": {"plain": [[1], [2]]}}, {"counts": {"plain": [[3], [4]]}}])
+        {'plain': {'intersection': [4], 'union': [6], 'miou': [0.625]}}
+    """
+    found: dict[str, Any] = {}
+    for variant in sorted(records[0]["counts"]) if records else ():
+        pairs = [record["counts"][variant] for record in records]
+        if not isinstance(pairs[0], Mapping):
+            found[variant] = _totals(pairs)
+            continue
+        classes = sorted({name for pair in pairs for name in pair}, key=int)
+        found[variant] = {
+            name: _totals([pair[name] for pair in pairs if name in pair]) for name in classes
+        }
+    return found
+
+
+def _totals(pairs: Sequence[Sequence[Sequence[int]]]) -> dict[str, list[Any]]:
+    """The totals of one variant's intersections and unions."""
+    columns = [
+        list(zip(*both, strict=True))
+        for both in zip(
+            zip(*(shared for shared, _ in pairs), strict=True),
+            zip(*(either for _, either in pairs), strict=True),
+            strict=True,
+        )
+    ]
+    return {
+        "intersection": [sum(i for i, _ in column) for column in columns],
+        "union": [sum(u for _, u in column) for column in columns],
+        "miou": [
+            math.fsum(i / u if u else 0.0 for i, u in column) / len(column) for column in columns
+        ],
+    }

@@ -14,7 +14,6 @@ starts again writes a part of its own, so no line is ever written behind a torn 
 two writers did counts once, and is an error if they disagree.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -26,14 +25,15 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from nbhelpers.evaluation.parts import (
+from nbhelpers.evaluation import locks
+from nbhelpers.evaluation.journal import (
     Record,
     Writer,
     canonical,
     read_part,
     unwritable,
-    write_whole,
 )
+from nbhelpers.files import write_whole
 
 
 class Store:
@@ -149,12 +149,9 @@ class Store:
         except OSError as error:
             raise unwritable(self.folder, error) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _named(descriptor)
+            return "" if locks.take(descriptor, shared=True) else _named(descriptor)
         finally:
             os.close(descriptor)
-        return ""
 
     @contextmanager
     def lock(self, name: str = "run") -> Iterator[None]:
@@ -171,15 +168,13 @@ class Store:
         except OSError as error:
             raise unwritable(self.folder, error) from error
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not locks.take(descriptor):
                 raise BlockingIOError(
                     f"{self.folder} is being filled by {_named(descriptor)} ({name}); "
                     "wait until it ends, or choose another folder with --out"
-                ) from error
+                )
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
             yield
         finally:
             os.close(descriptor)

@@ -11,9 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from nbhelpers.evaluation.measured import Run, ious_of, load, worth
-from nbhelpers.evaluation.store import read_manifest
-from nbhelpers.segment import SETTINGS, Settings
+from nbhelpers.datasets import Referring
+from nbhelpers.display import Drawing
+from nbhelpers.evaluation.runs import (
+    ClassRun,
+    Run,
+    compare,
+    find_runs,
+    ious_of,
+    load_class_runs,
+    load_runs,
+)
+from nbhelpers.figures import show_lines, show_rows
+from nbhelpers.metrics import paired_bootstrap_classes
+from nbhelpers.models import Models
+from nbhelpers.segment import SETTINGS, Settings, segment
 
 # Table 3: alpha, the paper's threshold, its mIOU.
 ALPHAS = (
@@ -21,6 +33,21 @@ ALPHAS = (
     *((0.8, 0.5, 0.225), (0.85, 0.5, 0.226), (0.9, 0.5, 0.23), (0.95, 0.5, 0.228)),
     (1.0, 0.55, 0.226),
 )
+
+
+# Table 1: what the paper cites for COCO, in its order.
+CITED = {
+    "ReCo": 0.157,
+    "MaskCLIP": 0.206,
+    "TCL": 0.304,
+    "CLIPpy": 0.32,
+    "ViewCo": 0.235,
+    "SegCLIP": 0.265,
+    "OVSegmentor": 0.251,
+    "OVDiff": 0.348,
+    "Baseline (DiffSegmenter)": 0.379,
+    "Ours (the paper's)": 0.379,
+}
 
 
 @dataclass(frozen=True)
@@ -116,60 +143,6 @@ def variants() -> dict[str, Settings]:
     return methods() | {n: s for n, s in others.items() if s not in SETTINGS.values()}
 
 
-def find_runs(folder: Path, prompts: str) -> list[Path]:
-    """The runs of one kind in a folder, or in the folders of it."""
-    found = []
-    for path in sorted({folder / "manifest.json", *folder.glob("*/manifest.json")}):
-        if path.is_file() and read_manifest(path.parent)["settings"]["prompts"] == prompts:
-            found.append(path.parent)
-    return found
-
-
-def load_runs(folder: Path, prompts: str = "phrase") -> tuple[Run, list[Run]]:
-    """The val and test runs of a folder.
-
-    Raises:
-        ValueError: They aren't there, aren't complete, or don't belong together.
-    """
-    return part_by_split([load(path) for path in find_runs(folder, prompts)], folder)
-
-
-def part_by_split(runs: Sequence[Run], folder: Path) -> tuple[Run, list[Run]]:
-    """The run of val, and those of the test splits.
-
-    Raises:
-        ValueError: There is no val, more than one, or nothing but it; or runs that differ.
-    """
-    vals = [run for run in runs if run.split == "val"]
-    tests = sorted((run for run in runs if run.split != "val"), key=lambda run: run.split)
-    if len(vals) != 1 or not tests:
-        raise ValueError(
-            "thresholds are chosen on val and reported on a test split, and the runs in "
-            f"{folder} are of {', '.join(run.split for run in runs) or 'no split'}; evaluate one "
-            "run of val and one of a test split, such as testA, into folders side by side there"
-        )
-    for test in tests:
-        check_alike((vals[0].folder, vals[0].settings), (test.folder, test.settings))
-    return vals[0], tests
-
-
-def check_alike(*runs: tuple[Path, Mapping[str, Any]]) -> None:
-    """Whether a threshold of the first run may be used on the second: folders and settings.
-
-    Raises:
-        ValueError: They are of different models, code, packages or datasets.
-    """
-    (val, first), (test, second) = runs
-    for key in ("model", "reading", "code", "packages", "device", "dtype", "parser"):
-        if first[key] != second[key]:
-            raise ValueError(
-                f"{val} and {test} differ in {key}, so that a threshold of the one says nothing "
-                "of the other; evaluate both with the same"
-            )
-    if first["dataset"]["name"] != second["dataset"]["name"]:
-        raise ValueError(f"{val} and {test} are of different datasets")
-
-
 def make_tables(
     val: Run, tests: Sequence[Run], plans: Mapping[str, Table] = TABLES, *, seed: int = 0
 ) -> list[dict[str, Any]]:
@@ -185,7 +158,7 @@ def make_tables(
         seed: Of the bootstrap.
 
     Returns:
-        One record a table and split: `about` it, and a record a row, from `worth`.
+        One record a table and split: `about` it, and a record a row, from `compare`.
     """
     found = []
     for name, plan in plans.items():
@@ -200,7 +173,7 @@ def make_tables(
             lines = []
             for row in read:
                 baseline = None if row.settings == plan.baseline else plan.baseline
-                value = worth(val, test, row.settings, baseline, seeds=seeds, seed=seed)
+                value = compare(val, test, row.settings, baseline, seeds=seeds, seed=seed)
                 if value is not None:
                     paper = dict(row.paper) or None
                     curve = test.curve(test.like(row.settings, seeds))
@@ -258,3 +231,137 @@ def examples(
         rows.append({"label": label, **item, "iou": scores, "threshold": cuts})
     title = "Figure 8. Maps of the ablation"
     return {"name": "figure-8", "title": title, **about(test), "rows": rows}
+
+
+def class_tables(
+    val: ClassRun, tests: Sequence[ClassRun], *, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Table 1 of every test split: mIoU over classes, their pixels pooled.
+
+    Args:
+        val: Where thresholds are chosen.
+        tests: Where the figures come from.
+        seed: Of the bootstrap over pictures.
+
+    Returns:
+        One record a split, with mIoU at the threshold from val and at the best one, the gain over
+        plain at plain's own threshold with its interval (None for plain itself), and the IoU of
+        each class.
+    """
+    chosen = {name: best(curves)[0] for name, curves in val.curves.items()}
+    found = []
+    for run in tests:
+        counts = {name: run.counts(name, chosen[name]) for name in run.curves if name in chosen}
+        rows = []
+        for name, mine in counts.items():
+            curves, place, base = run.curves[name], chosen[name], run.plain(name)
+            top, oracle = best(curves)
+            gain = None
+            if base in counts:
+                gain = asdict(paired_bootstrap_classes(mine, counts[base], seed=seed))
+            rows.append(
+                {
+                    "label": name,
+                    "method": name,
+                    "threshold": place / 100,
+                    "miou": float(np.mean([curve[place] for curve in curves.values()])),
+                    "gain": gain,
+                    "oracle_threshold": top / 100,
+                    "oracle": oracle,
+                    "classes": {c: float(curve[place]) for c, curve in curves.items()},
+                }
+            )
+        dataset = run.settings["dataset"]
+        facts = {
+            "dataset": dataset["name"],
+            "split": dataset["split"],
+            "pictures": len(run.records),
+            "errors": run.errors,
+            "broken": dataset["broken"],
+            "model": run.settings["model"]["name"],
+            "fingerprint": run.fingerprint,
+        }
+        title = "Table 1. Classes, pooled, background among them"
+        found.append({"name": "table-1", "title": title, **facts, "rows": rows, "cited": CITED})
+    return found
+
+
+def best(curves: Mapping[str, np.ndarray]) -> tuple[int, float]:
+    """The place of the threshold with the highest mean over classes, and that mean."""
+    means = np.mean(list(curves.values()), axis=0)
+    return int(means.argmax()), float(means.max())
+
+
+def paper_tables(folder: Path, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Tables 1 to 4 and what Figures 7 and 8 show, from the runs in a folder.
+
+    Args:
+        folder: Holds complete runs side by side.
+        seed: Of the bootstrap.
+
+    Returns:
+        As `make_tables`. Figure 7 is drawn from Table 3; "figure-8" names its pictures.
+
+    Raises:
+        ValueError: There is nothing to make a table of, or runs that don't belong together.
+    """
+    found = []
+    if find_runs(folder, "classes"):
+        found += class_tables(*load_class_runs(folder), seed=seed)
+    if find_runs(folder, "phrase") or not found:
+        val, tests = load_runs(folder)
+        found += make_tables(val, tests, seed=seed)
+        shown = [examples(val, test) for test in tests]
+        found += [table for table in shown if table is not None]
+    return found
+
+
+def show_weights(table: Mapping[str, Any]) -> Drawing:
+    """Figure 7: how mIoU changes with the weight of the noun, against that at the weight 1.
+
+    Args:
+        table: A "table-3", whose row of the weight 1 is the baseline.
+    """
+    rows = table["rows"]
+    (whole,) = (row["paper"]["miou"] for row in rows if row["alpha"] == 1)
+    ours = [
+        tuple(100 * row["gain"][end] for end in ("mean", "low", "high"))
+        if row["gain"]
+        else (0.0, 0.0, 0.0)
+        for row in rows
+    ]
+    return show_lines(
+        [row["alpha"] for row in rows],
+        {
+            f"{table['dataset']} {table['split']}, 95 % interval": ours,
+            "the paper, RefCOCO": [100 * (row["paper"]["miou"] - whole) for row in rows],
+        },
+        x_label="α, the weight of the noun",
+        y_label="mIoU against α = 1, in points",
+        marks={"the paper's choice": 0.9},
+    )
+
+
+def show_ablation(
+    rows: Sequence[Mapping[str, Any]], benchmark: Referring, models: Models
+) -> Drawing:
+    """Figure 8: the completed maps of each method for pictures that `examples` chose.
+
+    Args:
+        rows: Of a "figure-8".
+        benchmark: The split that they are of.
+        models: What reads it again.
+    """
+    images = [benchmark.image(row["image"]) for row in rows]
+    names = list(rows[0]["iou"])
+    maps = [
+        [segment(image, row["phrase"], models, method=name).map for name in names]
+        for image, row in zip(images, rows, strict=True)
+    ]
+    return show_rows(
+        images,
+        maps,
+        names,
+        [f"{row['label']}: {row['phrase']}" for row in rows],
+        [[f"IoU {row['iou'][name]:.2f}" for name in names] for row in rows],
+    )

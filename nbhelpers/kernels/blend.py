@@ -14,7 +14,7 @@ def aggregate(
     maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int, int]
 ) -> Float[Tensor, "chunk h w"]:
     """The weighted sum of maps, each stretched to [0, 1] and enlarged: float32."""
-    total = torch.zeros(len(maps[0]), *size, device=maps[0].device)
+    total = torch.zeros(len(maps[0]), *size, device=maps[0].device, dtype=torch.float32)
     for level, weight in zip(maps, weights, strict=True):
         values = level.float()
         low, high = values.amin(dim=(1, 2), keepdim=True), values.amax(dim=(1, 2), keepdim=True)

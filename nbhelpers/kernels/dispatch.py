@@ -20,7 +20,7 @@ WIDEST = 256  # features of a head that a tile holds
 log = logging.getLogger(__name__)
 
 
-def choose(tensor: Tensor, by: Form | None = None, *, d: int = 1) -> Form:
+def choose(tensor: Tensor, backend: Form | None = None, *, d: int = 1) -> Form:
     """The form that computes with tensors like this one.
 
     Triton's kernels on an NVIDIA GPU from Ampere on, stock PyTorch everywhere else: the same
@@ -28,7 +28,7 @@ def choose(tensor: Tensor, by: Form | None = None, *, d: int = 1) -> Form:
 
     Args:
         tensor: Where it is and its dtype count.
-        by: The form that is to be taken; None lets the tensor decide.
+        backend: The form that is to be taken; None lets the tensor decide.
         d: The features of a head.
 
     Returns:
@@ -37,12 +37,14 @@ def choose(tensor: Tensor, by: Form | None = None, *, d: int = 1) -> Form:
     Raises:
         ValueError: No such form, or Triton where it can't run.
     """
-    if by not in (None, "torch", "triton"):
-        raise ValueError(f"by is 'torch', 'triton' or None; got {by!r}")
+    if backend not in (None, "torch", "triton"):
+        raise ValueError(f"backend is 'torch', 'triton' or None; got {backend!r}")
     lack = _lack(tensor, d)
-    if by == "triton" and lack:
-        raise ValueError(f"Triton can't be taken: {lack}; leave by=None, or say by='torch'")
-    form: Form = by or ("torch" if lack else "triton")
+    if backend == "triton" and lack:
+        raise ValueError(
+            f"Triton can't be taken: {lack}; leave backend=None, or say backend='torch'"
+        )
+    form: Form = backend or ("torch" if lack else "triton")
     log.debug("%s takes %s %s, d = %d", form, tensor.device, tensor.dtype, d)
     return form
 
@@ -54,7 +56,7 @@ def columns(
     scale: float,
     subset: Sequence[int] | None = None,
     *,
-    by: Form | None = None,
+    backend: Form | None = None,
 ) -> Float[Tensor, "batch head n column"]:
     """The probabilities with which every pixel looks at some of the tokens.
 
@@ -65,7 +67,7 @@ def columns(
         scale: What the model multiplies its logits by, usually ``d ** -0.5``.
         subset: The tokens that the softmax runs over; all of them when None. A wanted token
             outside of it has no probability, so it must lie inside.
-        by: The form to take, as in `choose`.
+        backend: The form to take, as in `choose`.
 
     Returns:
         The wanted columns in float32; over all tokens of the subset they sum to 1.
@@ -80,7 +82,7 @@ def columns(
             f"tokens {missing} were asked for, but the softmax runs over tokens {tokens}; "
             "choose the wanted tokens among them"
         )
-    form = _attention(query, by)
+    form = _attention(query, backend)
     lse = form.row_lse(query, key if subset is None else key[..., tokens, :], scale)
     found: Tensor = form.columns_from_lse(query, key[..., list(index), :], lse, scale)
     return found
@@ -92,7 +94,7 @@ def columns_from_lse(
     lse: Float[Tensor, "batch head n"],
     scale: float,
     *,
-    by: Form | None = None,
+    backend: Form | None = None,
 ) -> Float[Tensor, "batch head n column"]:
     """Columns of an attention matrix whose rows' log-sum-exp is known: no row is ever formed.
 
@@ -104,12 +106,12 @@ def columns_from_lse(
         lse: The log-sum-exp of ``q . k * scale`` over all that the softmax runs over; fused
             attention gives it on the side, and so does `row_lse`.
         scale: What the model multiplies its logits by.
-        by: The form to take, as in `choose`.
+        backend: The form to take, as in `choose`.
 
     Returns:
         Probabilities in float32, a column for each key.
     """
-    found: Tensor = _attention(query, by).columns_from_lse(query, key, lse, scale)
+    found: Tensor = _attention(query, backend).columns_from_lse(query, key, lse, scale)
     return found
 
 
@@ -118,10 +120,10 @@ def row_lse(
     key: Float[Tensor, "batch head token d"],
     scale: float,
     *,
-    by: Form | None = None,
+    backend: Form | None = None,
 ) -> Float[Tensor, "batch head n"]:
     """The log-sum-exp of ``q . k * scale`` over the tokens, of every pixel, in float32."""
-    found: Tensor = _attention(query, by).row_lse(query, key, scale)
+    found: Tensor = _attention(query, backend).row_lse(query, key, scale)
     return found
 
 
@@ -132,7 +134,7 @@ def complete(
     scale: float,
     transpose: bool = False,
     *,
-    by: Form | None = None,
+    backend: Form | None = None,
 ) -> Float[Tensor, "chunk n"] | Float[Tensor, "prompt chunk n"]:
     """The maps carried along one layer's self-attention, averaged over heads and passes.
 
@@ -146,7 +148,7 @@ def complete(
             order, and each prompt's maps are carried along its own part.
         scale: What the model multiplies its logits by, usually ``d ** -0.5``.
         transpose: Whether to apply ``A^T`` instead of ``A``.
-        by: The form to take, as in `choose`.
+        backend: The form to take, as in `choose`.
 
     Returns:
         The new maps in float32. A's rows sum to 1, so ``A S`` stays within S's range and
@@ -161,7 +163,7 @@ def complete(
             f"a batch of {len(query)} can't be split among {len(grouped)} prompts; give as many "
             "passes for each"
         )
-    found: Tensor = _attention(query, by).complete(query, key, grouped, scale, transpose)
+    found: Tensor = _attention(query, backend).complete(query, key, grouped, scale, transpose)
     return found if maps.ndim == 3 else found[0]
 
 
@@ -170,7 +172,7 @@ def aggregate(
     weights: Sequence[float],
     size: tuple[int, int],
     *,
-    by: Form | None = None,
+    backend: Form | None = None,
 ) -> Float[Tensor, "chunk h w"]:
     """Maps of several resolutions joined: each stretched to [0, 1], enlarged, weighted, summed.
 
@@ -178,7 +180,7 @@ def aggregate(
         maps: One tensor for each resolution.
         weights: One for each resolution.
         size: The grid ``(h, w)`` to enlarge to, by bilinear interpolation.
-        by: The form to take, as in `choose`.
+        backend: The form to take, as in `choose`.
 
     Returns:
         float32. A map that is the same everywhere, to a millionth of its value, tells nothing
@@ -192,7 +194,7 @@ def aggregate(
             f"give one weight for each resolution, at least one; got {len(maps)} resolutions and "
             f"{len(weights)} weights"
         )
-    if choose(maps[0], by) == "triton":
+    if choose(maps[0], backend) == "triton":
         found: Tensor = _launch().aggregate(maps, weights, size)
         return found
     return blend.aggregate(maps, weights, size)
@@ -203,7 +205,7 @@ def threshold_sweep(
     truths: Bool[Tensor, "map h w"],
     thresholds: Float[Tensor, " threshold"],
     *,
-    by: Form | None = None,
+    backend: Form | None = None,
 ) -> tuple[Int64[Tensor, "map threshold"], Int64[Tensor, "map threshold"]]:
     """Intersection and union of every map, cut at every threshold, with its true mask.
 
@@ -214,7 +216,7 @@ def threshold_sweep(
         maps: Values in [0, 1].
         truths: The true masks.
         thresholds: Ascending; rounded to the maps' dtype, as `to_masks` has its own rounded.
-        by: The form to take, as in `choose`.
+        backend: The form to take, as in `choose`.
 
     Returns:
         The pixels of ``(map >= threshold) & truth`` and of ``(map >= threshold) | truth``,
@@ -239,15 +241,15 @@ def threshold_sweep(
         raise ValueError(f"maps lie in [0, 1], as to_pixels gives them; got {low} to {high}")
     if not len(thresholds) or not (thresholds.diff() >= 0).all() or thresholds.isnan().any():
         raise ValueError(f"thresholds ascend, at least one; got {thresholds.tolist()[:8]}")
-    form = _launch() if choose(maps, by) == "triton" else sweep
+    form = _launch() if choose(maps, backend) == "triton" else sweep
     places = form.count_places(maps, truths, thresholds.to(maps))
     above = places.view(len(maps), -1, 2).flip(1).cumsum(1).flip(1)
     return above[:, 1:, 1].contiguous(), above[:, 1:, 0] + above[:, :1, 1]
 
 
-def _attention(query: Tensor, by: Form | None) -> ModuleType:
+def _attention(query: Tensor, backend: Form | None) -> ModuleType:
     """The module that computes attention for these queries."""
-    return _launch() if choose(query, by, d=query.shape[-1]) == "triton" else eager
+    return _launch() if choose(query, backend, d=query.shape[-1]) == "triton" else eager
 
 
 def _launch() -> ModuleType:

@@ -26,7 +26,8 @@ from nbhelpers.latents import encode_image
 from nbhelpers.masks import to_pixels
 from nbhelpers.metrics import iou
 from nbhelpers.models import Models
-from nbhelpers.segment import SETTINGS, read_phrase, resolve, score_target
+from nbhelpers.segment import make_prompt, score_target
+from nbhelpers.settings import SETTINGS, resolve
 
 KEPT = 32  # recordings, about 2 MB each in the shapes world
 
@@ -108,7 +109,7 @@ class Playground:
         image, latent = self._picture(number)
         settings = replace(SETTINGS[method], alpha=alpha, timesteps=(timestep,))
         chosen = resolve(self.models, method, settings)
-        _, prompt = read_phrase(image, phrase, self.models, chosen)
+        prompt = make_prompt(phrase, self.models, chosen, image=image)
         with record_attention(self.models.unet) as attention:
             denoise_once(None, prompt, self.models, timestep=timestep, latent=latent)
         score = score_target(attention.cross_layers, prompt, chosen)

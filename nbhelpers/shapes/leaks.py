@@ -112,7 +112,7 @@ def measure(
     """
     first = 1 + sum(list(SPLITS.values())[: list(SPLITS).index(split)])
     numbers = range(first, first + min(SPLITS[split], scenes or SPLITS[split]))
-    chosen = {method: resolve(models, method, settings) for method, settings in methods.items()}
+    chosen = {method: resolve(models, settings=settings) for method, settings in methods.items()}
     bar = partial(tqdm, desc=split, total=len(numbers), disable=not progress, mininterval=5)
     read = partial(_read_scene, models, split, chosen, tuple(places), seed)
     if workers == 1:

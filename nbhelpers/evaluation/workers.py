@@ -1,0 +1,112 @@
+"""The same run on several processes of this machine, with nothing but Python.
+
+Each process loads the models, takes a few neighboring items whenever it is free, and writes its
+records straight into a part of its own. When this process dies, however it dies, so do they.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import cache, partial
+from multiprocessing import active_children, get_context, parent_process
+
+from nbhelpers.evaluation.run import (
+    Evaluate,
+    Item,
+    RunOptions,
+    Worker,
+    bar_of,
+    ends_on_sigterm,
+    todo_of,
+)
+from nbhelpers.evaluation.store import Store
+
+NEIGHBORS = 8  # items that are handed out together: most are of the same picture
+
+
+def run_with_processes(
+    store: Store, open_evaluator: Callable[[], Evaluate], options: RunOptions, *, workers: int
+) -> None:
+    """Do what is still to be done of a store's items, in several processes.
+
+    Args:
+        store: Where the items stand and the records go.
+        open_evaluator: As for `run`; it is sent to every process.
+        options: As for `run`.
+        workers: How many processes.
+
+    Raises:
+        OSError: As for `run`; or a process died: what it had written is kept.
+        SystemExit: With code 143, when this process was told to end (SIGTERM).
+    """
+    with store.share(options.shard), ends_on_sigterm():
+        todo = todo_of(store, options)
+        if not todo:
+            return
+        size = options.batch * max(1, NEIGHBORS // options.batch)
+        groups = [todo[k : k + size] for k in range(0, len(todo), size)]
+        make = partial(Worker, str(store.folder), open_evaluator, options, f"{workers} processes")
+        pool = ProcessPoolExecutor(
+            min(workers, len(groups)),
+            mp_context=get_context("spawn"),  # a fork of a process with threads may hang
+            initializer=_begin,
+            initargs=(make,),
+        )
+        with _ended(pool), bar_of(store, todo, options) as bar:
+            given = [pool.submit(_do, group, options.batch) for group in groups]
+            try:
+                for done in as_completed(given):
+                    bar.update(done.result())
+            except BrokenProcessPool as error:
+                raise OSError(
+                    "a process of the evaluation died, perhaps for lack of memory; what was "
+                    "written is kept and the same command goes on, if need be with fewer --workers"
+                ) from error
+
+
+@contextmanager
+def _ended(pool: ProcessPoolExecutor) -> Iterator[None]:
+    """Let the pool's processes end with the block, in the middle of an item where it failed."""
+    others = set(active_children())
+    try:
+        yield
+        pool.shutdown()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(active_children()) - others:
+            process.kill()
+
+
+# In a process of the pool alone: what makes its worker, which is for its first task to do, since
+# an error of a task is told whole. An executor hands its tasks nothing that the process was given.
+_given: list[Callable[[], Worker]] = []
+
+
+def _begin(make: Callable[[], Worker]) -> None:
+    """What a process does first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; who started us answers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _given.append(make)
+
+
+@cache
+def _worker() -> Worker:
+    """The worker of this process, made once."""
+    return _given[0]()
+
+
+def _do(items: list[Item], batch: int) -> int:
+    """A task: write a record of each item."""
+    return _worker().do(items, batch)
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the one that started it has ended, even by kill -9."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,96 @@
+"""What the method's variants turn: settings by name, and how a model is read by them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from nbhelpers.datasets import quoted
+from nbhelpers.models import Models
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every knob of the method. What is None is read as the model is best read (`Reading`).
+
+    The defaults are the plain baseline with the paper's choices where it makes them; `SETTINGS`
+    names the combinations.
+    """
+
+    isolate: Literal["none", "target", "others", "every"] = "none"  # table 4, baseline
+    by: Literal["encoding", "masking"] = "encoding"  # eq. 3: the chunk encoded by itself
+    tail: Literal["prompt", "empty", "empty-eos", "empty-padding"] = "prompt"  # eq. 3 leaves it
+    alpha: float = 1.0  # eq. 4 without effect
+    unconditional: Literal["row", "pooled", "masked"] = "row"  # ours; the paper doesn't say
+    into: Literal["keys", "values", "both"] = "both"  # one embedding feeds both in the paper
+    timesteps: tuple[int, ...] | None = None  # DiffSegmenter's code: (100,)
+    seed: int = 0  # ours; neither paper nor code names one
+    keys: Literal["all", "words"] = "all"  # DiffSegmenter's code: the model's own softmax
+    weights: Mapping[int, float] | Literal["equal"] | None = None  # DiffSegmenter: .3 .5 .1 .1
+    subtokens: Literal["all", "last"] = "all"  # ours; "last" in DiffSegmenter's code
+    transpose: bool = False  # DiffSegmenter's code: A S
+    steps: int = 1  # DiffSegmenter's code: once
+    threshold: float | None = None  # table 2: 0.5
+    prompt_from: Literal["phrase", "blip"] = "phrase"  # figures 2 to 8: "a photograph of {phrase}"
+    size: tuple[int, int] | None = None  # DiffSegmenter's code: the model's own, 512 x 512
+
+
+SETTINGS: Mapping[str, Settings] = {
+    "plain": Settings(),
+    "chunk": Settings(isolate="target"),  # eq. 3; table 4, "Noun chunk replacement"
+    "paper": Settings(isolate="target", alpha=0.9),  # eq. 3 and 4; table 3's best alpha
+    # The class word carries Compel's "++", a weight of 1.1 ** 2, and its last token scores it.
+    "diffsegmenter": Settings(alpha=1.21, subtokens="last"),
+    "sealed": Settings(isolate="every", tail="empty"),  # ours: the three leaks closed
+}
+DEFAULT = "sealed"
+OF_THE_PROMPT = ("isolate", "by", "tail", "alpha", "unconditional", "into")
+
+
+def resolve(
+    models: Models, method: str | None = None, settings: Settings | None = None, **overrides: Any
+) -> Settings:
+    """The settings that a model is read with, nothing left open.
+
+    Args:
+        models: Whose `Reading` fills what the settings leave to the model.
+        method: A name in `SETTINGS`; "sealed" when None.
+        settings: Settings in the place of the named ones; `method` then only chooses the
+            threshold, 0.5 when None.
+        **overrides: Single settings, by name.
+
+    Returns:
+        Settings whose timesteps, weights and threshold are given.
+
+    Raises:
+        ValueError: An unknown method or setting, or a threshold out of [0, 1].
+    """
+    if method is not None and method not in SETTINGS:
+        raise ValueError(f"method is one of {', '.join(SETTINGS)}; got {quoted(method)}")
+    if settings is not None and not isinstance(settings, Settings):
+        raise ValueError(
+            f"settings is a Settings, such as Settings(alpha=0.9); got {settings!r:.80}"
+        )
+    known = Settings.__dataclass_fields__
+    unknown = sorted(set(overrides) - set(known))
+    if unknown:
+        raise ValueError(
+            f"there is no setting {quoted(', '.join(unknown))[1:-1]}; there are {', '.join(known)}"
+        )
+    chosen = replace(settings or SETTINGS[method or DEFAULT], **overrides)
+    if chosen.prompt_from not in ("phrase", "blip"):
+        raise ValueError(
+            f"prompt_from is 'phrase' or 'blip'; got {quoted(chosen.prompt_from)}. "
+            "A prompt of your own is caption="
+        )
+    reading = models.reading
+    if chosen.timesteps is None:
+        chosen = replace(chosen, timesteps=reading.timesteps)
+    if chosen.weights is None:
+        chosen = replace(chosen, weights=reading.weights or "equal")
+    if chosen.threshold is None:
+        name = method or ("custom" if settings is not None else DEFAULT)
+        chosen = replace(chosen, threshold=reading.thresholds.get(name, 0.5))
+    if chosen.threshold is None or math.isnan(chosen.threshold) or not 0 <= chosen.threshold <= 1:
+        raise ValueError(f"threshold lies in [0, 1]; got {chosen.threshold}")
+    return chosen

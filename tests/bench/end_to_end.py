@@ -1,0 +1,128 @@
+"""The whole way, pictures and phrases to masks: one by one, in batches, and as others loop."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from nbhelpers.attention import look
+from nbhelpers.batches import segment_batch, speed_up
+from nbhelpers.benchmarks import Row, pick
+from nbhelpers.embeddings import embed
+from nbhelpers.latents import encode_image, noise_latent
+from nbhelpers.masks import to_pixels
+from nbhelpers.models import RESOLUTION_WEIGHTS, Models
+from nbhelpers.segment import make_prompt, segment
+from nbhelpers.settings import resolve
+from tests.bench.baselines import KEEPS, complete_stored, storing
+from tests.bench.measure import Way, agree, interleave
+from tests.bench.operators import Tell
+from tests.bench.records import rows_of, target
+
+LOOP, SINGLE, BATCH = "DiffSegmenter-style loop", "segment, one by one", "segment_batch"
+METHOD = "diffsegmenter"  # the one that both can compute
+# One look, every resolution with DiffSegmenter's weight, so that both compute the same.
+SETTINGS: dict[str, Any] = {"timesteps": (100,), "weights": RESOLUTION_WEIGHTS}
+
+
+def loop(
+    images: Sequence[np.ndarray], phrases: Sequence[Sequence[str]], models: Models
+) -> list[np.ndarray]:
+    """Every phrase for itself: encode, two halves of which one is read, store, complete, stretch.
+
+    Returns:
+        A map for each phrase, as large as its picture.
+    """
+    chosen = resolve(models, METHOD, **SETTINGS)
+    empty = embed("", [], models.text)
+    found = []
+    for image, asked in zip(images, phrases, strict=True):
+        for phrase in asked:
+            prompt = make_prompt(phrase, models, chosen, image=image)
+            latent = noise_latent(encode_image(image, models), chosen.timesteps or (), models)
+            with storing(models.unet, KEEPS["all heads"]) as store:
+                look(torch.cat([latent, latent]), chosen.timesteps or (), [empty, prompt], models)
+            store = {name: kept[1:] for name, kept in store.items()}
+            grid = (latent.shape[-2], latent.shape[-1])
+            token = prompt.spans[prompt.target or 0][-1]
+            weights: Any = chosen.weights
+            maps = complete_stored(store, token, grid, weights).unflatten(1, grid)
+            found.append(to_pixels(maps, (image.shape[0], image.shape[1]))[0])
+    return found
+
+
+@torch.no_grad()
+def bench_segment(
+    models: Models,
+    images: Sequence[np.ndarray],
+    phrases: Sequence[Sequence[str]],
+    *,
+    batch: int = 8,
+    rounds: int = 3,
+    tell: Tell = lambda name: None,
+) -> tuple[list[Row], list[Row]]:
+    """Expressions per second of the whole way, captions' and parsing's time included.
+
+    Args:
+        models: What it runs on.
+        images: uint8 ``(h, w, 3)``.
+        phrases: For each picture its phrases.
+        batch: Of `segment_batch`.
+        rounds: How often each way runs.
+        tell: Is told each way before it runs.
+
+    Returns:
+        Rows with ``per_second``, and the targets' rows.
+
+    Raises:
+        ValueError: A way's maps differ from the loop's.
+    """
+    cuda = models.device.type == "cuda"
+    count = sum(map(len, phrases))
+
+    def singles() -> list[np.ndarray]:
+        return [
+            segment(image, phrase, models, method=METHOD, **SETTINGS).map
+            for image, asked in zip(images, phrases, strict=True)
+            for phrase in asked
+        ]
+
+    def together(using: Models) -> list[np.ndarray]:
+        rows = segment_batch(images, phrases, using, method=METHOD, batch=batch, **SETTINGS)
+        return [one.map for row in rows for one in row]
+
+    ways = [
+        Way(LOOP, lambda: loop(images, phrases, models)),
+        Way(SINGLE, singles),
+        Way(BATCH, lambda: together(models)),
+    ]
+    for name, compiled in (("channels_last", False), ("compiled", True)) if cuda else ():
+        faster = speed_up(_copied(models), compiled=compiled)
+        ways.append(Way(f"{BATCH}, {name}", lambda faster=faster: together(faster)))  # type: ignore[misc]
+    differences = agree(ways, off_mean, 1e-2 if models.dtype == torch.float32 else 0.2, tell)
+    found = interleave(ways, models.device, rounds=rounds, warm=3 * cuda, tell=tell)
+    rows = rows_of(found, {"expressions": count, "batch": batch}, differences)
+    for row in rows:
+        row["per_second"] = row["seconds"] and round(count / row["seconds"], 2)
+    ratio = pick(rows, BATCH)["ratio"]
+    times = ratio and 1 / ratio
+    if not cuda:
+        return rows, []
+    best = max((row["per_second"] or 0.0 for row in rows), default=None)
+    return rows, [
+        target("whole way, times faster than the loop", times, at_least=15),
+        target("whole way, expressions a second", best, at_least=300, unit="/s"),
+    ]
+
+
+def _copied(models: Models) -> Models:
+    """The models with a UNet and an autoencoder of their own."""
+    return replace(models, unet=copy.deepcopy(models.unet), vae=copy.deepcopy(models.vae))
+
+
+def off_mean(maps: Sequence[np.ndarray], right: Sequence[np.ndarray]) -> float:
+    """How far maps in [0, 1] are from the right ones, on the mean over the worst map's pixels."""
+    return float(np.max([np.abs(a - b).mean() for a, b in zip(maps, right, strict=True)]))

@@ -1,0 +1,267 @@
+"""Figures: drawn as given, never stretched in silence, said in words too."""
+
+import ast
+import inspect
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from nbhelpers import display
+from nbhelpers.figures import images as figures
+from nbhelpers.figures import overlay, show_chunks, show_image, show_maps, show_masks
+
+unchecked = inspect.unwrap  # as users call it: the tests' checks of the signature are theirs alone
+RED = (200, 30, 30)
+
+
+def pixels(drawing):
+    with Image.open(io.BytesIO(drawing.png)) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
+
+
+def share(drawing, color, tolerance=2):
+    """Of a drawing's pixels, the share that has a color."""
+    return (np.abs(pixels(drawing) - np.array(color)).max(-1) <= tolerance).mean()
+
+
+@pytest.fixture
+def image():
+    """A red square, twice as far from the left as from the top, on gray."""
+    drawn = np.full((48, 64, 3), 200, np.uint8)
+    drawn[10:20, 20:30] = RED
+    return drawn
+
+
+@pytest.fixture
+def mask(image):
+    return image[..., 1] == RED[1]
+
+
+# Overlay ----------------------------------------------------------------------------------------
+
+
+def test_overlay_keeps_the_inside_and_fades_the_rest(image, mask):
+    before = image.copy()
+    drawn = overlay(image, mask)
+    assert drawn.dtype == np.uint8
+    assert drawn.shape == image.shape
+    assert (drawn[mask] == image[mask]).all()
+    assert (drawn[0, 0] == int(0.4 * 200 + 0.6 * 255)).all()
+    assert (drawn == display.INK).all(-1).sum() == 12 * 12 - 10 * 10  # one pixel all around
+    assert (image == before).all()
+
+
+def test_overlay_outline_grows_with_the_picture():
+    mask = np.zeros((640, 960), bool)
+    mask[300:310, 300:310] = True
+    drawn = overlay(np.full((640, 960, 3), 90, np.uint8), mask)
+    assert (drawn == display.INK).all(-1).sum() == 18 * 18 - 10 * 10
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.randoms(use_true_random=False))
+def test_overlay_of_anything(h, w, random):
+    rng = np.random.default_rng(random.randrange(2**32))
+    image = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+    mask = rng.random((h, w)) < random.random()
+    drawn = overlay(image, mask)
+    assert (drawn[mask] == image[mask]).all()
+    outside = drawn[~mask]
+    assert (outside.max(-1) == outside.min(-1)).all()  # gray: INK is gray too
+
+
+def test_overlay_refuses_what_does_not_fit(image, mask):
+    for wrong in (mask.T, mask.astype(float), mask[None], mask[:-1]):
+        with pytest.raises(ValueError, match=r"masks are bool .* size \(48, 64\)"):
+            unchecked(overlay)(image, wrong)
+    for wrong in (image / 255, image[..., 0], image[:0], np.zeros((4, 4, 4), np.uint8)):
+        with pytest.raises(ValueError, match=r"a picture is a uint8 array \(h, w, 3\).*; got"):
+            unchecked(overlay)(wrong, mask)
+
+
+# Masks ------------------------------------------------------------------------------------------
+
+
+def test_show_masks_draws_every_mask(image, mask):
+    one = show_masks(image, mask[None], ["the red square"])
+    two = show_masks(image, np.stack([mask, ~mask]), ["square", "ground"])
+    assert one.alt == (
+        "A picture of 48 x 64 pixels and its masks. the red square: 3.3% of the picture."
+    )
+    assert "square: 3.3% of the picture; ground: 96.7%" in two.alt
+    assert pixels(two).shape[1] > pixels(one).shape[1]
+    assert pixels(one).shape[1] == pytest.approx(2 * one.width, abs=2)
+    area = share(one, RED) * pixels(one)[..., 0].size  # in the picture and in the overlay
+    panel = (2 * figures.DPI * figures.PANEL) ** 2 * 48 / 64
+    assert area == pytest.approx(2 * mask.mean() * panel, rel=0.15)
+
+
+def test_labels_are_text_or_chunks(image, mask, chunk_at):
+    caption = "a red square"
+    drawn = show_masks(image, mask[None], [chunk_at(caption, "a red square", "square")])
+    assert "a red square: 3.3%" in drawn.alt
+    with pytest.raises(ValueError, match="one label for each panel: 1 for 2"):
+        show_masks(image, np.stack([mask, mask]), ["one"])
+
+
+def test_tensors_are_drawn_too(image, mask):
+    assert show_masks(image, torch.from_numpy(mask)[None]).alt.endswith(
+        "a mask: 3.3% of the picture."
+    )
+    for kind in (torch.float32, torch.float16, torch.bfloat16):
+        assert "1.00" in show_maps(image, torch.ones(1, 3, 4, dtype=kind)).alt
+
+
+def test_many_panels_take_rows(image, mask):
+    few, many = show_masks(image, np.stack([mask] * 3)), show_masks(image, np.stack([mask] * 6))
+    assert pixels(many).shape[1] == pixels(few).shape[1]
+    assert pixels(many).shape[0] == 2 * pixels(few).shape[0]
+
+
+def test_show_image(image):
+    drawn = show_image(image, "000017.png")
+    assert drawn.alt == "A picture of 48 x 64 pixels: 000017.png"
+    assert share(drawn, RED) > 0.01
+
+
+# Maps -------------------------------------------------------------------------------------------
+
+
+def test_maps_are_never_stretched(image):
+    """A map from 0.4 to 0.5 shows the middle of the scale, and says its range."""
+    from matplotlib import colormaps
+
+    values = np.linspace(0.4, 0.5, 12, dtype=np.float32).reshape(1, 3, 4)
+    drawn = show_maps(image, values, ["square"])
+    assert (
+        "square: 0.40 to 0.50, 3 x 4 cells, highest 88% from the left, 83% from the top"
+        in drawn.alt
+    )
+    for value in values.ravel():
+        color = np.array(colormaps["viridis"](float(value))[:3]) * 255
+        assert share(drawn, color) > 0.005, value
+    ends = np.array(colormaps["viridis"]([0.0, 1.0]))[:, :3] * 255
+    assert all(share(drawn, color) < 0.001 for color in ends)  # in the scale's bar alone
+    stretched = show_maps(image, values, limits=(0.4, 0.5))
+    assert all(share(stretched, color) > 0.005 for color in ends)
+
+
+def test_rows_and_columns_are_not_exchanged(image):
+    values = np.zeros((1, 3, 8), np.float32)
+    values[0, 0, 7] = 1  # top right
+    alt = show_maps(image, values).alt
+    assert "highest 94% from the left, 17% from the top" in alt
+    drawn = pixels(show_maps(image, values))
+    yellow = np.argwhere(np.abs(drawn - [253, 231, 36]).max(-1) <= 3)
+    cell = yellow[yellow[:, 1] < 0.88 * drawn.shape[1]]  # without the bar
+    middle = np.array(drawn.shape[:2]) / 2
+    assert cell[:, 0].mean() < middle[0]
+    assert cell[:, 1].mean() > middle[1]
+
+
+def test_maps_outside_the_scale_are_refused(image):
+    with pytest.raises(ValueError, match=r"run from -1 to 2, .* 0 to 1; pass limits=\(-1, 2\)"):
+        show_maps(image, np.array([[[-1.0, 2.0]]]))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        show_maps(image, np.array([[[0.0, np.nan]]]))
+    with pytest.raises(ValueError, match="limits are"):
+        show_maps(image, np.zeros((1, 2, 2)), limits=(1, 1))
+    with pytest.raises(ValueError, match="maps are numbers"):
+        unchecked(show_maps)(image, np.zeros((2, 2)))
+    rounding = np.array([[[0.0, 1 + 1e-7]]])
+    assert "1.00" in show_maps(image, rounding).alt
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1)])
+def test_extreme_pictures_are_visible(size):
+    picture = np.full((*size, 3), RED, np.uint8)
+    drawn = show_masks(picture, np.ones((1, *size), bool))
+    assert share(drawn, RED) > 0.1
+    assert pixels(drawn).shape[0] < 1000
+    maps = show_maps(picture, np.ones((1, *(min(side, 8) for side in size)), np.float32))
+    assert share(maps, RED) > 0.05
+
+
+# Chunks -----------------------------------------------------------------------------------------
+
+CAPTION = "a photograph of a striped red ring and a blue moon"
+
+
+def test_show_chunks(chunk_at):
+    chunks = [
+        chunk_at(CAPTION, "a striped red ring", "ring"),
+        chunk_at(CAPTION, "a blue moon", "moon"),
+    ]
+    drawn = show_chunks(CAPTION, chunks, target=0)
+    assert drawn.alt == (
+        f"The caption “{CAPTION}” with its noun chunks marked: "
+        "a striped red ring (noun: ring, the target); a blue moon (noun: moon)."
+    )
+    mark, rest = (255, 216, 168), (227, 232, 238)
+    assert share(drawn, mark) / share(drawn, rest) == pytest.approx(18 / 11, rel=0.1)
+    assert share(show_chunks(CAPTION, chunks), mark) < 0.001
+    with pytest.raises(ValueError, match="'a striped red ring' stands at 16 to 34, where"):
+        show_chunks("another caption, much longer than that", chunks)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.text(max_size=90))
+def test_any_text_can_be_drawn(text):
+    """Emoji, mathtext, control characters, right-to-left: no warning (they are errors here)."""
+    drawn = show_chunks(text, [])
+    assert text in drawn.alt
+    image = np.zeros((4, 4, 3), np.uint8)
+    assert text in show_masks(image, np.ones((1, 4, 4), bool), [text]).alt
+
+
+def test_long_captions_wrap_between_words():
+    short, long = show_chunks("dog " * 10, []), show_chunks("dog " * 40, [])
+    assert pixels(long).shape[0] > pixels(short).shape[0]
+    assert pixels(long).shape[1] == pixels(short).shape[1]
+    assert show_chunks("x" * 200, []).width == short.width
+    assert show_chunks("", []).alt == "The caption “” with its noun chunks marked: none."
+
+
+# The house's rules ------------------------------------------------------------------------------
+
+
+def test_same_input_same_bytes(image, mask):
+    assert show_masks(image, mask[None]).png == show_masks(image, mask[None]).png
+
+
+def test_nothing_global_is_touched(image, mask):
+    """No pyplot, no changed defaults, no display: it works where there is no screen."""
+    code = (
+        "import sys, numpy as np, matplotlib\n"
+        "before = matplotlib.rcParams.copy()\n"
+        "from nbhelpers.figures import show_masks\n"
+        "show_masks(np.zeros((4, 4, 3), np.uint8), np.ones((1, 4, 4), bool), ['x'])\n"
+        "assert matplotlib.rcParams.copy() == before\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    environment = {**os.environ, "DISPLAY": "", "MPLBACKEND": ""}
+    root = Path(figures.__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=root)
+
+
+def test_matplotlib_is_imported_by_what_draws_alone():
+    package = Path(figures.__file__).parents[1]
+    users = set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            if any(name.split(".")[0] == "matplotlib" for name in names):
+                users.add(path.relative_to(package).as_posix())
+    files = {"images.py", "charts.py", "comparisons.py", "sentences.py"}
+    assert users == {f"figures/{name}" for name in files}
