@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help book test status labs record lint format lock clean distclean
+.PHONY: help book test graders status labs record lint format lock clean distclean
 
 # On a busy machine OpenMP's threads else spin at every barrier, and small models crawl.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -10,6 +10,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+GRADERS := $(VENV)/graders
 EXTRAS := book,test,dev
 TESTERS := 2
 
@@ -28,11 +29,11 @@ MODEL := $(shell printf '%s' "$${NBHELPERS_MODEL:-shapes}" | tr -c '[:alnum:].' 
 RUNS := book/_build/.runs-of-$(MODEL)
 
 help:  ## say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer was found; install one, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	"$(PYTHON)" -m venv $(VENV)
 
 $(READY): pyproject.toml requirements.lock | $(BIN)/python
 	@echo "installing the locked dependencies into $(VENV): one to ten minutes"
@@ -47,13 +48,25 @@ $(RUNS): $(SOURCES)
 book: $(READY) $(RUNS)  ## run the chapters and build the site: book/_build/html/index.html
 	@mkdir -p book/_build/.ipython
 	@test ! -d book/recorded || $(BIN)/python -m book.tools.record show
-	JUPYTER_PREFER_ENV_PATH=1 IPYTHONDIR=$(CURDIR)/book/_build/.ipython TQDM_DISABLE=1 \
+	@rm -rf book/_build/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir book/_build/wheel .
+	JUPYTER_PREFER_ENV_PATH=1 IPYTHONDIR="$(CURDIR)/book/_build/.ipython" TQDM_DISABLE=1 \
 		$(BIN)/jupyter-book build --all -W --keep-going book
 
 # A file's tests stay together, since they share what is costly to make; the files go in order,
 # so that no long one is left for the end.
 test: $(READY)  ## run the tests and the docstrings' examples, in TESTERS processes
 	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
+
+# Their environment sees what the other holds and has only what is theirs.
+$(GRADERS)/.ready: $(READY)
+	$(BIN)/python -m venv --clear $(GRADERS)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(echo $(GRADERS)/lib/python3*/site-packages)/project.pth"
+	$(GRADERS)/bin/python -m pip install --quiet --no-build-isolation --editable '.[graders]'
+	@touch $@
+
+graders: $(GRADERS)/.ready  ## install nbgrader and otter-grader, for the tests that run them
 
 status: $(READY)  ## run each chapter alone and note its seconds and memory
 	$(BIN)/python -m book.tools.measure

@@ -45,6 +45,7 @@ from nbhelpers.scores import score_maps
 # Not on first use: the function must stand where Python puts the module of the same name.
 from nbhelpers.segment import Segmentation, segment
 from nbhelpers.settings import SETTINGS, Settings
+from nbhelpers.weights import data_folder
 
 # What stands on all stages is imported when it is first named.
 _LATER = ("evaluation", "labs")
@@ -52,6 +53,7 @@ _LATER = ("evaluation", "labs")
 __all__ = [
     "load_models",
     "Models",
+    "data_folder",
     "load_image",
     "referring",
     "caption",

@@ -11,8 +11,9 @@ from typing import Any
 
 from nbhelpers.display import Drawing, tabulate
 from nbhelpers.figures import show_intervals, show_lines
+from nbhelpers.weights import data_folder
 
-FOLDER = Path(__file__).parents[1] / "data" / "benchmarks"
+FOLDER = data_folder() / "benchmarks"
 BENCHMARKS = ("complete", "capture", "sweep", "segment", "profile")
 # The ways of completing one layer's maps, as the records call them.
 NAIVE, SDPA, OURS, STOCK = "naive", "SDPA, V = S", "ours", "ours, stock PyTorch"

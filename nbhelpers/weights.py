@@ -45,8 +45,21 @@ SHAPES = {"model": "stable-diffusion", "captioner": "blip", "parser": "parser"}
 
 
 def data_folder() -> Path:
-    """Where the embedded models lie: NBHELPERS_DATA, or ``data`` beside the package."""
-    return Path(os.environ.get("NBHELPERS_DATA") or Path(__file__).resolve().parents[1] / "data")
+    """Where the embedded models, their pictures and the recorded results lie.
+
+    Returns:
+        The folder that NBHELPERS_DATA names; else the one inside the package, which an installed
+        wheel has; else the checkout's ``data``, beside the package.
+
+    Example:
+        >>> (data_folder() / "results").is_dir()
+        True
+    """
+    if named := os.environ.get("NBHELPERS_DATA"):
+        return Path(named).expanduser()
+    package = Path(__file__).resolve().parent
+    inside = package / "data"
+    return inside if inside.is_dir() else package.parent / "data"
 
 
 def locate(name: str, revision: str | None, piece: str) -> tuple[str, str | None]:

@@ -5,6 +5,8 @@ import os
 import re
 import subprocess
 import sys
+from email.message import Message
+from importlib.metadata import version
 from pathlib import Path
 
 import jupytext
@@ -16,13 +18,13 @@ from nbclient.exceptions import CellExecutionError
 import nbhelpers as nb
 from book.tools.memory import measure
 from book.tools.notebooks import (
-    SET_UP,
     STUB,
     instructor_notebook,
     is_notebook,
     main,
     run,
     student_notebook,
+    wheel,
 )
 from nbhelpers import labs
 
@@ -126,7 +128,7 @@ def test_a_notebook_is_the_page_in_plain_markdown(path):
         if cell.cell_type == "code" and "nbgrader" not in cell.metadata
     ]
     assert ours[1:] == theirs  # what the book ran, to the first exercise and beyond
-    assert ours[0].startswith("# Finds the book")
+    assert ours[0].startswith("# Installs the book's package")
     for cell in student.cells:
         if cell.cell_type == "markdown":
             assert not MYST.search(cell.source), MYST.search(cell.source)[0]
@@ -143,48 +145,35 @@ def test_figures_equations_and_works_are_numbered_and_named():
     assert re.search(r"!\[[^\]]{40,}\]\(data:image/png;base64,iVBOR", way)
 
 
-def test_set_up_finds_the_book(tmp_path):
-    code = SET_UP.format(address="") + "\nprint(os.getcwd())"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(BOOK.parent)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.strip() == str(BOOK), done.stderr
+def test_the_first_cell_installs_the_wheel_where_the_package_is_missing(tmp_path, monkeypatch):
+    asked = []
+    first = code(student_notebook(CHAPTERS[0]))[0]
+    (line,) = (line for line in first.splitlines() if "%pip" in line)
+    plain = first.replace(line.strip(), f"asked.append({line.strip()!r})")
+    exec(plain, {"asked": asked})
+    assert asked == []  # it is here
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    exec(plain, {"asked": asked})
+    assert asked == [f"%pip install --quiet nbhelpers-{version('nbhelpers')}-py3-none-any.whl"]
 
 
-def test_set_up_fetches_the_book_where_it_is_not(tmp_path):
-    home = tmp_path / "home"
-    source = tmp_path / "source"
-    for file in ("book/page.md", "nbhelpers/__init__.py", "requirements.lock"):
-        (source / file).parent.mkdir(parents=True, exist_ok=True)
-        (source / file).write_text("x = 1\n")
-    (home / "pip").mkdir(parents=True)  # in the place of pip: says what it was asked for
-    (home / "pip" / "__init__.py").touch()
-    (home / "pip" / "__main__.py").write_text("import sys; print(*sys.argv[1:])")
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
-    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "All"]):
-        subprocess.run([*git, *command], cwd=source, check=True)
-    code = SET_UP.format(address="") + "\nprint(os.getcwd())\nimport nbhelpers"
-    start = [sys.executable, "-S", "-c", code]  # without what is installed
-    plain = {k: v for k, v in os.environ.items() if k != "NBHELPERS_REPOSITORY"}
-    plain |= {"PYTHONPATH": str(home)}
-    lost = subprocess.run(start, cwd=home, env=plain, capture_output=True, text=True)
-    assert "set NBHELPERS_REPOSITORY" in lost.stderr
-    done = subprocess.run(
-        start,
-        cwd=home,
-        env=plain | {"NBHELPERS_REPOSITORY": source.as_uri()},
-        capture_output=True,
-        text=True,
-    )
-    asked, where = done.stdout.strip().splitlines()
-    root = home / "binding-words"
-    assert where == str(root / "book"), done.stderr
-    assert asked.split() == ["install", "--quiet", "--constraint", f"{root}/requirements.lock",
-                             "--editable", str(root)]  # fmt: skip
+def test_the_wheel_is_fetched_from_the_address_that_the_project_names(monkeypatch):
+    about = Message()
+    about["Version"] = "3.4"
+    about["Project-URL"] = "Issues, https://example.org/issues"
+    monkeypatch.setattr("book.tools.notebooks.metadata", lambda name: about)
+    assert wheel() == "nbhelpers-3.4-py3-none-any.whl"
+    about["Project-URL"] = "Book, https://example.org/words/"
+    assert wheel() == "https://example.org/words/nbhelpers-3.4-py3-none-any.whl"
+    assert wheel() in code(student_notebook(CHAPTERS[0]))[0]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_a_notebook_runs_in_any_folder(path):
+    """No cell goes to another folder or reads from one that a download hasn't got."""
+    for source in code(instructor_notebook(path)):
+        assert "chdir" not in source
+        assert "../" not in source
 
 
 PAGE = """---
@@ -295,6 +284,11 @@ def test_nbgraders_marks_stand_on_pairs_of_cells(path):
         marked = [cell.metadata.nbgrader for cell in notebook.cells if "nbgrader" in cell.metadata]
         ids = [marks.grade_id for marks in marked]
         assert len(set(ids)) == len(ids) > 0
+        answers = [marks for marks in marked if marks.cell_type == "markdown"]
+        assert answers
+        for marks in answers:
+            assert (marks.solution, marks.grade, marks.locked, marks.points) == (1, 1, 0, 2)
+        marked = [marks for marks in marked if marks.cell_type == "code"]
         for written, check in zip(marked[::2], marked[1::2], strict=True):
             assert check.grade_id == f"check_{written.grade_id}"
             assert (written.solution, written.grade, written.locked) == (True, False, False)
@@ -354,4 +348,11 @@ def test_pages_open_in_colab_and_binder_where_their_notebooks_lie_on_github(tmp_
         ]
         assert prose == []
     assert site(tmp_path, None) == [[], []]
+    assert not list((tmp_path / "out").glob("*.whl"))
+    (tmp_path / "_build" / "wheel").mkdir(parents=True)
+    (tmp_path / "_build" / "wheel" / "nbhelpers-3.4.whl").write_bytes(b"a wheel")
+    site(tmp_path, None)
+    assert (tmp_path / "out" / "nbhelpers-3.4.whl").read_bytes() == b"a wheel"
+    for name in ("page.html", "prose.html"):
+        assert 'href="nbhelpers-3.4.whl"' in (tmp_path / "out" / name).read_text()
     assert "is a folder on GitHub" in site(tmp_path, "https://example.org/labs")

@@ -253,6 +253,12 @@ def test_data_lies_beside_the_package_unless_told(monkeypatch):
     assert (data_folder().parent / "nbhelpers" / "weights.py").is_file()
 
 
+def test_a_named_data_folder_may_begin_with_the_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NBHELPERS_DATA", "~/book data")
+    assert nb.data_folder() == tmp_path / "book data"
+
+
 @pytest.mark.parametrize("revision", ["451f4fe", "a" * 39, "a" * 41, "A" * 40])
 def test_a_commit_has_forty_small_digits(revision):
     with pytest.raises(ValueError, match="some/model on the Hub needs the 40-digit commit"):

@@ -4,6 +4,8 @@ import ast
 import inspect
 import os
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -75,6 +77,39 @@ def test_torch_is_one_version_in_the_lock_and_any_that_was_tried_in_the_package(
     (torch,) = (r for r in requirements() if r.name == "torch")
     assert [torch.specifier.contains(v) for v in ("2.9.1", "2.10.0", "2.13.0")] == [0, 1, 1]
     assert len(locked()["torch"]) == 1  # the one that made what is recorded
+
+
+# Notes how it was called; asked for an environment, makes one of copies of itself.
+PROGRAM = """#!/bin/sh
+echo "$(basename "$0") $* in $IPYTHONDIR" >> "$NOTES"
+case "$*" in "-m venv"*)
+    for folder; do :; done
+    mkdir -p "$folder/bin" "$folder/lib/python3.11/site-packages"
+    for name in python jupyter-book ruff mypy uv; do cp "$0" "$folder/bin/$name"; done
+esac
+"""
+
+
+def test_make_works_in_a_folder_whose_path_has_spaces(tmp_path):
+    folder, python = tmp_path / "with  spaces", tmp_path / "base python"
+    folder.mkdir()
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, folder)
+    python.write_text(PROGRAM)
+    python.chmod(0o755)
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE)
+    assert {"book", "test", "graders", "labs", "lint", "lock"} < {*targets}
+    env = os.environ | {"NOTES": str(tmp_path / "notes")}
+    for target in [*(t for t in targets if "clean" not in t), "clean", "distclean"]:
+        command = ["make", target, f"PYTHON={python}"]
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, (target, done.stderr)
+    called = (tmp_path / "notes").read_text().splitlines()
+    assert called[0] == "base python -m venv .venv in "
+    (book,) = (line for line in called if line.startswith("jupyter-book"))
+    assert book.endswith(f" in {folder}/book/_build/.ipython")
+    assert not (folder / ".venv").exists()
 
 
 def test_versions_stand_in_pyproject_alone():

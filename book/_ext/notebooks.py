@@ -1,11 +1,15 @@
 """Each page that runs downloads as a notebook too: a student's, of plain Markdown, unrun.
 
+The package's wheel, which a notebook's first cell installs, downloads from every page, where
+`make book` has built it.
+
 Where NBHELPERS_NOTEBOOKS names a folder on GitHub that holds these notebooks, each such page has
 buttons that open its own in Colab and in Binder.
 """
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,11 +25,33 @@ BINDER = "https://mybinder.org/v2/gh/{repository}/{branch}?urlpath=lab/tree/{pat
 ICON = "fas fa-rocket"
 
 
+def wheels(app):
+    """The package's wheel, if it was built: one file or none."""
+    return sorted(Path(app.srcdir, "_build", "wheel").glob("*.whl"))
+
+
 def offer(app, pagename, templatename, context, doctree):
     """Tell the theme's download button of the notebook, where the page is one."""
     source = Path(app.srcdir, f"{pagename}.md")
     if source.is_file() and is_notebook(source):
         context["ipynb_source"] = f"{pagename}.ipynb"
+
+
+def offer_wheel(app, pagename, templatename, context, doctree):
+    """Add the package to what downloads from a page."""
+    for group in context["header_buttons"]:
+        if group["label"] == "download-buttons":
+            group["buttons"] += [
+                {
+                    "type": "link",
+                    "url": context["pathto"](wheel.name, 1),
+                    "text": ".whl",
+                    "tooltip": "Download the package, which notebooks install",
+                    "icon": "fas fa-box",
+                    "label": "download-package-button",
+                }
+                for wheel in wheels(app)
+            ]
 
 
 def launchers(folder, page):
@@ -59,9 +85,11 @@ def launch(app, pagename, templatename, context, doctree):
 
 
 def write(app, error):
-    """Write the notebooks to where the button looks for them."""
+    """Write the notebooks and the wheel to where the buttons look for them."""
     if error is not None or app.builder.name != "html":
         return
+    for wheel in wheels(app):
+        shutil.copy(wheel, app.outdir)
     for page in sorted(app.env.found_docs):
         source = Path(app.srcdir, f"{page}.md")
         if source.is_file() and is_notebook(source):
@@ -70,6 +98,7 @@ def write(app, error):
 
 def setup(app):
     app.connect("html-page-context", offer, priority=400)  # before the theme makes its buttons
-    app.connect("html-page-context", launch, priority=600)  # after it
+    app.connect("html-page-context", offer_wheel, priority=600)  # after it
+    app.connect("html-page-context", launch, priority=600)
     app.connect("build-finished", write)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from jupytext import reads
@@ -39,17 +39,9 @@ class Page:
         self.figures = _numbered(figures)
         self.works = _works(path.with_name("references.bib"))
 
-    def plain(self, text: str, *, solved: bool) -> str:
-        """A cell's MyST as Markdown.
-
-        Args:
-            text: The cell's source.
-            solved: Whether the solutions stay.
-
-        Returns:
-            Text without directives and roles; pictures are in it as data.
-        """
-        text = BLOCK.sub(lambda found: self._block(found, solved), text)
+    def plain(self, text: str) -> str:
+        """A cell's MyST as Markdown, without directives and roles; pictures are in it as data."""
+        text = BLOCK.sub(self._block, text)
         text = EQUATION.sub(self._equation, text)
         text = re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE)
         text = ROLE.sub(lambda found: self._role(found["role"], found["text"]), text)
@@ -58,9 +50,9 @@ class Page:
     def caption(self, figure: Mapping[str, str]) -> str:
         """What stands below the figure of a code cell."""
         number = self.figures[figure["name"]]
-        return self.plain(f"**Figure {number}.** {figure['caption'].strip()}", solved=True)
+        return self.plain(f"**Figure {number}.** {figure['caption'].strip()}")
 
-    def _block(self, found: re.Match[str], solved: bool) -> str:
+    def _block(self, found: re.Match[str]) -> str:
         kind, title = found["kind"], found["title"].strip()
         lines = found["body"].splitlines()
         options = {}
@@ -74,7 +66,7 @@ class Page:
             number = self.figures[options["name"]]
             shown = f"![{options['alt']}](data:image/png;base64,{data})"
             return f"{shown}\n\n**Figure {number}.** {body}"
-        if kind == "nb-exec-table" or (title.startswith("Solution") and not solved):
+        if kind == "nb-exec-table":
             return ""
         quoted = f"**{title or kind.capitalize()}**\n\n{body}"
         return "\n".join(f"> {line}".rstrip() for line in quoted.splitlines())
@@ -105,6 +97,17 @@ class Page:
         if role == "numref":
             return f"Figure {self._number(target or text)}"
         return f"*{shown}*" if role == "doc" else str(shown)
+
+
+def split_solutions(text: str) -> Iterator[tuple[str, bool]]:
+    """The parts of a cell's MyST in order, and whether each is a written solution."""
+    start = 0
+    for found in BLOCK.finditer(text):
+        if found["title"].strip().startswith("Solution"):
+            yield text[start : found.start()], False
+            yield found[0], True
+            start = found.end()
+    yield text[start:], False
 
 
 def _numbered(names: Iterable[str]) -> dict[str, int]:

@@ -6,38 +6,37 @@ nbgrader wants them.
 
 import argparse
 import ast
-import os
 from collections.abc import Iterator
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode, v4, write
 from tqdm import tqdm
 
-from book.tools.markdown import Page
+from book.tools.markdown import Page, split_solutions
 
 SET_UP = """\
-# Finds the book, or fetches it where it isn't (Colab); then goes to its folder.
+# Installs the book's package where it is missing, from the wheel that the site offers.
 import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-spec = importlib.util.find_spec("nbhelpers")
-root = Path(spec.origin).parents[1] if spec else Path("binding-words")
-if not (root / "book").is_dir():
-    address = os.environ.get("NBHELPERS_REPOSITORY") or "{address}"
-    assert address, "set NBHELPERS_REPOSITORY to the repository's address"
-    root = Path("binding-words").resolve()
-    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
-    locked = ["--constraint", str(root / "requirements.lock")]
-    subprocess.run(["git", "clone", "--depth=1", address, root], check=True)
-    subprocess.run([*pip, *locked, "--editable", str(root)], check=True)
-    sys.path.insert(0, str(root))
-os.chdir(root / "book")"""
+if importlib.util.find_spec("nbhelpers") is None:
+    %pip install --quiet {wheel}"""
 SKIP = "skip-execution"  # of cells that want more than a kernel; nbclient passes them by
 STUB = 'raise NotImplementedError("write this function")'
+ANSWER = "*Write your answer here.*"
+OTTER = """\
+from otter.test_files import test_case
+
+OK_FORMAT = False
+name = {name!r}
+points = 1
+
+
+@test_case()
+def test_it(env):
+    exec({check!r}, dict(env))
+"""
 
 
 def student_notebook(path: Path) -> NotebookNode:
@@ -47,7 +46,8 @@ def student_notebook(path: Path) -> NotebookNode:
         path: The chapter's source in the book's folder.
 
     Returns:
-        A notebook that runs, with the project's environment or in Colab, to its first exercise.
+        A notebook that runs to its first exercise in any folder, beside the wheel or with the
+        package installed.
     """
     return _notebook(path, solved=False)
 
@@ -55,6 +55,18 @@ def student_notebook(path: Path) -> NotebookNode:
 def instructor_notebook(path: Path) -> NotebookNode:
     """The same with its solutions, between nbgrader's marks, so that it can be graded by it."""
     return _notebook(path, solved=True)
+
+
+def wheel() -> str:
+    """What pip is to install: the site's wheel at its address, or the file beside the notebook.
+
+    Returns:
+        An address where ``[project.urls]`` of pyproject.toml names the site as ``Book``.
+    """
+    about = metadata("nbhelpers")
+    name = f"nbhelpers-{about['Version']}-py3-none-any.whl"
+    urls = dict(line.split(", ", 1) for line in about.get_all("Project-URL") or ())
+    return f"{urls['Book'].rstrip('/')}/{name}" if "Book" in urls else name
 
 
 def is_notebook(path: Path) -> bool:
@@ -66,12 +78,18 @@ def _notebook(path: Path, solved: bool) -> NotebookNode:
     page = Page(path)
     cells = [
         v4.new_markdown_cell("Run this cell first."),
-        v4.new_code_cell(SET_UP.format(address=os.environ.get("NBHELPERS_REPOSITORY", ""))),
+        v4.new_code_cell(SET_UP.format(wheel=wheel())),
     ]
+    answers = 0
     for cell in page.notebook.cells:
         if cell.cell_type == "markdown":
-            text = page.plain(cell.source, solved=solved)
-            cells += [v4.new_markdown_cell(text)] if text else []
+            for part, is_solution in split_solutions(cell.source):
+                text = page.plain(part)
+                if is_solution:
+                    answers += 1
+                    cells.append(_answer(text if solved else ANSWER, answers))
+                elif text:
+                    cells.append(v4.new_markdown_cell(text))
         elif "exercise" in cell.metadata.get("tags", ()):
             cells += _exercise(cell.source, solved)
         elif solved or "solution" not in cell.metadata.get("tags", ()):
@@ -103,14 +121,35 @@ def _exercise(source: str, solved: bool) -> Iterator[NotebookNode]:
 
 def _cell(lines: list[str], name: str, solution: bool) -> NotebookNode:
     """A cell with what nbgrader wants to know of it."""
-    marks: dict[str, Any] = {"grade_id": name, "schema_version": 3, "task": False}
-    marks |= {"solution": solution, "grade": not solution, "locked": not solution}
-    marks |= {} if solution else {"points": 1}
+    points = {} if solution else {"points": 1}
+    marks = _marks(name, "code", solution=solution, grade=not solution, **points)
     tags = ["exercise" if solution else "check"]
-    return v4.new_code_cell(
-        "\n".join(lines).strip(),
-        metadata={"tags": tags, "nbgrader": {**marks, "cell_type": "code"}},
-    )
+    metadata = {"tags": tags, "nbgrader": marks}
+    return v4.new_code_cell("\n".join(lines).strip(), metadata=metadata)
+
+
+def _answer(text: str, number: int) -> NotebookNode:
+    """A cell of a written answer, to which a person gives the points."""
+    marks = _marks(f"answer_{number}", "markdown", solution=True, grade=True, points=2)
+    return v4.new_markdown_cell(text, metadata={"nbgrader": marks})
+
+
+def _marks(name: str, kind: str, *, solution: bool, grade: bool, **points: int) -> dict[str, Any]:
+    """What nbgrader asks of a cell; one that students don't write is locked."""
+    marks = {"grade_id": name, "schema_version": 3, "task": False, "cell_type": kind}
+    return {**marks, "solution": solution, "grade": grade, "locked": not solution, **points}
+
+
+def otter_tests(path: Path) -> dict[str, str]:
+    """A file for each check of a chapter, by name, as otter-grader wants them."""
+    checks = [
+        cell for cell in student_notebook(path).cells if "check" in cell.metadata.get("tags", ())
+    ]
+    names = [cell.metadata.nbgrader.grade_id for cell in checks]
+    return {
+        f"{name}.py": OTTER.format(name=name, check=cell.source)
+        for name, cell in zip(names, checks, strict=True)
+    }
 
 
 def run(notebook: NotebookNode, folder: Path, *, seconds: int = 300) -> None:
@@ -168,6 +207,10 @@ def main() -> None:
         for kind, target in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             write(both[kind], target)  # before it is run: a student's has no outputs
+        for name, text in otter_tests(path).items():
+            test = options.out / "otter" / path.stem / name
+            test.parent.mkdir(parents=True, exist_ok=True)
+            test.write_text(text, encoding="utf-8")
         if options.no_run or not _has_work(both["instructor"]):
             continue
         if _has_exercises(both["student"]):

@@ -45,7 +45,11 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add("--parts", choices=PARTS, nargs="+", default=list(PARTS), help="default: all")
     add("--pictures", metavar="N", type=whole, help="of each split (default: each part's own)")
     add("--work", metavar="DIR", default="build/results", help="the runs (default: build/results)")
-    add("--out", metavar="DIR", help="tables and figures (default: the project's data/results)")
+    add(
+        "--out",
+        metavar="DIR",
+        help="tables and figures (default: a checkout's data/results; out for an installed one)",
+    )
     add_model(parser)
     add_manner(parser)
 
@@ -56,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     from nbhelpers.evaluation.questions import OF_QUESTIONS, OF_TABLES, make_jobs
 
     work = Path(options.work)
-    out = Path(options.out) if options.out else data_folder() / "results"
+    out = Path(options.out) if options.out else default_out()
     check_writable(out, [*tables.FILES, *questions.FILES])
     options.no_maps, options.beside = False, None
     base = Job(options.dataset, "val", {}, **model_of(options))
@@ -75,3 +79,10 @@ def run(options: argparse.Namespace) -> int:
         elif wanted and not options.quiet:
             say("tables are made when the other shares are done", sys.stdout)
     return 3 if errors else 0
+
+
+def default_out() -> Path:
+    """The results recorded in a checkout; an installed package keeps its own as they are."""
+    recorded = data_folder() / "results"
+    package = Path(__file__).resolve().parents[1]
+    return Path("out") if recorded.resolve().is_relative_to(package) else recorded
