@@ -45,7 +45,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--autoencoder",
         type=Path,
         metavar="DIR",
-        help="use this trained autoencoder, such as data/stickers/stable-diffusion/vae, for "
+        help="use this trained autoencoder, such as data/stickers/vae, for "
         "another seed's UNet (default: train one)",
     )
     train.add_argument(
