@@ -77,6 +77,15 @@ def made(*phrases):
         ("the red ring on the left", ["the red ring", "the left"]),
         ("RED SHIRT", ["RED SHIRT"]),
         ("zebra", ["zebra"]),
+        ("two oranges sit on a tray", ["two oranges", "a tray"]),
+        ("people ride bikes", ["people", "bikes"]),
+        ("a photograph of left bottom corner", ["a photograph", "left bottom corner"]),
+        ("clock face", ["clock face"]),
+        ("a photograph of red shirt man", ["a photograph", "red shirt man"]),
+        ("a photograph of white shirt lady", ["a photograph", "white shirt lady"]),
+        ("a photograph of left man red shirt", ["a photograph", "left man", "red shirt"]),
+        ("a photograph of mid-left ball", ["a photograph", "mid-left ball"]),
+        ("a photograph of closest to us white ball", ["a photograph", "us", "white ball"]),
     ],
 )  # fmt: skip
 def test_chunks_of_the_shipped_parser(parser, caption, wanted):

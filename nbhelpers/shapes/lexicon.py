@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["ADJECTIVES", "COLORS", "MASS", "NOUNS", "VERBS", "gerund", "plural", "present"]
+__all__ = [
+    "ADJECTIVES", "COLORS", "MASS", "NOUNS", "VERBS", "gerund", "is_plural", "plural", "present",
+]  # fmt: skip
 
 _PEOPLE = """
 man woman boy girl guy lady person kid child baby player girl's-friend friend dude fella gal teen
@@ -116,6 +118,21 @@ PLACES = _words(_PLACES)
 THINGS = _words(_FURNITURE, _THINGS, _VEHICLES, _FOOD)
 NOUNS = sorted({*PEOPLE, *ANIMALS, *CLOTHES, *BODY, *PARTS, *PLACES, *THINGS})
 SHAPES = "ball ring moon star heart cross square triangle flower house fish tree".split()
+# What the project's own pictures show.
+STICKERS = [*"""
+dog cat horse sheep cow elephant zebra giraffe bird rabbit duck bear car bus truck train airplane
+bicycle boat umbrella chair couch cup clock ball book backpack suitcase handbag hat kite apple
+banana pizza cake donut carrot man woman person child baby skier surfer dancer house tree flower
+balloon
+""".split(), "teddy bear"]  # fmt: skip
+# The second noun of "lamp base", "door handle", "puppy face".
+COMPONENTS = """
+face hand handle wheel tire seat door window roof wing tail head leg arm foot ear eye nose neck
+back front side top bottom edge corner cover lid box bag case basket stand holder rack shelf base
+frame screen light sign post pole rope string chain strap button pocket engine driver rider owner
+cart house nest stop station track book toy shop store shade branch leaf stem seed peel skin slice
+pattern print design logo statue costume picture plate bowl cup bottle jar carton glass number
+""".split()
 
 COLORS = """
 red orange yellow green turquoise blue purple white black brown gray grey pink tan beige gold
@@ -140,9 +157,10 @@ blurry blurred faded hot cold warm sunny cloudy rainy snowy foggy sandy grassy r
 female asian african american chinese japanese electric digital sweet
 spicy tasty delicious sick injured lit unlit painted decorated covered matching paved
 """.split()
-SPATIAL = (
-    "left right middle center top bottom front back far-left far-right rear lower upper".split()
-)
+SPATIAL = """left right middle center top bottom front back far-left far-right mid-left mid-right
+center-left lower-right rear lower upper""".split()
+SIDES = "left right".split()
+LEVELS = "top bottom upper lower front back rear middle center".split()
 ORDINALS = "first second third fourth fifth last next other".split()
 NUMBERS = "two three four five six seven eight nine ten 2 3 4 5".split()
 MATERIAL_NOUNS = (
@@ -162,11 +180,12 @@ VERBS = {
     "object": """wear have use touch grab hang place put take bring lift raise lower wave toss flip
     fill cover block drag tie wrap hide show see make enjoy prepare sip inspect examine admire
     pet surround hold carry balance cradle grip clutch squeeze tow shake share adjust display
-    decorate contain include feature pose trim""",
+    decorate contain include feature pose trim bring guard greet visit share polish swallow""",
     "alone": """sit stand lie lay lean rest sleep nap walk run jump swim smile laugh cry yawn talk
     look stare gaze wait kneel crouch squat bend float drift fall grow rise bloom graze perch
     bathe pose gather travel move arrive land crawl roll spin splash dive bark stop stay appear
-    emerge ski snowboard jog march pedal camp relax shop work compete practice dine soar glide""",
+    emerge ski snowboard jog march pedal camp relax shop work compete practice dine soar glide
+    hop trot gallop wander stroll march fight hover circle shine sparkle burn melt dry""",
 }  # fmt: skip
 STATES = """dressed covered filled parked seated surrounded topped stacked tied attached made
 located decorated cut loaded lined painted painted stuffed wrapped plugged mounted displayed placed
@@ -184,6 +203,17 @@ _PARTICIPLES = {
     "lie": "lying", "tie": "tying", "die": "dying", "ski": "skiing", "see": "seeing",
     "bathe": "bathing", "canoe": "canoeing",
 }  # fmt: skip
+
+
+def is_plural(word: str) -> bool:
+    """Whether a noun's form is that of several things.
+
+    >>> is_plural("dogs"), is_plural("men"), is_plural("bus"), is_plural("glass")
+    (True, True, False, False)
+    """
+    if word in _PLURALS.values():
+        return True
+    return word.endswith("s") and not word.endswith(("ss", "us", "is"))
 
 
 def plural(noun: str) -> str:

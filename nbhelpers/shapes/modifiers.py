@@ -16,6 +16,8 @@ class Modifiers(NounPhrases):
     def prep(self, bare: float, *, deep: bool = True) -> Node:
         """A prepositional phrase."""
         roll = self.rng.random()
+        if roll < 0.03:  # "in the left bottom corner"
+            return Node(self.pick("in in in at on"), "ADP").add("pobj", self.corner(bare))
         if roll < 0.16:  # "on the left", "in back", "at the top right"
             word = self.pick(
                 "left right left right middle center top bottom back front end corner"
@@ -103,9 +105,10 @@ class Modifiers(NounPhrases):
             node.add("dobj", self.listed(bare))
         if kind == "alone" and self.chance(0.2):
             where = self.pick(
-                "alone together away left right outside down forward sideways here there downhill"
+                "alone together away left right outside down forward sideways here there downhill "
+                "upside-down upside-down low high fast close slowly quietly"
             )
-            node.add("advmod", Node(where, "ADV"))
+            node.add("advmod", self.adverb(where))
         rest = {"object": 0.3, "both": 0.45, "alone": 0.7}[kind]
         if self.chance(rest):
             node.add("prep", self.prep(bare, deep=deep))
@@ -153,6 +156,11 @@ class Modifiers(NounPhrases):
         state = self.pick("visible hidden seen shown blocked blurry cropped facing")
         return "amod", Node(state, "ADJ", left=[("advmod", Node(degree, "ADV"))])
 
+    def adverb(self, words: str) -> Node:
+        """ "alone"; "upside-down" as two words"""
+        *first, last = words.split("-")
+        return Node(last, "ADV", left=[("advmod", Node(word, "ADV")) for word in first])
+
     def viewer(self, bare: float) -> Node:
         word, pos = self.pick(
             "us-PRON you-PRON me-PRON camera-NOUN viewer-NOUN screen-NOUN"
@@ -185,6 +193,8 @@ class Modifiers(NounPhrases):
         if pos < 0.72:
             be.pos, be.word = "AUX", self.pick("is are was")
             verb = Node(self.pick(lexicon.STATES), "VERB", left=[*subject, ("auxpass", be)])
+            if self.chance(0.15):  # "that was painted yellow"
+                return verb.add("acomp", self.color())
             return verb.add("prep", self.prep(bare, deep=False))
         if pos < 0.82:  # the object is what is meant: "that the man is holding"
             verb = Node(lexicon.gerund(self.pick(lexicon.VERBS["object"])), "VERB")

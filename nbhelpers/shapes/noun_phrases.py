@@ -40,7 +40,7 @@ def flatten(root: Node, *, source: str = "grammar") -> Tree:
     visit(root, None, "ROOT")
     place = {id(node): i for i, (node, _, _) in enumerate(order)}
     words = [node.word for node, _, _ in order]
-    glued = {"'s", ",", ".", "n't", "-"}
+    glued = {"'s", "'", ",", ".", "n't", "-"}
     spaces = [
         w != "-" and after not in glued for w, after in zip(words, [*words[1:], ""], strict=True)
     ]
@@ -70,15 +70,30 @@ class NounPhrases:
         """A noun, whether plural, whether a mass noun."""
         if self.chance(0.08):
             return self.pick(lexicon.MASS), False, True
+        if self.chance(0.055):
+            return self.component(), False, False
         groups = [
             (5, lexicon.PEOPLE), (3, lexicon.ANIMALS), (3, lexicon.CLOTHES), (2, lexicon.BODY),
             (7, lexicon.THINGS), (3, lexicon.PLACES), (1, lexicon.PARTS), (1, lexicon.SHAPES),
+            (3, lexicon.STICKERS),
         ]  # fmt: skip
         weights, lists = zip(*groups, strict=True)
         word = self.pick(self.rng.choices(lists, weights)[0])
         if self.chance(0.22):
             return lexicon.plural(word), True, False
         return word, False, False
+
+    def component(self) -> str:
+        """Two or three nouns that name one thing: "lamp base", "puppy face", "jam jar lid"."""
+        first = self.pick(
+            self.rng.choices(
+                [lexicon.THINGS, lexicon.ANIMALS, lexicon.STICKERS, lexicon.PLACES, lexicon.MASS,
+                 lexicon.MATERIAL_NOUNS], [8, 4, 5, 2, 1, 1],
+            )[0]
+        )  # fmt: skip
+        second = self.pick(lexicon.COMPONENTS if self.chance(0.8) else lexicon.THINGS)
+        third = f" {self.pick(lexicon.COMPONENTS)}" if self.chance(0.12) else ""
+        return f"{first} {second}{third}"
 
     def head(self, word: str) -> Node:
         """A noun's node, a compound's last word over its first ("stop sign", "t-shirt")."""
@@ -128,19 +143,50 @@ class NounPhrases:
         if self.chance(0.3):
             return [("amod", Node(self.pick(lexicon.ORDINALS), "ADJ"))]
         word = self.pick(lexicon.SPATIAL)
-        out: list[tuple[str, Node]] = []
-        if word in {"left", "right"} and self.chance(0.3):
-            if self.chance(0.5):
-                far = Node(word, "ADJ", left=[("advmod", Node("far", "ADV"))])
-                return [("amod", far)]
-            out.append(("amod", Node(self.pick("top bottom upper lower front back"), "ADJ")))
+        if word in lexicon.SIDES and self.chance(0.35):
+            return self.two_places()
+        if word in lexicon.SIDES and self.chance(0.15):
+            return [("amod", Node(word, "ADJ", left=[("advmod", Node("far", "ADV"))]))]
         if "-" in word:
             first, last = word.split("-")
-            return [("amod", Node(last, "ADJ", left=[("advmod", Node(first, "ADV"))]))]
+            node = Node(last, "ADJ", left=[("advmod", Node(first, "ADV"))])
+            if self.chance(0.5):
+                node.left.append(("punct", Node("-", "PUNCT")))
+            return [("amod", node)]
         if self.chance(0.12) and word in {"left", "right", "bottom", "top", "front"}:
             most = Node("most", "ADJ", left=[("advmod", Node(word, "ADV"))])
             return [("amod", most if self.chance(0.5) else Node(word + "most", "ADJ"))]
-        return [*out, ("amod", Node(word, "ADJ"))]
+        return [("amod", Node(word, "ADJ"))]
+
+    def two_places(self) -> list[tuple[str, Node]]:
+        """ "top left", "left bottom" """
+        words = [self.pick(lexicon.LEVELS), self.pick(lexicon.SIDES)]
+        if self.chance(0.4):
+            words.reverse()
+        return [("amod", Node(word, "ADJ")) for word in words]
+
+    def corner(self, bare: float) -> Node:
+        """ "left bottom corner", "the upper right hand side" """
+        node = Node(self.pick("corner corner corner corner side edge part half end area"), "NOUN")
+        node.left = self.two_places() if self.chance(0.7) else self.place_word()
+        if node.left[-1][1].word in lexicon.SIDES and self.chance(0.15):
+            node.left.append(("compound", Node("hand", "NOUN")))
+        if not self.chance(bare):
+            node.left.insert(0, ("det", Node("the", "DET")))
+        return node
+
+    def wearer(self, bare: float) -> Node:
+        """Someone named by clothes in front of the noun: "red shirt man", "long hair girl"."""
+        node = self.head(self.pick(lexicon.PEOPLE))
+        worn = self.head(self.pick(lexicon.CLOTHES if self.chance(0.8) else "hair hair beard"))
+        first = self.color() if self.chance(0.75) else Node(self.pick(lexicon.PATTERNS), "ADJ")
+        worn.left.insert(0, ("amod", first))
+        node.left.insert(0, ("compound", worn))
+        if self.chance(0.25):
+            node.left[:0] = self.place_word()
+        if not self.chance(bare):
+            node.left.insert(0, ("det", Node("the", "DET")))
+        return node
 
     def phrase(self, *, bare: float = 0.25, depth: int = 0) -> Node:
         """A base noun phrase; without an article by the chance `bare`."""
@@ -148,6 +194,8 @@ class NounPhrases:
             return Node(self.pick("it them him her you us me someone people everyone"), "PRON")
         if self.chance(0.04):
             return self.stand_in(bare)
+        if self.chance(0.02):
+            return self.corner(bare)
         if self.chance(0.015):  # "number 5", "player 23"
             node = Node(self.pick("number number player bus train shirt jersey car"), "NOUN")
             return node.add("nummod", Node(str(self.rng.randrange(1, 100)), "NUM"))
@@ -157,7 +205,7 @@ class NounPhrases:
         if compound < 0.1:
             node.left.insert(0, ("compound", Node(self.pick(lexicon.MATERIAL_NOUNS), "NOUN")))
         elif compound < 0.13:
-            first = self.noun()[0] if self.chance(0.3) else self.pick(lexicon.THINGS)
+            first = self.pick(lexicon.PLACES if self.chance(0.3) else lexicon.THINGS)
             node.left[:0] = [("compound", Node(w, "NOUN")) for w in first.split()]
         count = self.rng.choices([0, 1, 2, 3], [46, 42, 11, 1])[0]
         modifiers = [m for _ in range(count) for m in self.adjective()]
@@ -175,19 +223,22 @@ class NounPhrases:
             node.left.insert(0, ("det", Node(self.pick("the the the that this"), "DET")))
         return node
 
+    def leftmost(self, node: Node) -> str:
+        """The first word of what is written so far."""
+        while node.left:
+            node = node.left[0][1]
+        return node.word
+
     def determine(self, node: Node, many: bool, mass: bool, bare: float, depth: int) -> None:
         """Put an article, an owner or a number before a noun phrase, or nothing."""
-        edge = node
-        while edge.left:
-            edge = edge.left[0][1]
-        first = edge.word
+        first = self.leftmost(node)
         if depth < 2 and self.chance(0.07):  # "the baby's head", "guys shirt"
             owner = self.phrase(bare=bare, depth=depth + 1)
             if owner.pos == "PRON":
                 owner.word = "someone"
             written = self.rng.random()
             if written < 0.8:
-                owner.add("case", Node("'s", "PART"))
+                owner.add("case", Node("'" if owner.word.endswith("s") else "'s", "PART"))
             elif not owner.word.endswith("s") and owner.word not in {"someone"}:
                 owner.word += "s"
             else:

@@ -58,7 +58,7 @@ CONFIG: dict[str, Any] = {
         "@architectures": "spacy.TransitionBasedParser.v2",
         "state_type": "parser",
         "extra_state_tokens": True,
-        "hidden_width": 64,
+        "hidden_width": 96,
         "maxout_pieces": 2,
         "use_upper": True,
         "tok2vec": {"@architectures": "spacy.Tok2VecListener.v1", "width": WIDTH},
@@ -85,8 +85,8 @@ def epoch_trees(trees: Sequence[Tree], *, seed: int, epoch: int, made_up: int) -
     rng = random.Random(f"epoch-{seed}-{epoch}")
     flights = [t for t in trees if t.source.startswith("en_atis")]
     others = [t for t in trees if not t.source.startswith("en_atis")]
-    chosen = others + rng.sample(flights, min(800, len(flights)))
-    out = [plain(t) if rng.random() < 0.35 else t for t in chosen]
+    chosen = others + rng.sample(flights, min(300, len(flights)))
+    out = [plain(t) if rng.random() < 0.25 else t for t in chosen]
     for tree in rng.sample(others, min(1500, len(others))):
         out.extend(fragments(plain(tree), rng))
     grammar = Grammar(seed * 100_003 + epoch + 1)
@@ -116,8 +116,8 @@ def train_parser(
     *,
     folder: Path | None = None,
     seed: int = 0,
-    epochs: int = 24,
-    made_up: int = 7000,
+    epochs: int = 28,
+    made_up: int = 4500,
     progress: bool = True,
 ) -> dict[str, float]:
     """Train the parser and save a folder that `spacy.load` reads.
@@ -171,10 +171,10 @@ def train_parser(
         data = examples(epoch)
         total = sum(len(e.reference) for e in data)
         trained = 0
-        for batch in batches(data, words=1000):
+        for batch in batches(data, words=500):
             part = epoch + trained / total
             optimizer.learn_rate = (
-                0.0015 * min(1.0, part / 0.3 + 0.02) * max(0.02, 1 - part / epochs)
+                0.0012 * min(1.0, part / 0.3 + 0.02) * max(0.02, 1 - part / epochs)
             )
             nlp.update(batch, sgd=optimizer, drop=0.2, losses=losses)
             trained += sum(len(e.reference) for e in batch)
@@ -280,7 +280,7 @@ def main() -> None:
     options.add_argument("--folder", type=Path, help="folder of checkpoint and log")
     options.add_argument("--phrases", type=Path, help="JSON of hand-written phrases to score on")
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--epochs", type=int, default=24)
+    options.add_argument("--epochs", type=int, default=28)
     asked = options.parse_args()
     print(train_parser(asked.treebanks, asked.out, folder=asked.folder, seed=asked.seed,
                        epochs=asked.epochs))  # fmt: skip

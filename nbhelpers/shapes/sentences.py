@@ -1,8 +1,8 @@
 """Captions and referring phrases made up with their trees, to train the parser on.
 
 Treebanks hold news and letters: "shirt" stands once in them, "zebra" never, "left" is a verb. This
-grammar writes what people type of pictures: "a man riding a horse next to two dogs", "guy blue
-shirt far left", "the zebra's head closest to us".
+grammar writes what people type of pictures: "a man riding a horse next to two dogs", "three cows
+graze in a field", "guy blue shirt far left", "red shirt man", "left bottom corner", "lamp base".
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ class Grammar(Modifiers):
     def sentence(self) -> Tree:
         """One caption, referring phrase or fragment, as people type it."""
         forms = [
-            (6, self.referring), (5, self.caption), (3, self.clause), (3, self.beside),
-            (2, self.drawn), (2, self.bare), (1, self.fragment),
+            (6, self.referring), (5, self.caption), (9, self.clause), (4, self.beside),
+            (3, self.drawn), (2, self.bare), (3, self.pointed), (1, self.fragment),
         ]  # fmt: skip
         weights, makers = zip(*forms, strict=True)
         maker = self.rng.choices(makers, weights)[0]
         root = maker()
-        if maker in (self.referring, self.beside, self.bare) and self.chance(0.2):
+        behind = {self.referring: 0.25, self.beside: 0.25, self.bare: 0.25, self.pointed: 0.35}
+        if self.chance(behind.get(maker, 0.12 if maker == self.clause else 0)):
             root = self.opened(root)
         return self.typed(root)
 
@@ -82,18 +83,58 @@ class Grammar(Modifiers):
         """A base noun phrase alone: "black and white horse", "the left guy", "red hat"."""
         return self.phrase(bare=self.rng.choice([0.0, 0.9]))
 
+    def pointed(self) -> Node:
+        """What people type to point fast: "red shirt man on left", "closest to us white ball"."""
+        roll, bare = self.rng.random(), 0.85
+        if roll < 0.4:
+            node = self.wearer(bare)
+            if self.chance(0.25):
+                node.add(*self.trailing())
+        elif roll < 0.7:
+            node = self.corner(bare)
+            if self.chance(0.35):  # "mug, left bottom corner"
+                thing = self.phrase(bare=bare)
+                if self.chance(0.3):
+                    thing.add("punct", Node(",", "PUNCT"))
+                return thing.add("appos", node)
+            if self.chance(0.3):
+                return node.add("prep", Node("of", "ADP").add("pobj", self.phrase(bare=bare)))
+        else:  # the place first, then the thing
+            word, to = self.pick(
+                "closest-to closest-to nearest-to nearest-to next-to furthest-from farthest-from "
+                "second-from third-from first-from fourth-from last-on first-on"
+            ).split("-")
+            where = self.viewer(bare)
+            if to in {"from", "on"}:
+                where = Node(self.pick(lexicon.SIDES), "NOUN")
+                if not self.chance(bare):
+                    where.left.append(("det", Node("the", "DET")))
+            elif self.chance(0.15):
+                where = self.phrase(bare=0.1)
+            node = self.phrase(bare=0.9)
+            if self.chance(0.25):
+                node = self.wearer(0.95)
+            place = Node(word, "ADJ").add("prep", Node(to, "ADP").add("pobj", where))
+            return place.add("appos", node)
+        if self.chance(0.3):
+            node.add("prep", self.prep(0.9, deep=False))
+        return node
+
     def beside(self) -> Node:
         """Phrases side by side without a word between: "guy blue shirt", "woman left side"."""
         node = self.stand_in(0.9) if self.chance(0.1) else self.phrase(bare=0.9)
         if self.chance(0.7) or node.pos == "PRON":
-            node = Node(self.pick(lexicon.PEOPLE), "NOUN")
-            node.left = self.adjective() if self.chance(0.3) else []
-        if self.chance(0.4):
+            node = self.head(self.pick(lexicon.PEOPLE))
+            if self.chance(0.4):
+                node.left[:0] = self.place_word() if self.chance(0.4) else self.adjective()
+        if self.chance(0.25):
             node.add(*self.modifier(0.95, deep=False))
         second = self.worn()
         if self.chance(0.25):
             second = Node(self.pick("side side corner row end"), "NOUN", left=self.place_word())
-        if self.chance(0.25):
+        # Without a comma or an adjective, "lamp base" is a compound; "girl braids" is not.
+        two_things = not second.left and node.word not in lexicon.PEOPLE and not node.right
+        if two_things or self.chance(0.25):
             node.add("punct", Node(",", "PUNCT"))
         node.add("appos", second)
         if self.chance(0.3):
@@ -107,7 +148,7 @@ class Grammar(Modifiers):
         lists = [lexicon.CLOTHES, lexicon.BODY, lexicon.THINGS]
         word = self.pick(self.rng.choices(lists, [6, 2, 2])[0])
         node = self.head(lexicon.plural(word) if self.chance(0.3) else word)
-        if self.chance(0.6):
+        if self.chance(0.5):
             node.left[:0] = self.adjective()
         return node
 
@@ -121,36 +162,37 @@ class Grammar(Modifiers):
     def opened(self, node: Node) -> Node:
         """ "a photograph of" before a phrase"""
         opening = self.pick("photograph photograph picture photo image view shot drawing close-up")
-        outer = self.head(opening)
+        outer = self.head(opening.replace("-", " ") if self.chance(0.3) else opening)
         outer.left[:0] = self.adjective() if self.chance(0.1) else []
         if not self.chance(0.1):
             first = outer.left[0][1].word if outer.left else outer.word
             article = "an" if first[0] in "aeiou" else "a"
             outer.left.insert(0, ("det", Node(self.pick(f"{article} {article} the"), "DET")))
         word = self.pick("of of of of of with")
-        return outer.add("prep", Node(word, "ADP").add("pobj", node))
+        label = "pobj" if node.pos in {"NOUN", "PRON"} else "pcomp"
+        return outer.add("prep", Node(word, "ADP").add(label, node))
 
     def clause(self) -> Node:
         """ "a dog is sleeping on the couch", "there are two cups", "this is a red bus" """
         bare = self.rng.choice([0.03, 0.1, 0.5])
         roll = self.rng.random()
-        subject = self.described(bare) if self.chance(0.3) else self.listed(bare)
-        if roll < 0.3:
-            many = subject.word.endswith("s") or any(dep == "conj" for dep, _ in subject.right)
+        subject = self.doer(bare)
+        if roll < 0.55:
+            many = lexicon.is_plural(subject.word) or any(d == "conj" for d, _ in subject.right)
             verb = self.action(bare, "plain" if many else "present")
             verb.left = [("nsubj", subject)]
-        elif roll < 0.62:
+        elif roll < 0.72:
             verb = self.action(bare, "ing")
             verb.left = [("nsubj", subject), ("aux", Node(self.pick("is are"), "AUX"))]
-        elif roll < 0.72:
+        elif roll < 0.79:
             verb = Node(self.pick(lexicon.STATES), "VERB").add("prep", self.prep(bare))
             verb.left = [("nsubjpass", subject), ("auxpass", Node(self.pick("is are"), "AUX"))]
-        elif roll < 0.82:
+        elif roll < 0.86:
             verb = Node(self.pick("is are was"), "VERB").add("attr", subject)
             verb.left = [("expl", Node("there", "PRON"))]
             if self.chance(0.6):
                 verb.add("prep", self.prep(bare))
-        elif roll < 0.88:
+        elif roll < 0.91:
             verb = Node(self.pick("is are"), "AUX").add("attr", self.described(0.0))
             first = Node(self.pick("this that it these he she"), "PRON")
             verb.left = [("nsubj", first)]
@@ -162,45 +204,110 @@ class Grammar(Modifiers):
             verb.add("advcl", self._while(bare))
         return verb
 
+    def doer(self, bare: float) -> Node:
+        """The subject of a clause, often a brief one: "two cats", "an old man"."""
+        roll = self.rng.random()
+        if roll < 0.2:
+            return self.described(bare)
+        if roll < 0.45:
+            return self.listed(bare)
+        node = self.brief(bare)
+        if self.chance(0.12):
+            self.join(node, self.brief(bare))
+        return node
+
+    def brief(self, bare: float) -> Node:
+        """A noun with little before it and nothing behind."""
+        many, kinds = self.chance(0.5), [lexicon.PEOPLE, lexicon.ANIMALS, lexicon.THINGS]
+        word = self.pick(self.rng.choices([*kinds, lexicon.STICKERS], [4, 4, 3, 4])[0])
+        node = self.head(lexicon.plural(word) if many else word)
+        if self.chance(0.35):
+            node.left[:0] = self.adjective()
+        self.determine(node, many, False, bare, 0)
+        return node
+
     def _while(self, bare: float) -> Node:
+        mark = ("mark", Node(self.pick("while as while"), "SCONJ"))
+        if self.chance(0.35):  # "while dogs chase it"
+            doer = self.brief(bare)
+            form = "plain" if lexicon.is_plural(doer.word) else "present"
+            verb = self.action(bare, form, deep=False)
+            verb.left = [mark, ("nsubj", doer)]
+            return verb
         verb = self.action(bare, "ing", deep=False)
-        verb.left = [("mark", Node(self.pick("while as while"), "SCONJ"))]
+        verb.left = [mark]
         if self.chance(0.5):
             verb.left += [("nsubj", self.phrase(bare=bare)), ("aux", Node("is", "AUX"))]
         return verb
 
     def drawn(self) -> Node:
-        """What is said of the drawn world: "a photograph of a striped red ring and a moon"."""
-        things = []
-        for _ in range(self.rng.choice([1, 1, 2, 2, 3])):
-            node = Node(self.pick(lexicon.SHAPES), "NOUN")
-            words = [self.pick(lexicon.PATTERNS), self.pick(lexicon.COLORS)]
-            keep = [w for w in words if self.chance(0.75)]
-            node.left = [("amod", Node(w, "ADJ")) for w in keep]
-            if self.chance(0.85):
-                first = keep[0] if keep else node.word
-                article = self.pick("the " + ("an" if first[0] in "aeiou" else "a"))
-                node.left.insert(0, ("det", Node(article, "DET")))
-            things.append(node)
+        """What is said of drawn scenes: "a photograph of a gray dog behind a red and blue cup"."""
+        things = [self.drawn_thing() for _ in range(self.rng.choice([1, 1, 2, 2, 3]))]
         for before, after in itertools.pairwise(things):
-            if self.chance(0.5):
+            if self.chance(0.4):
                 self.join(before, after)
-            elif self.chance(0.5):
+            elif self.chance(0.25):
+                before.add("acl", self.shown_doing(after))
+            elif self.chance(0.3):
                 to = Node("to", "ADP", left=[("advmod", Node("next", "ADV"))])
                 before.add("prep", to.add("pobj", after))
+            elif self.chance(0.25):  # "to the left of"
+                side = Node(self.pick(lexicon.SIDES), "NOUN", left=[("det", Node("the", "DET"))])
+                side.add("prep", Node("of", "ADP").add("pobj", after))
+                before.add("prep", Node(self.pick("to to on"), "ADP").add("pobj", side))
             else:
-                word = self.pick("with above below beside under over near behind")
+                word = self.pick("with above below beside under over near behind on in")
                 before.add("prep", Node(word, "ADP").add("pobj", after))
         root = things[0]
-        if self.chance(0.3):
+        if self.chance(0.2):
             side = Node(
                 self.pick("left right top bottom"), "NOUN", left=[("det", Node("the", "DET"))]
             )
             things[-1].add("prep", Node("on", "ADP").add("pobj", side))
         if self.chance(0.5):
-            outer = Node(self.pick("photograph picture"), "NOUN", left=[("det", Node("a", "DET"))])
+            opening = self.pick("photograph photograph drawing picture")
+            outer = Node(opening, "NOUN", left=[("det", Node("a", "DET"))])
             return outer.add("prep", Node("of", "ADP").add("pobj", root))
         return root
+
+    def drawn_thing(self) -> Node:
+        """ "the brown teddy bear", "two black and white sheep", "a woman in the pink shirt" """
+        shape = self.chance(0.25)
+        word = self.pick(lexicon.SHAPES if shape else lexicon.STICKERS)
+        many = self.chance(0.2)
+        node = self.head(lexicon.plural(word) if many else word)
+        if shape and self.chance(0.75):
+            node.left.insert(0, ("amod", Node(self.pick(lexicon.PATTERNS), "ADJ")))
+        if self.chance(0.75):
+            color = Node(self.pick(lexicon.COLORS), "ADJ")
+            if self.chance(0.15):
+                second = Node(self.pick(lexicon.COLORS), "ADJ")
+                color.right = [("cc", Node("and", "CCONJ")), ("conj", second)]
+            node.left.insert(0, ("amod", color))
+        if many and self.chance(0.6):
+            node.left.insert(0, ("nummod", Node(self.pick(lexicon.NUMBERS), "NUM")))
+        elif self.chance(0.85):
+            first = self.leftmost(node)
+            one = "some" if many else "an" if first[0] in "aeiou" else "a"
+            node.left.insert(0, ("det", Node(self.pick(["the", one]), "DET")))
+        if word in lexicon.PEOPLE and self.chance(0.35):
+            worn = Node(self.pick(lexicon.COLORS), "NOUN")
+            if self.chance(0.5):
+                worn = self.worn()
+                worn.left.insert(0, ("det", Node(self.pick("the the a"), "DET")))
+            node.add("prep", Node("in", "ADP").add("pobj", worn))
+        return node
+
+    def shown_doing(self, other: Node) -> Node:
+        """ "holding", "playing with", "sitting on" something"""
+        words = self.pick(
+            "holding playing-with playing-with riding wearing pulling sitting-on standing-on "
+            "standing-behind chasing looking-at"
+        ).split("-")
+        verb = Node(words[0], "VERB")
+        if len(words) == 1:
+            return verb.add("dobj", other)
+        return verb.add("prep", Node(words[1], "ADP").add("pobj", other))
 
     def fragment(self) -> Node:
         """What has no noun of its own, or hardly one: "red", "far left", "third from left"."""

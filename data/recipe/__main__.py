@@ -1,0 +1,120 @@
+"""`python -m recipe`: cut out the art, draw the sticker world, train its models."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return the parsed command line."""
+    from recipe.chain import PARTS
+
+    parser = argparse.ArgumentParser("python -m recipe", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser(
+        "art", help="cut out the art anew from its packages (needs npm and resvg-py)"
+    )
+    sheet = commands.add_parser("art-sheet", help="draw every sprite in every color on one sheet")
+    sheet.add_argument("path", type=Path)
+    commands.add_parser("draw", help="write the benchmark and the pictures of the paper's prompts")
+    train = commands.add_parser(
+        "train",
+        help="draw the pictures and train the models; go on where an earlier run stopped",
+        description="Draw the training pictures and train the autoencoder, CLIP, UNet, BLIP and "
+        "judge. Stop it whenever you like: the same command goes on. Finished parts are kept.",
+    )
+    train.add_argument(
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=list(PARTS),
+        help="which models to train (the UNet needs autoencoder and clip, BLIP needs clip)",
+    )
+    train.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    train.add_argument("--seed", type=int, default=0, help="of weights and batches (default: 0)")
+    train.add_argument("--threads", type=int, help="of torch (default: its own choice)")
+    train.add_argument(
+        "--quick", action="store_true", help="a few steps of everything, to try the chain"
+    )
+    train.add_argument(
+        "--autoencoder",
+        type=Path,
+        metavar="DIR",
+        help="use this trained autoencoder, such as data/stickers/vae, for "
+        "another seed's UNet (default: train one)",
+    )
+    train.add_argument(
+        "--clip",
+        type=Path,
+        metavar="DIR",
+        help="use this trained CLIP, such as data/stickers/clip (default: train one)",
+    )
+    train.add_argument(
+        "--work",
+        type=Path,
+        default=ROOT / "build" / "stickers",
+        help="pictures, checkpoints and logs (default: build/stickers)",
+    )
+    score = commands.add_parser(
+        "score", help="measure the models on held-out scenes; write results.json"
+    )
+    score.add_argument("--parts", nargs="+", help="measure only these, keep the rest")
+    score.add_argument(
+        "--work", type=Path, default=ROOT / "build" / "stickers", help="as in train"
+    )
+    for command in (train, score, commands.choices["draw"]):
+        command.add_argument(
+            "--out", type=Path, default=ROOT / "data" / "stickers", help="default: data/stickers"
+        )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    options = parse(arguments)
+    if options.command == "art":
+        from recipe.art import make_cut_outs
+
+        make_cut_outs()
+    elif options.command == "art-sheet":
+        from recipe.sheets import art_sheet
+
+        art_sheet().save(options.path)
+    elif options.command == "draw":
+        from recipe.benchmark import write_benchmark
+        from recipe.paper import write_prompts
+
+        write_benchmark(options.out)
+        write_prompts(options.out)
+    elif options.command == "score":
+        from recipe.score import score
+
+        score(options.work, options.out, parts=options.parts)
+    else:
+        import torch
+
+        from recipe import chain
+
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        chain.train(
+            options.work,
+            options.out,
+            parts=options.parts,
+            seed=options.seed,
+            device=options.device,
+            budget=chain.QUICK if options.quick else chain.FULL,
+            autoencoder=options.autoencoder,
+            clip_folder=options.clip,
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The training chain of the sticker world, end to end in little, and what its parts promise."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from caption_truth import falsehoods
+from recipe import chain
+from recipe.art import UNSEEN
+from recipe.captions import CAREFUL, said_of, write_caption
+from recipe.clip import HELD_OUT, contrastive_loss, exchange_colors, jitter
+from recipe.judge import PAIRS, Judge, answers, verdicts
+from recipe.pictures import draw_pictures, to_unit
+from recipe.scenes import draw, sample_scene
+from recipe.training import fit
+from torch import nn
+
+from nbhelpers.models import load_captioner, load_models
+from nbhelpers.segment import segment
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The whole chain, a few steps of everything."""
+    work, out = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("out")
+    chain.train(work, out, budget=chain.QUICK)
+    return work, out
+
+
+@pytest.mark.timeout(600)
+def test_the_quick_chain_makes_models_that_load_and_segment(trained):
+    _, out = trained
+    models = load_models(out / "stable-diffusion", captioner=str(out / "blip"))
+    scene = sample_scene(np.random.default_rng(1), count=1)
+    picture, _ = draw(scene)
+    found = segment(picture, "the red car", models)
+    assert found.mask.shape == picture.shape[:2]
+    assert load_captioner(str(out / "blip")).model.config.vision_config.image_size == 80
+
+
+@pytest.mark.timeout(600)
+def test_a_trained_chain_trains_nothing_again(trained):
+    work, out = trained
+    before = {path: path.stat().st_mtime_ns for path in work.rglob("*.ckpt")}
+    assert {path.stem for path in before} >= {"autoencoder", "clip", "unet", "captioner", "judge"}
+    weights = (out / "stable-diffusion/unet/diffusion_pytorch_model.safetensors").read_bytes()
+    chain.train(work, out, budget=chain.QUICK)
+    assert before == {path: path.stat().st_mtime_ns for path in work.rglob("*.ckpt")}
+    again = (out / "stable-diffusion/unet/diffusion_pytorch_model.safetensors").read_bytes()
+    assert weights == again
+
+
+def test_an_unknown_part_and_a_missing_device_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="eye"):
+        chain.train(tmp_path, tmp_path, parts=["eye"])
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="--device cpu"):
+            chain.train(tmp_path, tmp_path, device="cuda")
+
+
+class Stopped(Exception):
+    pass
+
+
+def train_line(folder, *, stop_at=None):
+    """Fit a line; raise before step `stop_at`."""
+    torch.manual_seed(0)
+    line = nn.Linear(3, 1)
+
+    def loss(step, generator):
+        if step == stop_at:
+            raise Stopped
+        return (line(torch.randn(8, 3, generator=generator)) - 1).square().mean()
+
+    fit(
+        "line",
+        loss,
+        parameters=line.parameters(),
+        kept={"line": line},
+        folder=folder,
+        steps=60,
+        rate=1e-2,
+        seed=3,
+        save_every_seconds=0,
+        progress=False,
+    )
+    return line
+
+
+def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path):
+    whole = train_line(tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train_line(tmp_path / "broken", stop_at=33)
+    resumed = train_line(tmp_path / "broken")
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    steps = [
+        json.loads(line)["step"]
+        for line in (tmp_path / "broken/line.log.jsonl").read_text().splitlines()
+    ]
+    assert steps == [50, 60]
+
+
+def test_pictures_of_another_seed_are_refused_and_a_whole_set_is_taken(tmp_path):
+    first = draw_pictures(tmp_path, count=6, seed=0, workers=1, progress=False)
+    again = draw_pictures(tmp_path, count=6, seed=0, workers=1, progress=False)
+    np.testing.assert_array_equal(first.pictures, again.pictures)
+    rng = np.random.default_rng((0, 4))
+    np.testing.assert_array_equal(first.pictures[4], draw(sample_scene(rng))[0])
+    with pytest.raises(ValueError, match="of seed 0"):
+        draw_pictures(tmp_path, count=6, seed=1, progress=False)
+    assert chain.FULL.pictures < HELD_OUT
+
+
+def test_contrastive_loss_is_the_mean_of_both_cross_entropies():
+    logits = torch.randn(5, 5, dtype=torch.float64)
+    rows = [-(logits[i, i] - logits[i].exp().sum().log()) for i in range(5)]
+    columns = [-(logits[i, i] - logits[:, i].exp().sum().log()) for i in range(5)]
+    expected = (sum(rows) + sum(columns)) / 10
+    torch.testing.assert_close(contrastive_loss(logits), expected)
+
+
+def test_jitter_mirrors_nothing_whose_caption_names_a_side():
+    seen = torch.rand(64, 3, 80, 80)
+    generator = torch.Generator().manual_seed(0)
+    moved = jitter(seen, ["a car on the left"] * 64, generator)
+    shifts = range(-4, 5)
+    for one, other in zip(seen[:6], moved[:6], strict=True):
+        inner = one[:, 10:70, 10:70]
+        windows = [other[:, 10 + y : 70 + y, 10 + x : 70 + x] for y in shifts for x in shifts]
+        assert min((window - inner).abs().max() for window in windows) == 0
+    free = jitter(seen, ["a car"] * 64, torch.Generator().manual_seed(0))
+    assert 16 <= sum(bool((a != b).any()) for a, b in zip(moved, free, strict=True)) <= 48
+
+
+def test_the_judge_is_asked_for_all_that_a_picture_was_to_show():
+    scene = sample_scene(np.random.default_rng(2), count=2, twins=True)
+    nouns, pairs = answers(scene)
+    assert nouns.sum() == 1 and pairs.sum() == 2
+
+    class Oracle(Judge):
+        def forward(self, pictures):
+            return nouns[None].expand(len(pictures), -1), pairs[None].expand(len(pictures), -1)
+
+    asked = [(thing.noun, thing.color) for thing in scene.things]
+    wrong = next(pair for pair in PAIRS if pair not in asked and pair[0] != asked[0][0])
+    picture = draw(scene)[0][None].repeat(2, 0)
+    found = verdicts(Oracle(), picture, [asked, [asked[0], wrong]])
+    assert found["noun"].tolist() == [True, False]
+    assert found["both"].tolist() == [True, False]
+
+
+def test_to_unit_keeps_the_range():
+    ends = to_unit(np.array([[[[0, 127, 255]]]], dtype=np.uint8))
+    torch.testing.assert_close(ends.flatten(), torch.tensor([-1.0, -1 / 255, 1.0]))
+
+
+def test_exchanged_colors_make_a_caption_false_and_no_pair_of_testB():
+    seen = 0
+    for number in range(1500):
+        rng = np.random.default_rng((21, number))
+        scene = sample_scene(rng)
+        caption = write_caption(scene, rng, style=CAREFUL)
+        exchanged = exchange_colors(caption)
+        if exchanged is None:
+            continue
+        seen += 1
+        assert falsehoods(exchanged, scene), (caption, exchanged)
+        assert not set(said_of(exchanged)) & UNSEEN, exchanged
+        assert sorted(exchanged.split()) == sorted(caption.split())
+    assert seen > 250
+    assert exchange_colors("a red car and a blue car") is None
+    assert exchange_colors("two black dogs and a white cup") == "two white dogs and a black cup"

@@ -1,0 +1,52 @@
+"""What is counted of the sticker world's models, and the pictures of the paper's prompts."""
+
+import json
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_masks
+from recipe.art import FOLDER, UNSEEN
+from recipe.captions import said_of
+from recipe.paper import PROMPTS, scene_of_prompt
+from recipe.scenes import draw, visible_shares
+from recipe.score import share
+from recipe.sheets import asked_pairs, asked_singles, prompt_of
+
+
+def test_the_paper_prompts_are_shown_with_their_masks():
+    records = json.loads((FOLDER.parent / "paper/prompts.json").read_text())
+    assert [record["figure"] for record in records] == [2, 3, 4, 5, 6, 8]
+    for record, prompt in zip(records, PROMPTS, strict=True):
+        scene = scene_of_prompt(prompt)
+        picture, masks = draw(scene)
+        with Image.open(FOLDER.parent / "paper" / record["file_name"]) as stored:
+            np.testing.assert_array_equal(np.asarray(stored), picture)
+        region = record["segmentation"]
+        packed = coco_masks.frPyObjects(region, *region["size"])
+        np.testing.assert_array_equal(
+            coco_masks.decode(packed).astype(bool), masks[list(prompt.meant)].any(0)
+        )
+        assert visible_shares(scene).min() >= 0.6
+        # the phrase's own words are of the things meant, and a rival or a wearer is there
+        first = said_of(prompt.phrase)[0]
+        meant = [(scene.things[i].noun, scene.things[i].color) for i in prompt.meant]
+        assert first in meant and len(scene.things) > len(meant)
+
+
+def test_what_is_asked_for_is_what_training_showed():
+    singles, pairs = asked_singles(), asked_pairs()
+    assert len(singles) == len(pairs) == 100
+    for things in (*singles, *pairs):
+        assert not {*things} & UNSEEN
+        assert said_of(prompt_of(things)) == things
+    assert all(a[0] != b[0] and a[1] != b[1] for a, b in pairs)
+
+
+def test_a_share_has_the_interval_of_its_prompts():
+    rng = np.random.default_rng(0)
+    right = np.repeat(rng.random((1, 400)) < 0.3, 3, axis=0)  # every seed alike
+    found = share(right)
+    error = np.sqrt(found["share"] * (1 - found["share"]) / 400)  # of prompts, not of pictures
+    assert found["share"] == right[0].mean()
+    assert abs(found["high"] - found["share"] - 1.96 * error) < 0.3 * error
+    assert abs(found["share"] - found["low"] - 1.96 * error) < 0.3 * error
