@@ -8,9 +8,10 @@ from typing import Any
 from nbhelpers.cli import PACKAGES, say
 from nbhelpers.cli.segment import METHODS, number, seed
 from nbhelpers.datasets import quoted
+from nbhelpers.datasets.published import SPLITS
 from nbhelpers.versions import versions
 
-DATASETS = ("shapes", "coco", "refcoco", "refcoco+", "refcocog")
+REFERRING = tuple(dict.fromkeys(name for name, _ in SPLITS))
 DESCRIPTION = """\
 Read every expression of a dataset and keep, in the --out folder, the pixels that
 each map shares with the truth and those that either has, at 101 thresholds.
@@ -49,7 +50,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
-    add("--dataset", choices=DATASETS, default="shapes", help="default: shapes")
+    add("--dataset", choices=(*REFERRING, "coco"), default="shapes", help="default: shapes")
     add("--split", metavar="NAME", default="val", help="such as val, testA (default: val)")
     add("--method", choices=METHODS, nargs="+", default=["plain", "paper", "sealed"])
     add(

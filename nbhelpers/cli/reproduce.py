@@ -5,12 +5,11 @@ import sys
 from pathlib import Path
 
 from nbhelpers.cli import questions, say, tables
-from nbhelpers.cli.evaluate import add_manner, add_model, finish, model_of, whole
+from nbhelpers.cli.evaluate import REFERRING, add_manner, add_model, finish, model_of, whole
 from nbhelpers.datasets import quoted
 from nbhelpers.files import check_writable
 from nbhelpers.weights import data_folder
 
-DATASETS = ("shapes", "refcoco", "refcoco+", "refcocog")
 PARTS = ("tables", "classes", "places", "settings")
 DESCRIPTION = """\
 Evaluate all that the paper's tables and the questions it leaves open need, then make
@@ -41,7 +40,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
-    add("--dataset", choices=DATASETS, default="shapes", help="default: shapes")
+    add("--dataset", choices=REFERRING, default="shapes", help="default: shapes")
     add("--parts", choices=PARTS, nargs="+", default=list(PARTS), help="default: all")
     add("--pictures", metavar="N", type=whole, help="of each split (default: each part's own)")
     add("--work", metavar="DIR", default="build/results", help="the runs (default: build/results)")

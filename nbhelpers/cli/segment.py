@@ -19,10 +19,11 @@ from PIL import Image
 from nbhelpers.cli import PACKAGES, say
 from nbhelpers.datasets import load_image, open_regular, quoted
 from nbhelpers.files import check_writable, write_together
+from nbhelpers.settings import SETTINGS
 from nbhelpers.versions import versions
 from nbhelpers.words import check_text
 
-METHODS = ("plain", "chunk", "paper", "diffsegmenter", "sealed")
+METHODS = tuple(SETTINGS)
 DESCRIPTION = """\
 Find the pixels of a picture that a phrase means, with a picture generator that
 was never shown a mask. Written into the --out folder, where NAME is made of the
