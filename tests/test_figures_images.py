@@ -263,5 +263,5 @@ def test_matplotlib_is_imported_by_what_draws_alone():
                 names = [node.module or ""]
             if any(name.split(".")[0] == "matplotlib" for name in names):
                 users.add(path.relative_to(package).as_posix())
-    files = {"images.py", "charts.py", "comparisons.py", "sentences.py"}
+    files = {"images.py", "charts.py", "sentences.py"}
     assert users == {f"figures/{name}" for name in files}

@@ -4,8 +4,15 @@ The one room that uses matplotlib, which its functions import as they are called
 """
 
 from nbhelpers.figures.charts import show_intervals, show_lines, show_matrix
-from nbhelpers.figures.comparisons import in_proportion, show_rows
-from nbhelpers.figures.images import overlay, show_chunks, show_image, show_maps, show_masks
+from nbhelpers.figures.images import (
+    in_proportion,
+    overlay,
+    show_chunks,
+    show_image,
+    show_maps,
+    show_masks,
+    show_rows,
+)
 from nbhelpers.figures.sentences import show_captions, show_tree
 from nbhelpers.figures.sliders import Sliders, sliders
 
