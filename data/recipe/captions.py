@@ -118,12 +118,10 @@ def links(first: Thing, second: Thing, scene: Scene) -> list[str]:
     if flying[0] and y1 >= scene.ground.horizon:
         words.append("flying over")
     elif flying == (False, False) and abs(x0 - x1) < 0.3 and abs(y0 - y1) > 0.06:
-        shares = visible_shares(scene)
-        hidden = {id(t): s for t, s in zip(scene.things, shares, strict=True)}
-        if y0 < y1 and hidden[id(first)] < 0.95:
-            words.append("behind")
-        if y0 > y1 and hidden[id(second)] < 0.95:
-            words.append("in front of")
+        far, near = sorted((first, second), key=lambda thing: thing.base[0])
+        alone = Scene((far, near), scene.style, scene.ground)
+        if visible_shares(alone)[0] < 0.95:
+            words.append("behind" if first is far else "in front of")
     if {first.noun, second.noun} <= LIVING | {"ball"} and first.noun in LIVING and not any(flying):
         words.append("playing with")
     return words

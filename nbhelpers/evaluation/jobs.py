@@ -29,6 +29,7 @@ SOURCES = (
         "datasets/*.py",
         "captions.py",
         "words.py",
+        "display.py",
         "chunks.py",
     ),
     *(
