@@ -119,8 +119,11 @@ def links(first: Thing, second: Thing, scene: Scene) -> list[str]:
         words.append("flying over")
     elif flying == (False, False) and abs(x0 - x1) < 0.3 and abs(y0 - y1) > 0.06:
         far, near = sorted((first, second), key=lambda thing: thing.base[0])
-        alone = Scene((far, near), scene.style, scene.ground)
-        if visible_shares(alone)[0] < 0.95:
+        both, alone = (
+            visible_shares(Scene(things, scene.style, scene.ground))[0]
+            for things in ((far, near), (far,))
+        )
+        if both < alone - 0.05:
             words.append("behind" if first is far else "in front of")
     if {first.noun, second.noun} <= LIVING | {"ball"} and first.noun in LIVING and not any(flying):
         words.append("playing with")
