@@ -9,7 +9,7 @@ import numpy as np
 
 from recipe.art import NOUNS, PATCHED, PEOPLE
 from recipe.color import COLORS
-from recipe.scenes import Scene, Thing, visible_shares
+from recipe.scenes import SIZE, Scene, Thing, visible_shares
 
 # The words that open a caption say how the picture is drawn, or nothing.
 OPENINGS = {
@@ -120,7 +120,7 @@ def links(first: Thing, second: Thing, scene: Scene) -> list[str]:
     elif flying == (False, False) and abs(x0 - x1) < 0.3 and abs(y0 - y1) > 0.06:
         far, near = sorted((first, second), key=lambda thing: thing.base[0])
         both, alone = (
-            visible_shares(Scene(things, scene.style, scene.ground))[0]
+            visible_shares(Scene(things, scene.style, scene.ground), SIZE)[0]
             for things in ((far, near), (far,))
         )
         if both < alone - 0.05:
