@@ -7,13 +7,15 @@ import pytest
 import torch
 from caption_truth import falsehoods
 from recipe import chain
-from recipe.art import UNSEEN
+from recipe.art import FOLDER, UNSEEN
+from recipe.autoencoder import load_autoencoder
 from recipe.captions import CAREFUL, said_of, write_caption
 from recipe.clip import HELD_OUT, contrastive_loss, exchange_colors, jitter
 from recipe.judge import PAIRS, Judge, answers, verdicts
 from recipe.pictures import draw_pictures, to_unit
 from recipe.scenes import draw, sample_scene
-from recipe.training import fit
+from recipe.training import fit, publish
+from safetensors.torch import load_file
 from torch import nn
 
 from nbhelpers.models import load_captioner, load_models
@@ -172,3 +174,19 @@ def test_exchanged_colors_make_a_caption_false_and_no_pair_of_testB():
     assert seen > 250
     assert exchange_colors("a red car and a blue car") is None
     assert exchange_colors("two black dogs and a white cup") == "two white dogs and a black cup"
+
+
+def test_what_is_published_is_half_as_large_and_names_no_folder(tmp_path):
+    vae = load_autoencoder(FOLDER.parent / "vae")  # diffusers notes where it was loaded from
+    vae.save_pretrained(tmp_path / "vae")
+    assert str(FOLDER.parent) in (tmp_path / "vae/config.json").read_text()
+    publish(tmp_path)
+    config = json.loads((tmp_path / "vae/config.json").read_text())
+    assert "_name_or_path" not in config and config["latent_channels"] == 4
+    tensors = load_file(tmp_path / "vae/diffusion_pytorch_model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
+
+
+def test_no_shipped_configuration_names_a_folder_of_a_machine():
+    for path in FOLDER.parent.rglob("*config.json"):
+        assert "_name_or_path" not in json.loads(path.read_text()), path

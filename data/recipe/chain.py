@@ -23,7 +23,7 @@ from recipe.clip import bind, load_clip, save_clip, text_encoder, train_clip
 from recipe.judge import train_judge
 from recipe.pictures import draw_pictures
 from recipe.tokenizer import train_tokenizer
-from recipe.training import half
+from recipe.training import publish
 from recipe.unet import save_pipeline, train_unet
 
 PARTS = ("autoencoder", "clip", "unet", "captioner", "judge")
@@ -106,7 +106,7 @@ def train(
         clip = bind(clip, pictures, tokenizer, own, steps=budget.bind, **chance).cpu()
     if "clip" in parts:
         save_clip(clip, tokenizer, out / "clip")
-        half(out / "clip")
+        publish(out / "clip")
     if "unet" in parts:
         text = text_encoder(clip)
         unet = train_unet(
@@ -124,12 +124,12 @@ def train(
         )
         folder = out / "stable-diffusion"
         save_pipeline(vae.cpu(), text.cpu(), tokenizer, unet.cpu(), folder)
-        half(folder)
+        publish(folder)
     if "captioner" in parts:
         words = new_word_tokenizer(pictures.texts("careful"), own / "words")
         blip = train_captioner(pictures, words, eye, own, steps=budget.captioner, **chance)
         save_captioner(blip.cpu(), words, out / "blip")
-        half(out / "blip")
+        publish(out / "blip")
     if "judge" in parts:
         train_judge(work, steps=budget.judge, device=device)
     note_machine(work, device)

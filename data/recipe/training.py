@@ -124,8 +124,11 @@ def fit(
             saved = time.monotonic()
 
 
-def half(folder: Path) -> None:
-    """Rewrite the safetensors files below `folder` with their floats as float16."""
+def publish(folder: Path) -> None:
+    """Make saved models ready to ship: floats as float16, and no word of the folder they came from.
+
+    diffusers writes the folder that a model was loaded from into its configuration.
+    """
     from safetensors.torch import load_file, save_file
 
     for path in sorted(folder.rglob("*.safetensors")):
@@ -134,3 +137,7 @@ def half(folder: Path) -> None:
             for key, value in load_file(path).items()
         }
         save_file(tensors, path, metadata={"format": "pt"})
+    for path in sorted(folder.rglob("*.json")):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
