@@ -125,7 +125,7 @@ def fit(
 
 
 def publish(folder: Path) -> None:
-    """Make saved models ready to ship: floats as float16, and no word of the folder they came from.
+    """Make saved models ready to ship: floats as float16, and no folder that they came from.
 
     diffusers writes the folder that a model was loaded from into its configuration.
     """
