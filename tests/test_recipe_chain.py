@@ -10,7 +10,7 @@ from recipe import chain
 from recipe.art import FOLDER, UNSEEN
 from recipe.autoencoder import load_autoencoder
 from recipe.captions import CAREFUL, said_of, write_caption
-from recipe.clip import HELD_OUT, contrastive_loss, exchange_colors, jitter
+from recipe.clip import HELD_OUT, contrastive_loss, exchange_colors, jitter, token_scores
 from recipe.judge import PAIRS, Judge, answers, verdicts
 from recipe.pictures import draw_pictures, to_unit
 from recipe.scenes import draw, sample_scene
@@ -121,6 +121,24 @@ def test_contrastive_loss_is_the_mean_of_both_cross_entropies():
     columns = [-(logits[i, i] - logits[:, i].exp().sum().log()) for i in range(5)]
     expected = (sum(rows) + sum(columns)) / 10
     torch.testing.assert_close(contrastive_loss(logits), expected)
+
+
+def test_token_scores_are_the_mean_best_cosine_of_the_words():
+    rng = np.random.default_rng(0)
+    texts, grids = rng.normal(size=(4, 6, 5)), rng.normal(size=(3, 7, 5))
+    words = rng.random((4, 6)) < 0.6
+    words[:, 1] = True
+    expected = np.zeros((3, 4))
+    for picture in range(3):
+        for caption in range(4):
+            best = [
+                max(float(texts[caption, token] @ patch) for patch in grids[picture])
+                for token in range(6)
+                if words[caption, token]
+            ]
+            expected[picture, caption] = sum(best) / len(best)
+    found = token_scores(*map(torch.from_numpy, (texts, grids, words)))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_jitter_mirrors_nothing_whose_caption_names_a_side():

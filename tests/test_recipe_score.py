@@ -1,16 +1,21 @@
 """What is counted of the sticker world's models, and the pictures of the paper's prompts."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 from pycocotools import mask as coco_masks
-from recipe.art import FOLDER, UNSEEN
+from recipe.art import FOLDER, NOUNS, UNSEEN
 from recipe.captions import said_of
-from recipe.paper import PROMPTS, scene_of_prompt
+from recipe.color import COLORS
+from recipe.paper import PROMPTS, scene_of_prompt, write_prompts
 from recipe.scenes import draw, visible_shares
-from recipe.score import share
+from recipe.score import noun_token_shares, share
 from recipe.sheets import asked_pairs, asked_singles, prompt_of
+from transformers import BatchEncoding
 
 
 def test_the_paper_prompts_are_shown_with_their_masks():
@@ -31,6 +36,36 @@ def test_the_paper_prompts_are_shown_with_their_masks():
         first = said_of(prompt.phrase)[0]
         meant = [(scene.things[i].noun, scene.things[i].color) for i in prompt.meant]
         assert first in meant and len(scene.things) > len(meant)
+
+
+def test_the_prompts_in_the_repository_are_those_that_are_written(tmp_path):
+    write_prompts(tmp_path)
+    for path in (tmp_path / "paper").iterdir():
+        assert path.read_bytes() == (FOLDER.parent / "paper" / path.name).read_bytes(), path.name
+
+
+def test_shares_of_a_noun_token_are_those_of_its_variance():
+    """An encoder whose state at the noun is 2 x the noun's axis + 1 x the color's."""
+
+    def tokenizer(text, return_tensors):
+        return BatchEncoding({"input_ids": text})
+
+    class Encoder:
+        device = torch.device("cpu")
+
+        def __call__(self, text):
+            *_, color, noun = text.split()
+            state = torch.zeros(1, 3, 60)
+            state[0, -2, sorted(COLORS).index(color)] = 1
+            state[0, -2, 20 + NOUNS.index(noun)] = 2
+            return SimpleNamespace(last_hidden_state=state)
+
+    text = SimpleNamespace(tokenizers=(tokenizer,), encoders=(Encoder(),))
+    found = noun_token_shares(SimpleNamespace(text=text))
+    nouns, colors = found["nouns"], found["colors"]
+    noun, color = 4 * (1 - 1 / nouns), 1 - 1 / colors  # variance of a one-hot vector over n
+    assert found["noun"] == pytest.approx(noun / (noun + color))
+    assert found["color"] == pytest.approx(color / (noun + color))
 
 
 def test_what_is_asked_for_is_what_training_showed():
