@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from jaxtyping import Bool
 from PIL import Image
 from tqdm import tqdm
 
+from nbhelpers.files import write_whole
 from recipe.art import HELD_OUT_STYLE, NOUNS
 from recipe.captions import article, name, position
 from recipe.scenes import SIZE, Scene, Thing, draw, sample_scene
@@ -164,10 +164,3 @@ def write_benchmark(folder: Path, *, seed: int = 0, progress: bool = True) -> No
     write_whole(folder / "instances.json", json.dumps(instances, separators=(",", ":")).encode())
     write_whole(folder / "refs(stickers).json", json.dumps(refs, separators=(",", ":")).encode())
     write_whole(folder / "refs(stickers).p", pickle.dumps(refs, protocol=2))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

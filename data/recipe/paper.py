@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from recipe.benchmark import run_lengths, write_whole
+from nbhelpers.files import write_whole
+from recipe.benchmark import run_lengths
 from recipe.scenes import Scene, Thing, draw, sample_ground
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
+from nbhelpers.files import write_whole
 from recipe.captions import BRIEF, CAREFUL, ORDINARY, write_caption
 from recipe.scenes import SIZE, draw, sample_scene
 
@@ -116,9 +116,8 @@ def draw_pictures(
                     captions[style].extend(each[style] for each in told)
         large.flush()
         small.flush()
-        partial = texts.with_suffix(".partial")
-        partial.write_text(json.dumps({"seed": seed, "count": count, "captions": captions}))
-        os.replace(partial, texts)
+        record = {"seed": seed, "count": count, "captions": captions}
+        write_whole(texts, json.dumps(record).encode())
     record = json.loads(texts.read_text())
     if (record["seed"], record.get("count")) != (seed, count):
         raise ValueError(

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from nbhelpers.captions import caption
+from nbhelpers.files import write_whole
 from nbhelpers.models import Models, load_captioner, load_models
 from nbhelpers.segment import segment
 from nbhelpers.versions import versions
@@ -209,6 +210,4 @@ def score(work: Path, out: Path, *, parts: Iterable[str] | None = None) -> None:
         raise ValueError(f"the parts are {', '.join(steps)}; got {', '.join(unknown)}")
     for part in parts or steps:
         record.update({part: steps[part](), "versions": versions(PACKAGES)})
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(record, indent=1) + "\n")
-        partial.replace(path)
+        write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
