@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from nbhelpers.weights import (
+    EMBEDDED,
     check_tokenizer,
     from_pretrained,
     locate,
@@ -193,7 +194,6 @@ def load_models(
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     side = unet.config.sample_size
     cells = (side, side) if isinstance(side, int) else tuple(side)
-    shapes = str(name) == "shapes"
     return Models(
         name=str(name),
         revision=commit,
@@ -206,7 +206,7 @@ def load_models(
         size=(cells[0] * factor, cells[1] * factor),
         calibration=read_calibration(Path(source)),
         sources={
-            "captioner": captioner or ("shapes" if shapes else CAPTIONER),
+            "captioner": captioner or (str(name) if str(name) in EMBEDDED else CAPTIONER),
             "parser": PARSER if parser is None else parser,
         },
     )

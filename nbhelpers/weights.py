@@ -40,8 +40,9 @@ WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_)?model(?:\.(?P<a>\w+?))?(?:-\d+-of-\d+)?(?:\.(?P<b>\w+))?\.safetensors"
 )
 WANTED = " as safetensors weights"
-# The pieces of "shapes" and the folders that hold them under data/shapes.
-SHAPES = {"model": "stable-diffusion", "captioner": "blip", "parser": "parser"}
+# The worlds that come with the package, and the folders of their pieces under data/{world}.
+EMBEDDED = ("stickers", "shapes")
+PIECES = {"model": "stable-diffusion", "captioner": "blip", "parser": "parser"}
 
 
 def data_folder() -> Path:
@@ -64,11 +65,11 @@ def data_folder() -> Path:
 
 def locate(name: str, revision: str | None, piece: str) -> tuple[str, str | None]:
     """The folder or Hub id that a name stands for, and its commit."""
-    if name == "shapes":
-        folder = data_folder() / "shapes" / SHAPES[piece]
+    if name in EMBEDDED:
+        folder = data_folder() / name / PIECES[piece]
         if not folder.is_dir():
             raise OSError(
-                f"the shapes {piece} is not at {folder}; set NBHELPERS_DATA to the project's data "
+                f"the {name} {piece} is not at {folder}; set NBHELPERS_DATA to the project's data "
                 "folder, or train it: python -m nbhelpers.shapes train"
             )
         return str(folder), None

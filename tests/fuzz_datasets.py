@@ -26,10 +26,10 @@ from pycocotools import mask as cocomask
 from referring_files import CROWD, SQUARE, fresh, write_set
 
 from nbhelpers.datasets import load_image, referring
-from nbhelpers.datasets.pickles import read_pickle
+from nbhelpers.datasets._pickles import read_pickle
+from nbhelpers.datasets._unpickling import plain
 from nbhelpers.datasets.records import Record, parse_json
 from nbhelpers.datasets.regions import read_region
-from nbhelpers.datasets.unpickling import plain
 
 NUMBERS = (0, -1, 1, 2, 0.5, 1e9, -1e9, 2**31, 2**32 + 4, 2**63, 10**400, float("nan"))
 VALUES = (*NUMBERS, float("inf"), True, None, "", "x", "\ud800", "\x00", [], {}, [[]], "é" * 50)
@@ -85,7 +85,7 @@ def fuzz_pickle(rng, folder):
         read_pickle(path)
     try:
         plain(content)
-    except Exception as error:  # noqa: BLE001 - `unpickling.main` turns all of them into a line
+    except Exception as error:  # noqa: BLE001 - `_unpickling.main` turns all of them into a line
         raise ValueError(f"{type(error).__name__}: {error}") from None
 
 

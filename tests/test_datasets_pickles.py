@@ -10,7 +10,7 @@ import pytest
 from referring_files import fresh, write_set
 
 from nbhelpers.datasets import referring
-from nbhelpers.datasets.pickles import read_pickle
+from nbhelpers.datasets._pickles import read_pickle
 
 SHAPES = Path(__file__).parents[1] / "data" / "shapes"
 TRACE = "touched"

@@ -178,7 +178,7 @@ import torch, triton
 from triton.backends.compiler import GPUTarget
 import triton.backends.nvidia
 from triton.compiler import ASTSource
-from nbhelpers.kernels import launch, tiled, tiled_maps
+from nbhelpers.kernels import _launch, _tiled, _tiled_maps
 
 def compiled(name, kernel, types, constants):
     names = kernel.arg_names
@@ -209,19 +209,19 @@ d, dtype = int(sys.argv[1]), getattr(torch, sys.argv[2])
 heads = dict.fromkeys(("query", "key"), "*" + half[dtype])
 floats = dict.fromkeys(("lse", "maps", "out", "shares", "thresholds"), "*fp32") | {"scale": "fp32"}
 types = {**floats, **heads, "table": "*i32", "truths": "*u8", "found": "*i32"}
-tiles = launch.tiles(d, dtype)
+tiles = _launch.tiles(d, dtype)
 few = {"TOKENS": 3, "BLOCK_N": 16}
-compiled("row_lse", tiled.row_lse_kernel, types, {**tiles, "N": 4096, "TOKENS": 77, "D": d})
-compiled("columns", tiled.columns_kernel, types, {**tiles, "N": 4096, "D": d, **few})
-for chunks, width in ((1, 1), (3, launch.TOGETHER)):
+compiled("row_lse", _tiled.row_lse_kernel, types, {**tiles, "N": 4096, "TOKENS": 77, "D": d})
+compiled("columns", _tiled.columns_kernel, types, {**tiles, "N": 4096, "D": d, **few})
+for chunks, width in ((1, 1), (3, _launch.TOGETHER)):
     more = {**tiles, "N": 4096, "D": d, "CHUNKS": chunks, "BLOCK_C": width}
-    compiled(f"gather-{chunks}", tiled.gather_kernel, types, dict(more))
-    compiled(f"spread-{chunks}", tiled.spread_kernel, types, dict(more))
+    compiled(f"gather-{chunks}", _tiled.gather_kernel, types, dict(more))
+    compiled(f"spread-{chunks}", _tiled.spread_kernel, types, dict(more))
 if d == 40:
     levels = {"TELLS": 1e-6, "LEVELS": 4, "LONGEST": 4096, "BLOCK": 512}
-    compiled("blend", tiled_maps.blend_kernel, types, levels)
+    compiled("blend", _tiled_maps.blend_kernel, types, levels)
     bins = {"THRESHOLDS": 100, "BITS": 7, "BINS": 256, "BLOCK": 2048}
-    compiled("places", tiled_maps.places_kernel, types, bins)
+    compiled("places", _tiled_maps.places_kernel, types, bins)
 """
 
 
@@ -244,7 +244,7 @@ def test_the_kernels_bounds_are_constants():
     """The interpreter of Triton 3.6 fails on others, where NumPy is new."""
     import ast
 
-    for name in ("tiled", "tiled_maps"):
+    for name in ("_tiled", "_tiled_maps"):
         path = Path(kernels.__file__).with_name(f"{name}.py")
         loops = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.For)]
         assert loops

@@ -10,7 +10,8 @@ import pytest
 
 from nbhelpers.weights import data_folder
 
-PACKAGE = Path(__file__).parents[1] / "nbhelpers"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "nbhelpers"
 # From what everything stands on to what stands on everything.
 ORDER = (
     *("kernels", "versions", "weights", "models", "datasets", "words", "captions", "chunks"),
@@ -82,7 +83,36 @@ def test_heavy_imports_stand_where_they_may(path):
         assert room(path) in HEAVY.get(head, {room(path)}), f"{head} is imported by {path.name}"
 
 
-ROOT = PACKAGE.parent
+# Read by one other module, and named without an underscore: the kernels' equations, which every
+# reader of a kernel is sent to.
+SHOWN = {"nbhelpers.kernels.eager"}
+
+
+def importers():
+    """For every module in a room, the modules of the package that import it."""
+    found = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): set()
+        for path in SOURCES
+        if len(path.relative_to(PACKAGE).parts) > 1
+        and not path.stem.startswith("__")
+        and room(path) != "shapes"
+    }
+    for path in SOURCES:
+        for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
+            if name in found:
+                found[name].add(path)
+    return found
+
+
+def test_what_one_sibling_alone_imports_is_marked_private():
+    for name, paths in importers().items():
+        private = name.rpartition(".")[2].startswith("_")
+        fronts = [path for path in paths if path.stem == "__init__" or room(path) == "cli"]
+        assert not (private and (len(paths) > 1 or fronts)), f"{name} is imported by {paths}"
+        alone = len(paths) == 1 and not fronts and name not in SHOWN
+        assert private or not alone, f"{name} is imported by {paths} alone"
+
+
 CODE = sorted(
     [
         *SOURCES,

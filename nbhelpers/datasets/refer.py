@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from nbhelpers.datasets._mirrors import read_mirror
+from nbhelpers.datasets._pickles import read_pickle
 from nbhelpers.datasets.annotations import Instances, Things
 from nbhelpers.datasets.expressions import Expression, Referring
-from nbhelpers.datasets.mirrors import read_mirror
-from nbhelpers.datasets.pickles import read_pickle
 from nbhelpers.datasets.pictures import quoted
 from nbhelpers.datasets.published import DRAWN, splits_of
 from nbhelpers.datasets.records import AGAIN, Broken, Record, Shown, indexed, read_json

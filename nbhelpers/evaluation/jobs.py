@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import nbhelpers
 from nbhelpers.datasets import Broken, Coco, Expression, Referring, coco, referring
+from nbhelpers.evaluation._classes import Drawn, digest, read_classes
 from nbhelpers.evaluation.batched import Question, Reader, count, one_thread
-from nbhelpers.evaluation.classes import Drawn, digest, read_classes
 from nbhelpers.evaluation.run import Evaluate, Item
 from nbhelpers.models import load_models, read_calibration
 from nbhelpers.segment import SETTINGS, Settings
@@ -45,7 +45,7 @@ SOURCES = (
         "settings.py",
         "segment.py",
         "evaluation/batched.py",
-        "evaluation/classes.py",
+        "evaluation/_classes.py",
         "metrics/classes.py",
     ),
 )

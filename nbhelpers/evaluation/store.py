@@ -25,7 +25,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from nbhelpers.evaluation import locks
+from nbhelpers.evaluation import _locks
 from nbhelpers.evaluation.journal import (
     Record,
     Writer,
@@ -149,7 +149,7 @@ class Store:
         except OSError as error:
             raise unwritable(self.folder, error) from error
         try:
-            return "" if locks.take(descriptor, shared=True) else _named(descriptor)
+            return "" if _locks.take(descriptor, shared=True) else _named(descriptor)
         finally:
             os.close(descriptor)
 
@@ -168,7 +168,7 @@ class Store:
         except OSError as error:
             raise unwritable(self.folder, error) from error
         try:
-            if not locks.take(descriptor):
+            if not _locks.take(descriptor):
                 raise BlockingIOError(
                     f"{self.folder} is being filled by {_named(descriptor)} ({name}); "
                     "wait until it ends, or choose another folder with --out"

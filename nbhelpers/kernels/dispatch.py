@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from nbhelpers.kernels import blend, eager, sweep
+from nbhelpers.kernels import _sweep, blend, eager
 
 Form = Literal["torch", "triton"]
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -241,7 +241,7 @@ def threshold_sweep(
         raise ValueError(f"maps lie in [0, 1], as to_pixels gives them; got {low} to {high}")
     if not len(thresholds) or not (thresholds.diff() >= 0).all() or thresholds.isnan().any():
         raise ValueError(f"thresholds ascend, at least one; got {thresholds.tolist()[:8]}")
-    form = _launch() if choose(maps, backend) == "triton" else sweep
+    form = _launch() if choose(maps, backend) == "triton" else _sweep
     places = form.count_places(maps, truths, thresholds.to(maps))
     above = places.view(len(maps), -1, 2).flip(1).cumsum(1).flip(1)
     return above[:, 1:, 1].contiguous(), above[:, 1:, 0] + above[:, :1, 1]
@@ -254,7 +254,7 @@ def _attention(query: Tensor, backend: Form | None) -> ModuleType:
 
 def _launch() -> ModuleType:
     """Triton's launches, imported when they are needed: Triton may be absent."""
-    from nbhelpers.kernels import launch
+    from nbhelpers.kernels import _launch as launch
 
     return launch
 

@@ -7,7 +7,7 @@ import torch
 import triton  # type: ignore[import-untyped]
 from torch import Tensor
 
-from nbhelpers.kernels import tiled, tiled_maps
+from nbhelpers.kernels import _tiled, _tiled_maps
 from nbhelpers.kernels.blend import TELLS
 
 TOGETHER = 16  # maps in one pass over the keys, where there are several
@@ -35,7 +35,7 @@ def row_lse(query: Tensor, key: Tensor, scale: float) -> Tensor:
     lse = query.new_empty(batch, heads, n, dtype=torch.float32)
     shape = {"N": n, "TOKENS": key.shape[-2], "D": d, **tiles(d, query.dtype)}
     strides = (*query.stride(), *key.stride())
-    tiled.row_lse_kernel[_grid(query, shape)](query, key, lse, scale, heads, *strides, **shape)
+    _tiled.row_lse_kernel[_grid(query, shape)](query, key, lse, scale, heads, *strides, **shape)
     return lse
 
 
@@ -46,7 +46,7 @@ def columns_from_lse(query: Tensor, key: Tensor, lse: Tensor, scale: float) -> T
     out = query.new_empty(batch, heads, n, count, dtype=torch.float32)
     shape = {"N": n, "TOKENS": count, "D": d, **tiles(d, query.dtype), "BLOCK_N": 16}
     arguments = (query, key, lse.contiguous(), out, scale, heads, *query.stride(), *key.stride())
-    tiled.columns_kernel[_grid(query, shape)](*arguments, **shape)
+    _tiled.columns_kernel[_grid(query, shape)](*arguments, **shape)
     return out
 
 
@@ -68,9 +68,9 @@ def _carry(query: Tensor, key: Tensor, maps: Tensor, scale: float, lse: Tensor |
     given = (maps.float().contiguous(), out, scale, heads, batch // prompts, *strides)
     grid = _grid(query, shape)
     if lse is None:
-        tiled.gather_kernel[grid](query, key, *given, **shape)
+        _tiled.gather_kernel[grid](query, key, *given, **shape)
     else:
-        tiled.spread_kernel[grid](query, key, lse, *given, **shape)
+        _tiled.spread_kernel[grid](query, key, lse, *given, **shape)
     return out.unflatten(0, (prompts, -1)).mean(dim=(1, 2))
 
 
@@ -89,7 +89,7 @@ def aggregate(maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int,
     flat = torch.cat([level.float().flatten(1) for level in maps], dim=1)
     out = first.new_empty(len(first), *size, dtype=torch.float32)
     block = 512
-    tiled_maps.blend_kernel[(triton.cdiv(size[0] * size[1], block), len(first))](
+    _tiled_maps.blend_kernel[(triton.cdiv(size[0] * size[1], block), len(first))](
         flat, table, shares, out, flat.shape[1], *size,
         TELLS=TELLS, LEVELS=len(maps), LONGEST=max(areas), BLOCK=block,
     )  # fmt: skip
@@ -97,14 +97,14 @@ def aggregate(maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int,
 
 
 def count_places(maps: Tensor, truths: Tensor, thresholds: Tensor) -> Tensor:
-    """As `sweep.count_places`."""
+    """As `_sweep.count_places`."""
     count, pixels = len(maps), maps[0].numel()
     places = 2 * (len(thresholds) + 1)
     # One bin more than places, for what lies beyond the last pixel.
     bins = triton.next_power_of_2(places + 1)
     found = torch.zeros(count, bins, dtype=torch.int32, device=maps.device)
     block = 2048
-    tiled_maps.places_kernel[(triton.cdiv(pixels, block), count)](
+    _tiled_maps.places_kernel[(triton.cdiv(pixels, block), count)](
         maps.contiguous(), truths.contiguous().view(torch.uint8), thresholds, found, pixels,
         THRESHOLDS=len(thresholds), BITS=len(thresholds).bit_length(), BINS=bins, BLOCK=block,
     )  # fmt: skip

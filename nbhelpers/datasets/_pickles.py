@@ -1,7 +1,7 @@
 """Pickles from the web, never opened in this process.
 
 RefCOCO is published as pickles of Python 2, and a pickle may run anything. These need no name at
-all, so every name is refused (`unpickling`), and because a pickle can still eat all memory or
+all, so every name is refused (`_unpickling`), and because a pickle can still eat all memory or
 never end, a child process with limits opens it and hands its content over as JSON.
 """
 
@@ -37,7 +37,7 @@ def read_pickle(path: Path, *, megabytes: int = MEGABYTES, seconds: float = SECO
             is damaged, or too large, or takes too long; says which.
     """
     name = quoted(path)
-    program = str(Path(__file__).with_name("unpickling.py"))
+    program = str(Path(__file__).with_name("_unpickling.py"))
     with open_regular(path) as file:
         start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
         known = [what for mark, what in STRANGERS.items() if start.startswith(mark)]
