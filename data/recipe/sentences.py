@@ -11,10 +11,10 @@ import itertools
 import random
 import string
 
-from nbhelpers.shapes import lexicon
-from nbhelpers.shapes.modifiers import Modifiers
-from nbhelpers.shapes.noun_phrases import Node, flatten
-from nbhelpers.shapes.trees import Tree
+from recipe import lexicon
+from recipe.modifiers import Modifiers
+from recipe.noun_phrases import Node, flatten
+from recipe.trees import Tree
 
 __all__ = ["Grammar", "disguise"]
 
@@ -23,7 +23,7 @@ class Grammar(Modifiers):
     """A seeded writer of sentences; every call of `sentence` gives another tree.
 
     Args:
-        seed: Two grammars of one seed write the same sentences.
+        seed: two grammars of one seed write the same sentences.
 
     Example:
         >>> Grammar(0).sentence().text == Grammar(0).sentence().text
@@ -31,7 +31,7 @@ class Grammar(Modifiers):
     """
 
     def sentence(self) -> Tree:
-        """One caption, referring phrase or fragment, as people type it."""
+        """Return one caption, referring phrase or fragment, as people type it."""
         forms = [
             (6, self.referring), (5, self.caption), (9, self.clause), (4, self.beside),
             (3, self.drawn), (2, self.bare), (3, self.pointed), (1, self.fragment),
@@ -52,7 +52,7 @@ class Grammar(Modifiers):
         return node
 
     def referring(self) -> Node:
-        """ "guy in blue shirt on left", with few articles, or with a bare place word behind"""
+        """Return "guy in blue shirt on left", with few articles, or a bare place word behind."""
         bare = self.rng.choice([0.1, 0.6, 0.95])
         node = self.described(bare)
         if self.chance(0.15):
@@ -62,7 +62,7 @@ class Grammar(Modifiers):
         return node
 
     def turned(self, bare: float) -> Node:
-        """ "facing us", "looking at the camera", "standing alone", "facing away" """
+        """Return "facing us", "looking at the camera", "standing alone", "facing away"."""
         verb = Node(self.pick("facing looking turned staring standing walking leaning"), "VERB")
         if verb.word == "facing" and self.chance(0.7):
             return verb.add("dobj", self.viewer(bare))
@@ -72,7 +72,7 @@ class Grammar(Modifiers):
         return verb.add("advmod", Node(where, "ADV"))
 
     def trailing(self) -> tuple[str, Node]:
-        """A place without preposition: "far left", "top right", "on the left"."""
+        """Return a place without preposition: "far left", "top right", "on the left"."""
         word = self.pick("left right left right front back top bottom middle center")
         left = []
         if word in {"left", "right"} and self.chance(0.5):
@@ -80,11 +80,11 @@ class Grammar(Modifiers):
         return "advmod", Node(word, "ADV", left=left)
 
     def bare(self) -> Node:
-        """A base noun phrase alone: "black and white horse", "the left guy", "red hat"."""
+        """Return a base noun phrase alone: "black and white horse", "the left guy", "red hat"."""
         return self.phrase(bare=self.rng.choice([0.0, 0.9]))
 
     def pointed(self) -> Node:
-        """What people type to point fast: "red shirt man on left", "closest to us white ball"."""
+        """Return a phrase in haste: "red shirt man on left", "closest to us white ball"."""
         roll, bare = self.rng.random(), 0.85
         if roll < 0.4:
             node = self.wearer(bare)
@@ -121,7 +121,7 @@ class Grammar(Modifiers):
         return node
 
     def beside(self) -> Node:
-        """Phrases side by side without a word between: "guy blue shirt", "woman left side"."""
+        """Return phrases side by side, no word between: "guy blue shirt", "woman left side"."""
         node = self.stand_in(0.9) if self.chance(0.1) else self.phrase(bare=0.9)
         if self.chance(0.7) or node.pos == "PRON":
             node = self.head(self.pick(lexicon.PEOPLE))
@@ -144,7 +144,7 @@ class Grammar(Modifiers):
         return node
 
     def worn(self) -> Node:
-        """What is said of someone without a word between: clothes, a body part, a thing."""
+        """Return what is said of someone without a word between: clothes, a body part, a thing."""
         lists = [lexicon.CLOTHES, lexicon.BODY, lexicon.THINGS]
         word = self.pick(self.rng.choices(lists, [6, 2, 2])[0])
         node = self.head(lexicon.plural(word) if self.chance(0.3) else word)
@@ -153,14 +153,14 @@ class Grammar(Modifiers):
         return node
 
     def caption(self) -> Node:
-        """ "a man riding a horse next to two dogs", with or without an opening"""
+        """Return "a man riding a horse next to two dogs", with or without an opening."""
         node = self.described(0.05, least=1)
         if self.chance(0.25):
             self.join(node, self.described(0.05))
         return self.opened(node) if self.chance(0.3) else node
 
     def opened(self, node: Node) -> Node:
-        """ "a photograph of" before a phrase"""
+        """Return "a photograph of" before a phrase."""
         opening = self.pick("photograph photograph picture photo image view shot drawing close-up")
         outer = self.head(opening.replace("-", " ") if self.chance(0.3) else opening)
         outer.left[:0] = self.adjective() if self.chance(0.1) else []
@@ -173,7 +173,7 @@ class Grammar(Modifiers):
         return outer.add("prep", Node(word, "ADP").add(label, node))
 
     def clause(self) -> Node:
-        """ "a dog is sleeping on the couch", "there are two cups", "this is a red bus" """
+        """Return "a dog is sleeping on the couch", "there are two cups", "this is a red bus"."""
         bare = self.rng.choice([0.03, 0.1, 0.5])
         roll = self.rng.random()
         subject = self.doer(bare)
@@ -205,7 +205,7 @@ class Grammar(Modifiers):
         return verb
 
     def doer(self, bare: float) -> Node:
-        """The subject of a clause, often a brief one: "two cats", "an old man"."""
+        """Return the subject of a clause, often a brief one: "two cats", "an old man"."""
         roll = self.rng.random()
         if roll < 0.2:
             return self.described(bare)
@@ -217,7 +217,7 @@ class Grammar(Modifiers):
         return node
 
     def brief(self, bare: float) -> Node:
-        """A noun with little before it and nothing behind."""
+        """Return a noun with little before it and nothing behind."""
         many, kinds = self.chance(0.5), [lexicon.PEOPLE, lexicon.ANIMALS, lexicon.THINGS]
         word = self.pick(self.rng.choices([*kinds, lexicon.STICKERS], [4, 4, 3, 4])[0])
         node = self.head(lexicon.plural(word) if many else word)
@@ -241,7 +241,7 @@ class Grammar(Modifiers):
         return verb
 
     def drawn(self) -> Node:
-        """What is said of drawn scenes: "a photograph of a gray dog behind a red and blue cup"."""
+        """Return a drawn scene: "a photograph of a gray dog behind a red and blue cup"."""
         things = [self.drawn_thing() for _ in range(self.rng.choice([1, 1, 2, 2, 3]))]
         for before, after in itertools.pairwise(things):
             if self.chance(0.4):
@@ -271,7 +271,7 @@ class Grammar(Modifiers):
         return root
 
     def drawn_thing(self) -> Node:
-        """ "the brown teddy bear", "two black and white sheep", "a woman in the pink shirt" """
+        """Return "the teddy bear", "two black and white sheep", "a woman in the pink shirt"."""
         shape = self.chance(0.25)
         word = self.pick(lexicon.SHAPES if shape else lexicon.STICKERS)
         many = self.chance(0.2)
@@ -299,7 +299,7 @@ class Grammar(Modifiers):
         return node
 
     def shown_doing(self, other: Node) -> Node:
-        """ "holding", "playing with", "sitting on" something"""
+        """Return "holding", "playing with", "sitting on" something."""
         words = self.pick(
             "holding playing-with playing-with riding wearing pulling sitting-on standing-on "
             "standing-behind chasing looking-at"
@@ -310,7 +310,7 @@ class Grammar(Modifiers):
         return verb.add("prep", Node(words[1], "ADP").add("pobj", other))
 
     def fragment(self) -> Node:
-        """What has no noun of its own, or hardly one: "red", "far left", "third from left"."""
+        """Return what has hardly a noun of its own: "red", "far left", "third from left"."""
         roll = self.rng.random()
         if roll < 0.3:
             return self.adjective()[0][1]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 
-from nbhelpers.shapes.trees import Tree
+from recipe.trees import Tree
 
 __all__ = ["to_spacy"]
 

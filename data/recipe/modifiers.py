@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nbhelpers.shapes import lexicon
-from nbhelpers.shapes.noun_phrases import Node, NounPhrases
+from recipe import lexicon
+from recipe.noun_phrases import Node, NounPhrases
 
 __all__ = ["Modifiers"]
 
@@ -14,7 +14,7 @@ class Modifiers(NounPhrases):
     """A seeded writer of prepositional phrases, participles, verbs and relative clauses."""
 
     def prep(self, bare: float, *, deep: bool = True) -> Node:
-        """A prepositional phrase."""
+        """Return a prepositional phrase."""
         roll = self.rng.random()
         if roll < 0.03:  # "in the left bottom corner"
             return Node(self.pick("in in in at on"), "ADP").add("pobj", self.corner(bare))
@@ -92,7 +92,7 @@ class Modifiers(NounPhrases):
         return node
 
     def action(self, bare: float, form: str, *, deep: bool = True) -> Node:
-        """A verb with what belongs to it; form: "ing", "present" (3rd person) or "plain"."""
+        """Return a verb and what belongs to it; form: "ing", "present" (3rd person) or "plain"."""
         kind = self.rng.choices(["both", "object", "alone"], [4, 2, 4])[0]
         verb = self.pick(lexicon.VERBS[kind])
         forms: dict[str, Callable[[str], str]] = {
@@ -122,7 +122,7 @@ class Modifiers(NounPhrases):
         return node
 
     def modifier(self, bare: float, *, deep: bool = True) -> tuple[str, Node]:
-        """Something that follows a noun, with its label."""
+        """Return something that follows a noun, with its label."""
         roll = self.rng.random()
         if roll < 0.5:
             return "prep", self.prep(bare, deep=deep)
@@ -157,7 +157,7 @@ class Modifiers(NounPhrases):
         return "amod", Node(state, "ADJ", left=[("advmod", Node(degree, "ADV"))])
 
     def adverb(self, words: str) -> Node:
-        """ "alone"; "upside-down" as two words"""
+        """Return "alone"; "upside-down" as two words."""
         *first, last = words.split("-")
         return Node(last, "ADV", left=[("advmod", Node(word, "ADV")) for word in first])
 
@@ -169,7 +169,7 @@ class Modifiers(NounPhrases):
         return Node(word, pos, left=det)
 
     def relative(self, bare: float) -> Node:
-        """ "that is red", "who has a hat", "whose hair is long", "the man is holding" """
+        """Return "that is red", "who has a hat", "whose hair is long", "the man is holding"."""
         who = Node(self.pick("who who that that that which"), "PRON")
         be, pos = Node(self.pick("is is are was looks seems"), "AUX"), self.rng.random()
         if be.word in {"looks", "seems"}:

@@ -206,7 +206,7 @@ _PARTICIPLES = {
 
 
 def is_plural(word: str) -> bool:
-    """Whether a noun's form is that of several things.
+    """Return whether a noun's form is that of several things.
 
     >>> is_plural("dogs"), is_plural("men"), is_plural("bus"), is_plural("glass")
     (True, True, False, False)
@@ -217,7 +217,7 @@ def is_plural(word: str) -> bool:
 
 
 def plural(noun: str) -> str:
-    """The plural of a noun, of its last word where it has several.
+    """Return the plural of a noun, of its last word where it has several.
 
     >>> plural("bookshelf"), plural("stop sign"), plural("cherry"), plural("fireman")
     ('bookshelves', 'stop signs', 'cherries', 'firemen')
@@ -245,7 +245,7 @@ def _doubles(verb: str) -> bool:
 
 
 def gerund(verb: str) -> str:
-    """The -ing form of a verb.
+    """Return the -ing form of a verb.
 
     >>> gerund("ride"), gerund("sit"), gerund("lie"), gerund("eat")
     ('riding', 'sitting', 'lying', 'eating')
@@ -258,7 +258,7 @@ def gerund(verb: str) -> str:
 
 
 def present(verb: str) -> str:
-    """The third person singular of a verb.
+    """Return the third person singular of a verb.
 
     >>> present("watch"), present("carry"), present("ride")
     ('watches', 'carries', 'rides')

@@ -1,14 +1,11 @@
 """A small English parser, trained on treebanks and on made-up captions: the spaCy pipeline.
 
-    python -m nbhelpers.shapes.parser --treebanks DIR --out data/shapes/parser
-
 One token-to-vector network of hashed word features feeds a tagger of parts of speech and a
 transition parser; `noun_chunks` reads both. No word vectors, one core, a quarter of an hour.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -21,15 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from nbhelpers.shapes.chunk_scores import as_doc, read_treebanks, score_parser
-from nbhelpers.shapes.sentences import Grammar, disguise
-from nbhelpers.shapes.trees import Tree, fragments, plain
+from recipe.chunk_scores import as_doc, read_treebanks
+from recipe.sentences import Grammar, disguise
+from recipe.trees import Tree, fragments, plain
 
 if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.training import Example
-
-__all__ = ["score_parser", "train_parser"]
 
 WIDTH = 96
 CONFIG: dict[str, Any] = {
@@ -67,7 +62,7 @@ CONFIG: dict[str, Any] = {
 
 
 def new_pipeline() -> Language:
-    """An untrained pipeline: shared vectors, parts of speech, parser."""
+    """Return an untrained pipeline: shared vectors, parts of speech, parser."""
     import spacy
 
     nlp = spacy.blank("en")
@@ -80,8 +75,11 @@ def new_pipeline() -> Language:
 
 
 def epoch_trees(trees: Sequence[Tree], *, seed: int, epoch: int, made_up: int) -> list[Tree]:
-    """What one epoch trains on: treebank sentences as they are or as people type captions,
-    noun phrases cut out of them, and `made_up` new sentences of the grammar."""
+    """Return what one epoch trains on.
+
+    Treebank sentences as they are or as people type captions, noun phrases cut out of them, and
+    `made_up` new sentences of the grammar.
+    """
     rng = random.Random(f"epoch-{seed}-{epoch}")
     flights = [t for t in trees if t.source.startswith("en_atis")]
     others = [t for t in trees if not t.source.startswith("en_atis")]
@@ -126,13 +124,13 @@ def train_parser(
     same result as one that was not.
 
     Args:
-        treebanks: Folder of the Universal Dependencies English treebanks.
-        out: Where the pipeline goes.
-        folder: For the checkpoint and the log; default `out` with `.run` behind its name.
-        seed: Of the weights, the order and the made-up sentences.
-        epochs: About half a minute each on one core.
-        made_up: Sentences of the grammar in each epoch.
-        progress: Whether to show a bar.
+        treebanks: folder of the Universal Dependencies English treebanks.
+        out: where the pipeline goes.
+        folder: for the checkpoint and the log; default `out` with `.run` behind its name.
+        seed: of the weights, the order and the made-up sentences.
+        epochs: about half a minute each on one core.
+        made_up: sentences of the grammar in each epoch.
+        progress: whether to show a bar.
 
     Returns:
         The seed, the epochs, the seconds of one core and the words trained on.
@@ -140,7 +138,7 @@ def train_parser(
     Raises:
         FileNotFoundError: A treebank is missing.
     """
-    out, folder = Path(out), Path(folder or Path(out).with_name(Path(out).name + ".run"))
+    folder = folder or out.with_name(out.name + ".run")
     log = folder / "parser.log.jsonl"
     done = out / "meta.json"
     if done.exists():
@@ -151,7 +149,7 @@ def train_parser(
     from spacy.training import Example
     from thinc.api import Adam
 
-    trees, _ = read_treebanks(Path(treebanks))
+    trees, _ = read_treebanks(treebanks)
     spacy.util.fix_random_seed(seed)
     nlp = new_pipeline()
 
@@ -199,7 +197,7 @@ def save_pipeline(nlp: Language, out: Path, summary: dict[str, float]) -> None:
     clean = new_pipeline()
     clean.from_bytes(nlp.to_bytes(exclude=["vocab"]), exclude=["vocab"])
     clean.meta.update(
-        name="shapes_parser",
+        name="stickers_parser",
         description="Parts of speech and dependencies for noun chunks of captions and phrases",
         license="CC BY-SA 4.0",
         training=summary,
@@ -219,7 +217,7 @@ def save_pipeline(nlp: Language, out: Path, summary: dict[str, float]) -> None:
 
 
 def parameters(nlp: Language) -> Iterator[tuple[str, Any, str]]:
-    """Every weight as (a name that lasts, its node, the node's own name for it)."""
+    """Yield every weight as (a name that lasts, its node, the node's own name for it)."""
     seen: set[int] = set()
     for pipe, component in nlp.pipeline:
         for number, node in enumerate(component.model.walk()):  # type: ignore[attr-defined]
@@ -268,25 +266,3 @@ def load_checkpoint(
                 optimizer.nr_update[own] = int(arrays[f"{key}/updates"])
                 node.inc_grad(name, np.zeros_like(node.get_param(name)))  # as after an update
     return int(epoch), float(seconds), int(words)
-
-
-def main() -> None:
-    """Train, score, print."""
-    import spacy
-
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--treebanks", type=Path, required=True, help="folder of .conllu files")
-    options.add_argument("--out", type=Path, required=True, help="folder of the pipeline")
-    options.add_argument("--folder", type=Path, help="folder of checkpoint and log")
-    options.add_argument("--phrases", type=Path, help="JSON of hand-written phrases to score on")
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--epochs", type=int, default=28)
-    asked = options.parse_args()
-    print(train_parser(asked.treebanks, asked.out, folder=asked.folder, seed=asked.seed,
-                       epochs=asked.epochs))  # fmt: skip
-    nlp = spacy.load(asked.out)
-    print(score_parser(nlp, treebanks=asked.treebanks, phrases=asked.phrases))
-
-
-if __name__ == "__main__":
-    main()

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbhelpers.shapes.sentences import Grammar
-from nbhelpers.shapes.treebanks import to_spacy
-from nbhelpers.shapes.trees import Tree, plain, read_folder, split_trees
+from recipe.sentences import Grammar
+from recipe.treebanks import to_spacy
+from recipe.trees import Tree, plain, read_folder, split_trees
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -21,7 +21,7 @@ HELD_OUT = 500  # sentences of EWT, never trained on
 
 
 def as_doc(tree: Tree, nlp: Language) -> Doc:
-    """A converted tree as spaCy's own document, to read its noun chunks or to train on."""
+    """Return a converted tree as spaCy's own document, to read its noun chunks or to train on."""
     from spacy.tokens import Doc
 
     return Doc(
@@ -38,7 +38,7 @@ def read_treebanks(treebanks: Path) -> tuple[list[Tree], list[Tree]]:
     """Read and convert the treebanks: (sentences to train on, EWT sentences held out).
 
     Args:
-        treebanks: Folder with `en_ewt-ud-{dev,test}.conllu`, `en_pud-ud-test.conllu` and
+        treebanks: folder with `en_ewt-ud-{dev,test}.conllu`, `en_pud-ud-test.conllu` and
             `en_atis-ud-*.conllu`. Which EWT sentences are held out never changes.
     """
     ewt, aside = split_trees(read_folder(treebanks, "en_ewt-*.conllu"), held_out=HELD_OUT)
@@ -49,7 +49,7 @@ def read_treebanks(treebanks: Path) -> tuple[list[Tree], list[Tree]]:
 
 
 def chunk_f1(gold: Iterable[set[tuple[int, int]]], found: Iterable[set[tuple[int, int]]]) -> float:
-    """F1 of noun chunks: a chunk counts when both its ends are right.
+    """Return the F1 of noun chunks: a chunk counts when both its ends are right.
 
     >>> chunk_f1([{(0, 5), (9, 14)}], [{(0, 5), (9, 12)}])
     0.5
@@ -61,7 +61,7 @@ def chunk_f1(gold: Iterable[set[tuple[int, int]]], found: Iterable[set[tuple[int
 
 
 def spans(doc: Doc) -> set[tuple[int, int]]:
-    """The character spans of spaCy's noun chunks, without signs at their ends.
+    """Return the character spans of spaCy's noun chunks, without signs at their ends.
 
     spaCy's iterator begins at whatever stands leftmost under a noun, so that the reference of
     "(Applause" or "** News" holds the sign too. `nbhelpers.noun_chunks` drops it; so does this.
@@ -74,13 +74,13 @@ def spans(doc: Doc) -> set[tuple[int, int]]:
 
 
 def trees_f1(nlp: Language, trees: Sequence[Tree]) -> float:
-    """Noun-chunk F1 on converted trees, from their raw text."""
+    """Return the noun-chunk F1 on converted trees, from their raw text."""
     gold = [spans(as_doc(t, nlp)) for t in trees]
     return chunk_f1(gold, [spans(doc) for doc in nlp.pipe(t.text for t in trees)])
 
 
 def phrase_spans(phrase: dict[str, Any]) -> set[tuple[int, int]]:
-    """Character spans of a hand-written phrase's chunks, which stand in their order."""
+    """Return character spans of a hand-written phrase's chunks, which stand in their order."""
     found, at = set(), 0
     for text, _ in phrase["chunks"]:
         at = phrase["text"].index(text, at)
@@ -96,20 +96,20 @@ def score_parser(
     phrases: Path | None = None,
     made_up: int = 500,
 ) -> dict[str, float]:
-    """Noun-chunk F1 on what the parser has not seen.
+    """Return the noun-chunk F1 on what the parser has not seen.
 
     Args:
-        nlp: The pipeline.
-        treebanks: Folder; adds "treebank", the 500 EWT sentences held out.
+        nlp: the pipeline.
+        treebanks: folder; adds "treebank", the 500 EWT sentences held out.
         phrases: JSON file of hand-written phrases; adds a figure for each list in it, read by
             `nbhelpers.noun_chunks` as users read them.
-        made_up: Sentences of the grammar from a seed that training never uses ("grammar").
+        made_up: sentences of the grammar from a seed that training never uses ("grammar").
     """
     from nbhelpers.chunks import noun_chunks
 
     scores: dict[str, float] = {}
     if treebanks is not None:
-        scores["treebank"] = trees_f1(nlp, read_treebanks(Path(treebanks))[1])
+        scores["treebank"] = trees_f1(nlp, read_treebanks(treebanks)[1])
     if phrases is not None:
         for name, rows in json.loads(Path(phrases).read_text(encoding="utf-8")).items():
             if isinstance(rows, list) and rows and isinstance(rows[0], dict):

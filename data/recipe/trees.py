@@ -22,7 +22,7 @@ class Tree:
     source: str = field(default="")
 
     def children(self, head: int) -> list[int]:
-        """The words that hang on word `head`, in order."""
+        """Return the words that hang on word `head`, in order."""
         return [i for i, other in enumerate(self.heads) if other == head]
 
     def subtree(self, head: int) -> list[int]:
@@ -36,7 +36,7 @@ class Tree:
 
     @property
     def text(self) -> str:
-        """The sentence as written."""
+        """Return the sentence as written."""
         pieces = (w + " " * s for w, s in zip(self.words, self.spaces, strict=True))
         return "".join(pieces).strip()
 
@@ -45,8 +45,8 @@ def read_conllu(lines: Iterable[str], *, source: str = "") -> Iterator[Tree]:
     """Read CoNLL-U sentences, without their empty nodes.
 
     Args:
-        lines: The lines of a file.
-        source: Kept in each tree, to tell where it came from.
+        lines: the lines of a file.
+        source: kept in each tree, to tell where it came from.
     """
     rows: list[list[str]] = []
     inside_range, range_end = -1, -1
@@ -84,7 +84,7 @@ def _tree(rows: list[list[str]], glued: set[int], source: str) -> Tree:
 
 
 def plain(tree: Tree) -> Tree:
-    """The same sentence in lower case without punctuation, as captions and phrases are typed."""
+    """Return the sentence in lower case without punctuation, as captions and phrases are typed."""
     keep = [
         i for i, pos in enumerate(tree.pos)
         if pos != "PUNCT" or tree.children(i) or tree.words[i] in {"-", "'"}
@@ -95,7 +95,7 @@ def plain(tree: Tree) -> Tree:
 
 
 def fragments(tree: Tree, rng: random.Random, *, most: int = 1) -> list[Tree]:
-    """Noun phrases of a converted sentence, each as a tree of its own ("the cat on the mat")."""
+    """Return noun phrases of a sentence, each a tree of its own ("the cat on the mat")."""
     roots = []
     for i in range(len(tree.words)):
         span = tree.subtree(i)
@@ -131,10 +131,10 @@ def split_trees(
 
 
 def read_folder(folder: Path, pattern: str) -> list[Tree]:
-    """All sentences of the CoNLL-U files of `folder` that match, in the order of their names.
+    """Return all sentences of the CoNLL-U files of `folder` that match, by the files' names.
 
     Raises:
-        FileNotFoundError: No file of the folder matches.
+        FileNotFoundError: no file of the folder matches.
     """
     paths = sorted(Path(folder).glob(pattern))
     if not paths:

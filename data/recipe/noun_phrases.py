@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from nbhelpers.shapes import lexicon
-from nbhelpers.shapes.trees import Tree
+from recipe import lexicon
+from recipe.trees import Tree
 
 __all__ = ["Node", "NounPhrases", "flatten"]
 
@@ -67,7 +67,7 @@ class NounPhrases:
         return self.rng.choice(options.split() if isinstance(options, str) else options)
 
     def noun(self) -> tuple[str, bool, bool]:
-        """A noun, whether plural, whether a mass noun."""
+        """Return a noun, whether plural, whether a mass noun."""
         if self.chance(0.08):
             return self.pick(lexicon.MASS), False, True
         if self.chance(0.055):
@@ -84,7 +84,7 @@ class NounPhrases:
         return word, False, False
 
     def component(self) -> str:
-        """Two or three nouns that name one thing: "lamp base", "puppy face", "jam jar lid"."""
+        """Return two or three nouns that name one thing: "lamp base", "jam jar lid"."""
         first = self.pick(
             self.rng.choices(
                 [lexicon.THINGS, lexicon.ANIMALS, lexicon.STICKERS, lexicon.PLACES, lexicon.MASS,
@@ -96,7 +96,7 @@ class NounPhrases:
         return f"{first} {second}{third}"
 
     def head(self, word: str) -> Node:
-        """A noun's node, a compound's last word over its first ("stop sign", "t-shirt")."""
+        """Return a noun's node, a compound's last word over its first ("stop sign", "t-shirt")."""
         parts = word.replace("-", " - ").split()
         node = Node(parts[-1], "NOUN")
         for part in parts[:-1]:
@@ -159,14 +159,14 @@ class NounPhrases:
         return [("amod", Node(word, "ADJ"))]
 
     def two_places(self) -> list[tuple[str, Node]]:
-        """ "top left", "left bottom" """
+        """Return "top left", "left bottom"."""
         words = [self.pick(lexicon.LEVELS), self.pick(lexicon.SIDES)]
         if self.chance(0.4):
             words.reverse()
         return [("amod", Node(word, "ADJ")) for word in words]
 
     def corner(self, bare: float) -> Node:
-        """ "left bottom corner", "the upper right hand side" """
+        """Return "left bottom corner", "the upper right hand side"."""
         node = Node(self.pick("corner corner corner corner side edge part half end area"), "NOUN")
         node.left = self.two_places() if self.chance(0.7) else self.place_word()
         if node.left[-1][1].word in lexicon.SIDES and self.chance(0.15):
@@ -176,7 +176,7 @@ class NounPhrases:
         return node
 
     def wearer(self, bare: float) -> Node:
-        """Someone named by clothes in front of the noun: "red shirt man", "long hair girl"."""
+        """Return someone named by clothes before the noun: "red shirt man", "long hair girl"."""
         node = self.head(self.pick(lexicon.PEOPLE))
         worn = self.head(self.pick(lexicon.CLOTHES if self.chance(0.8) else "hair hair beard"))
         first = self.color() if self.chance(0.75) else Node(self.pick(lexicon.PATTERNS), "ADJ")
@@ -189,7 +189,7 @@ class NounPhrases:
         return node
 
     def phrase(self, *, bare: float = 0.25, depth: int = 0) -> Node:
-        """A base noun phrase; without an article by the chance `bare`."""
+        """Return a base noun phrase; without an article by the chance `bare`."""
         if self.chance(0.025):
             return Node(self.pick("it them him her you us me someone people everyone"), "PRON")
         if self.chance(0.04):
@@ -216,7 +216,7 @@ class NounPhrases:
         return node
 
     def stand_in(self, bare: float) -> Node:
-        """ "the one", "the red one", "the two on ..." """
+        """Return "the one", "the red one" or "the two on" something."""
         node = Node("one" if self.chance(0.8) else "ones", "NOUN")
         node.left = self.adjective() if self.chance(0.6) else []
         if not self.chance(bare):
@@ -224,7 +224,7 @@ class NounPhrases:
         return node
 
     def leftmost(self, node: Node) -> str:
-        """The first word of what is written so far."""
+        """Return the first word of what is written so far."""
         while node.left:
             node = node.left[0][1]
         return node.word
@@ -280,7 +280,7 @@ class NounPhrases:
             node.left.insert(1, ("det", Node("the", "DET")))
 
     def group(self, bare: float) -> Node:
-        """ "a group of people", "a slice of pizza", "top of the picture" """
+        """Return "a group of people", "a slice of pizza", "top of the picture"."""
         word = self.pick(
             "group bunch couple pair row pile stack lot bowl plate cup glass slice piece set herd "
             "flock bottle box basket line crowd part side back front top edge end tail leg half "
@@ -296,7 +296,7 @@ class NounPhrases:
         return node.add("prep", Node("of", "ADP").add("pobj", self.listed(bare)))
 
     def listed(self, bare: float) -> Node:
-        """One phrase, or several joined by commas and "and"."""
+        """Return one phrase, or several joined by commas and "and"."""
         node = self.phrase(bare=bare)
         roll = self.rng.random()
         if roll < 0.12:
