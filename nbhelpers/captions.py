@@ -99,9 +99,9 @@ def opening(caption: str) -> int:
         The place where the rest starts; 0 where there is no such opening.
 
     Example:
-        >>> text = "a photograph of a striped red ring"
+        >>> text = "a photograph of a black horse"
         >>> text[opening(text):]
-        'a striped red ring'
+        'a black horse'
     """
     found = OPENING.match(caption)
     return found.end() if found else 0

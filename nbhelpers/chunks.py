@@ -105,7 +105,7 @@ def noun_chunks(caption: str, parser: Language) -> tuple[Chunk, ...]:
         )
     if not chunks:
         raise ValueError(
-            f"no noun was found in {quoted(caption)}; name a thing, as in 'the striped red ring'"
+            f"no noun was found in {quoted(caption)}; name a thing, as in 'the black horse'"
         )
     return tuple(chunks)
 
@@ -310,7 +310,7 @@ def find_head(
     if not inside:
         raise ValueError(
             f"no noun chunk was found in {quoted(caption[start:end])}; name a thing, as in "
-            "'the striped red ring'"
+            "'the black horse'"
         )
     best, at, skipped = (9, 0), start, False
     for i in inside:
