@@ -77,16 +77,17 @@ labs: $(READY)  ## make the labs' notebooks and run them: build/labs
 record: $(READY)  ## run the chapters with NBHELPERS_MODEL, on a GPU box, and keep what they show
 	$(BIN)/python -m book.tools.record make
 
-# Nothing that is shipped is overwritten: OUT=data/stickers does that. QUICK=1 takes a few steps
-# of everything. The parser is trained where TREEBANKS names the folder of its treebanks.
+# The models go to build/stickers/models; OUT=data/stickers replaces the shipped ones instead.
+# QUICK=1 takes a few steps of everything, into build/quick. The parser is trained where TREEBANKS
+# names the folder of its treebanks; DEVICE=cuda trains the rest on a GPU.
 QUICK :=
 DEVICE := cpu
-WORK := build/$(if $(QUICK),quick,stickers)
-OUT := $(WORK)/models
+OUT :=
 TREEBANKS :=
+WORK := build/$(if $(QUICK),quick,stickers)
 weights: $(READY)  ## draw the training pictures, train every model from a seed: build/stickers
 	PYTHONPATH="$(CURDIR):$(CURDIR)/data" $(BIN)/python -m recipe train --device $(DEVICE) \
-		--work "$(WORK)" --out "$(OUT)" $(if $(QUICK),--quick) \
+		--work "$(WORK)" $(if $(OUT),--out "$(OUT)") $(if $(QUICK),--quick) \
 		$(if $(TREEBANKS),--treebanks "$(TREEBANKS)")
 
 lint: $(READY)  ## ruff and mypy, as pinned in pyproject.toml

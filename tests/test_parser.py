@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import spacy
-from recipe import lexicon, parser
+from recipe import chain, lexicon, parser
 from recipe.chunk_scores import (
     as_doc,
     chunk_f1,
@@ -43,7 +43,6 @@ KINDS = [
     "owners",
 ]
 MIXED = "blind kinds"
-EPOCHS, MADE_UP = 28, 4500  # of the shipped weights
 
 
 @pytest.fixture(scope="module")
@@ -370,9 +369,9 @@ def test_verbs_agree_with_irregular_plurals():
 def test_no_held_out_phrase_is_made_up_in_training():
     data = json.loads(PHRASES.read_text(encoding="utf-8"))
     held = {row["text"].lower().rstrip(".") for kind in [*KINDS, MIXED] for row in data[kind]}
-    for epoch in range(EPOCHS):
+    for epoch in range(chain.FULL.parser):
         grammar = Grammar(epoch + 1)  # as `epoch_trees` counts for seed 0
-        for _ in range(MADE_UP):
+        for _ in range(chain.FULL.sentences):
             text = grammar.sentence().text.lower().rstrip(".")
             assert not held & {text, text.partition(" of ")[2]}  # with an opening or without
 

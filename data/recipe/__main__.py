@@ -68,6 +68,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         default=ROOT / "build" / "stickers",
         help="pictures, checkpoints and logs (default: build/stickers)",
     )
+    train.add_argument(
+        "--out",
+        type=Path,
+        help="the models (default: models in --work; data/stickers replaces the shipped ones)",
+    )
     score = commands.add_parser(
         "score", help="measure the models on held-out scenes; write results.json"
     )
@@ -76,7 +81,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     score.add_argument(
         "--work", type=Path, default=ROOT / "build" / "stickers", help="as in train"
     )
-    for command in (train, score, commands.choices["draw"]):
+    for command in (score, commands.choices["draw"]):
         command.add_argument(
             "--out", type=Path, default=ROOT / "data" / "stickers", help="default: data/stickers"
         )
@@ -118,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
             print("the parser is left out: it needs --treebanks", file=sys.stderr)
         chain.train(
             options.work,
-            options.out,
+            options.out or options.work / "models",
             parts=parts,
             seed=options.seed,
             device=options.device,

@@ -35,9 +35,10 @@ SHARED_SEED = 0
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is drawn and trained: pictures, steps of each part, and the parser's epochs."""
+    """How much is drawn and trained: pictures, the parser's sentences and epochs, steps."""
 
     pictures: int
+    sentences: int  # made up anew for each of the parser's epochs, beside the treebanks'
     autoencoder: int
     clip: int
     bind: int
@@ -49,6 +50,7 @@ class Budget:
 
 FULL = Budget(
     60_000,
+    4500,
     autoencoder=3500,
     clip=3200,
     bind=1200,
@@ -57,7 +59,7 @@ FULL = Budget(
     judge=2500,
     parser=28,
 )
-QUICK = Budget(120, autoencoder=3, clip=2, bind=1, unet=2, captioner=2, judge=1, parser=1)
+QUICK = Budget(120, 200, autoencoder=3, clip=2, bind=1, unet=2, captioner=2, judge=1, parser=1)
 
 
 def train(
@@ -102,7 +104,14 @@ def train(
                 "the parser is trained on Universal Dependencies treebanks; give their folder as "
                 "--treebanks, or leave the parser out with --parts"
             )
-        train_parser(treebanks, out / "parser", folder=own, seed=seed, epochs=budget.parser)
+        train_parser(
+            treebanks,
+            out / "parser",
+            folder=own,
+            seed=seed,
+            epochs=budget.parser,
+            made_up=budget.sentences,
+        )
     if parts == ["parser"]:  # which needs no pictures
         note_machine(work, "cpu")
         return

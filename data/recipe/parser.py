@@ -114,8 +114,8 @@ def train_parser(
     *,
     folder: Path | None = None,
     seed: int = 0,
-    epochs: int = 28,
-    made_up: int = 4500,
+    epochs: int,
+    made_up: int,
     progress: bool = True,
 ) -> dict[str, float]:
     """Train the parser and save a folder that `spacy.load` reads.
