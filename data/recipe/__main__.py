@@ -74,14 +74,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="the models (default: models in --work; data/stickers replaces the shipped ones)",
     )
     score = commands.add_parser(
-        "score", help="measure the models on held-out scenes; write results.json"
+        "score", help="measure the models on held-out scenes; write results.json and the card"
     )
     score.add_argument("--parts", nargs="+", help="measure only these, keep the rest")
     score.add_argument("--treebanks", type=Path, metavar="DIR", help="as in train")
     score.add_argument(
         "--work", type=Path, default=ROOT / "build" / "stickers", help="as in train"
     )
-    for command in (score, commands.choices["draw"]):
+    card = commands.add_parser("card", help="write MODEL_CARD.md from results.json and the files")
+    for command in (score, card, commands.choices["draw"]):
         command.add_argument(
             "--out", type=Path, default=ROOT / "data" / "stickers", help="default: data/stickers"
         )
@@ -110,6 +111,10 @@ def main(arguments: list[str] | None = None) -> int:
         from recipe.score import score
 
         score(options.work, options.out, parts=options.parts, treebanks=options.treebanks)
+    elif options.command == "card":
+        from recipe.card import write_card
+
+        write_card(options.out)
     else:
         import torch
 
