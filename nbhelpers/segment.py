@@ -150,9 +150,8 @@ def segment(
 
     All of section 3, one stage after the other. A mask comes back for things that aren't there,
     too: the map is stretched before it is cut, so its highest point always passes.
-    `Segmentation.peak` is the map's highest value before that. It says how far the attention
-    gathered, not whether the thing is there: on 40 pictures of the shapes' testA its median is
-    0.43 for things that are there and 0.41 for things that aren't (method plain, AUC 0.51).
+    `Segmentation.peak` is the map's highest value before that; it says how far the attention
+    gathered, and not whether the thing is there. `presence` does.
 
     Args:
         image: uint8 ``(h, w, 3)`` of any size, a Pillow picture, or a path.
