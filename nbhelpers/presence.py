@@ -15,12 +15,26 @@ from nbhelpers.settings import resolve
 
 
 @overload
-def presence(image: Picture, phrase: str, models: Models, **more: object) -> float: ...
+def presence(  # type: ignore[overload-overlap]  # a str is a sequence of strings, too
+    image: Picture,
+    phrase: str,
+    models: Models,
+    *,
+    timesteps: Sequence[int] = ...,
+    samples: int = ...,
+    seed: int = ...,
+) -> float: ...
 
 
 @overload
 def presence(
-    image: Picture, phrase: Sequence[str], models: Models, **more: object
+    image: Picture,
+    phrase: Sequence[str],
+    models: Models,
+    *,
+    timesteps: Sequence[int] = ...,
+    samples: int = ...,
+    seed: int = ...,
 ) -> list[float]: ...
 
 
