@@ -46,7 +46,7 @@ class Budget:
 
 
 FULL = Budget(
-    60_000, autoencoder=3500, clip=3200, bind=1200, unet=18_000, captioner=6000, judge=7500
+    60_000, autoencoder=3500, clip=3200, bind=1200, unet=13_000, captioner=6000, judge=7500
 )
 QUICK = Budget(120, autoencoder=3, clip=2, bind=1, unet=2, captioner=2, judge=1)
 

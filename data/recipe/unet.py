@@ -17,8 +17,9 @@ from recipe.scenes import SIZE
 from recipe.training import average_of, fit
 
 EMPTY_SHARE = 0.10
-# Share of the steps that are taken on small pictures, at less than half the cost each.
-SMALL_SHARE = 0.75
+# Share of the steps that are taken on small pictures, at half the cost each: by then colors and
+# textures are right, and forms need the full size.
+SMALL_SHARE = 0.385
 # A run of fewer steps isn't worth the minute or two of compiling.
 COMPILE_FROM = 1000
 # Weights of min-SNR (Hang et al., 2023): no timestep counts for more than this ratio allows.
