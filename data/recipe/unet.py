@@ -103,7 +103,7 @@ def train_unet(
     if kind == "cpu":
         unet.set_attn_processor(AttnProcessor())  # the fused one's backward takes longer
     # Compiled it takes a sixth less time; compiling takes more than a short run.
-    predict = torch.compile(unet) if steps >= COMPILE_FROM else unet
+    predict = torch.compile(unet, dynamic=False) if steps >= COMPILE_FROM else unet
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         index, captions = pictures.sample(generator, batch, "ordinary")
