@@ -25,7 +25,7 @@ from nbhelpers.scores import score_maps, select_layers
 from nbhelpers.settings import DEFAULT, OF_THE_PROMPT, resolve
 from nbhelpers.settings import SETTINGS as SETTINGS
 from nbhelpers.settings import Settings as Settings
-from nbhelpers.tokens import reach
+from nbhelpers.tokens import Spans, reach
 from nbhelpers.words import check_text, is_latin
 
 OPENING = "a photograph of "  # figures 2 to 8
@@ -346,17 +346,21 @@ def target_maps(
 
 def score_target(layers: Sequence[Layer], prompt: Prompt, settings: Settings) -> Tensor:
     """The score map of the prompt's target alone: ``1 h w``."""
-    spans, index = prompt.spans, prompt.target or 0
-    only = replace(spans, nouns=(spans.nouns[index],), chunks=(spans.chunks[index],))
     weights = settings.weights if isinstance(settings.weights, Mapping) else None
     return score_maps(
         select_layers(layers, settings.layers or "all"),
-        only,
+        target_spans(prompt),
         softmax_over=settings.softmax_over or "all",
         weights=weights,
         normalize=settings.normalize or "min-max",
         subtokens=settings.subtokens,
     )
+
+
+def target_spans(prompt: Prompt) -> Spans:
+    """Where the tokens of the prompt's target stand."""
+    spans, index = prompt.spans, prompt.target or 0
+    return replace(spans, nouns=(spans.nouns[index],), chunks=(spans.chunks[index],))
 
 
 def binarize(
