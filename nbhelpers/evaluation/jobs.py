@@ -252,11 +252,11 @@ def kind_of(phrase: str, category: str) -> Literal["position", "noun", "attribut
     return "noun" if len(words) <= 1 or words <= set(category.lower().split()) else "attribute"
 
 
-def code_version() -> str:
+def code_version(sources: Iterable[str] = SOURCES) -> str:
     """The SHA-256 of the sources that the numbers depend on."""
     folder = Path(nbhelpers.__file__).parent
     total = hashlib.sha256()
-    for path in [path for pattern in SOURCES for path in sorted(folder.glob(pattern))]:
+    for path in [path for pattern in sources for path in sorted(folder.glob(pattern))]:
         total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return total.hexdigest()
 
