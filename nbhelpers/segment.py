@@ -21,11 +21,11 @@ from nbhelpers.display import as_drawing, overlay
 from nbhelpers.embeddings import Prompt, embed
 from nbhelpers.masks import to_pixels
 from nbhelpers.models import Models
-from nbhelpers.scores import score_maps
+from nbhelpers.scores import score_maps, select_layers
 from nbhelpers.settings import DEFAULT, OF_THE_PROMPT, resolve
 from nbhelpers.settings import SETTINGS as SETTINGS
 from nbhelpers.settings import Settings as Settings
-from nbhelpers.tokens import reach
+from nbhelpers.tokens import Spans, reach
 from nbhelpers.words import check_text, is_latin
 
 OPENING = "a photograph of "  # figures 2 to 8
@@ -160,7 +160,7 @@ def segment(
         models: From `load_models`.
         method: A name in `SETTINGS`; "sealed" when None.
         settings: Settings of one's own in the place of the named ones; `method` then only says
-            which of the model's thresholds to use, 0.5 when None.
+            whose calibration fills what they leave open, see `resolve`.
         target: A word of the prompt whose chunk is meant; when None, the chunk that the phrase is
             about (`find_head`).
         caption: The prompt, where it is to be another than "a photograph of {phrase}".
@@ -345,16 +345,21 @@ def target_maps(
 
 def score_target(layers: Sequence[Layer], prompt: Prompt, settings: Settings) -> Tensor:
     """The score map of the prompt's target alone: ``1 h w``."""
-    spans, index = prompt.spans, prompt.target or 0
-    only = replace(spans, nouns=(spans.nouns[index],), chunks=(spans.chunks[index],))
     weights = settings.weights if isinstance(settings.weights, Mapping) else None
     return score_maps(
-        layers,
-        only,
-        softmax_over=settings.softmax_over,
+        select_layers(layers, settings.layers or "all"),
+        target_spans(prompt),
+        softmax_over=settings.softmax_over or "all",
         weights=weights,
+        normalize=settings.normalize or "min-max",
         subtokens=settings.subtokens,
     )
+
+
+def target_spans(prompt: Prompt) -> Spans:
+    """Where the tokens of the prompt's target stand."""
+    spans, index = prompt.spans, prompt.target or 0
+    return replace(spans, nouns=(spans.nouns[index],), chunks=(spans.chunks[index],))
 
 
 def binarize(

@@ -15,7 +15,7 @@ def made_settings(split, variants, prompts="phrase", **changes):
     """What a manifest says of a run."""
     dataset = {"name": "shapes", "split": split, "broken": 0, "pictures": None}
     return {
-        "format": 2,
+        "format": 3,
         "dataset": dataset | (CLASSES if prompts == "classes" else {}),
         "prompts": prompts,
         "model": {"name": "shapes", "revision": None},

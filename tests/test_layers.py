@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nbhelpers"
 # From what everything stands on to what stands on everything.
 ORDER = (
-    *("kernels", "versions", "weights", "models", "datasets", "words", "captions", "chunks"),
+    *("kernels", "versions", "weights", "calibration", "models", "datasets", "words"),
+    *("captions", "chunks"),
     *("tokens", "embeddings", "attention", "denoising", "scores", "completion", "masks"),
     *("metrics", "display", "settings", "segment", "presence", "batches"),
     *("figures", "benchmarks", "files", "evaluation", "labs", "cli", "__main__", "shapes"),

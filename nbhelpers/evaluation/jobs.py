@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import nbhelpers
+from nbhelpers.calibration import FILE, read_calibration
 from nbhelpers.datasets import Broken, Coco, Expression, Referring, coco, referring
 from nbhelpers.evaluation._classes import Drawn, digest, read_classes
 from nbhelpers.evaluation.batched import Question, Reader, count, one_thread
 from nbhelpers.evaluation.run import Evaluate, Item
-from nbhelpers.models import load_models, read_calibration
+from nbhelpers.models import load_models
 from nbhelpers.segment import SETTINGS, Settings
 from nbhelpers.versions import version_of
 from nbhelpers.weights import locate
@@ -25,6 +26,7 @@ SOURCES = (
     *(
         "kernels/*.py",
         "weights.py",
+        "calibration.py",
         "models.py",
         "datasets/*.py",
         "captions.py",
@@ -49,7 +51,7 @@ SOURCES = (
         "metrics/classes.py",
     ),
 )
-FORMAT = 2  # of a run's settings; 1 had none, see `nbhelpers.evaluation.runs`
+FORMAT = 3  # of a run's settings, see `nbhelpers.evaluation.runs`
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "spacy", "numpy", "pillow")
 POSITION = re.compile(
     r"\b(left|right|top|bottom|upper|lower|middle|center|centre|front|back|behind|near\w*|next|"
@@ -135,7 +137,8 @@ class Job:
             OSError, ValueError: Data or model aren't there.
         """
         source, commit = locate(self.model, self.revision, "model")
-        calibration = asdict(read_calibration(Path(source)))
+        calibration = read_calibration(Path(source)).record()
+        del calibration["chosen"]  # how they were found changes no number
         data: Any = self.scenes if self.prompts == "classes" else self.data
         classes = {"classes": data.categories} if self.prompts == "classes" else {}
         known = {"name": self.model if commit or self.model == "shapes" else Path(source).name}
@@ -152,7 +155,7 @@ class Job:
             },
             "prompts": self.prompts,
             "model": {**known, "revision": commit, "sha256": None if commit else _digest(source)},
-            "calibration": as_json(calibration),
+            "calibration": calibration,
             "parser": self.parser,
             "device": self.device.partition(":")[0],
             "dtype": "float32" if self.device == "cpu" else "float16",
@@ -249,11 +252,11 @@ def kind_of(phrase: str, category: str) -> Literal["position", "noun", "attribut
     return "noun" if len(words) <= 1 or words <= set(category.lower().split()) else "attribute"
 
 
-def code_version() -> str:
+def code_version(sources: Iterable[str] = SOURCES) -> str:
     """The SHA-256 of the sources that the numbers depend on."""
     folder = Path(nbhelpers.__file__).parent
     total = hashlib.sha256()
-    for path in [path for pattern in SOURCES for path in sorted(folder.glob(pattern))]:
+    for path in [path for pattern in sources for path in sorted(folder.glob(pattern))]:
         total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return total.hexdigest()
 
@@ -300,9 +303,9 @@ def as_json(record: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _digest(folder: str) -> str:
-    """The SHA-256 of a model's folder."""
+    """The SHA-256 of a model's folder, its calibration left out."""
     total = hashlib.sha256()
-    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.name != FILE):
         total.update(path.relative_to(folder).as_posix().encode() + b"\0")
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())

@@ -74,7 +74,9 @@ def _carry(query: Tensor, key: Tensor, maps: Tensor, scale: float, lse: Tensor |
     return out.unflatten(0, (prompts, -1)).mean(dim=(1, 2))
 
 
-def aggregate(maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int, int]) -> Tensor:
+def aggregate(
+    maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int, int], normalize: bool
+) -> Tensor:
     """As `blend.aggregate`."""
     first = maps[0]
     sizes = [tuple(level.shape[-2:]) for level in maps]
@@ -91,7 +93,7 @@ def aggregate(maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int,
     block = 512
     _tiled_maps.blend_kernel[(triton.cdiv(size[0] * size[1], block), len(first))](
         flat, table, shares, out, flat.shape[1], *size,
-        TELLS=TELLS, LEVELS=len(maps), LONGEST=max(areas), BLOCK=block,
+        NORMALIZE=normalize, TELLS=TELLS, LEVELS=len(maps), LONGEST=max(areas), BLOCK=block,
     )  # fmt: skip
     return out
 

@@ -172,6 +172,7 @@ def aggregate(
     weights: Sequence[float],
     size: tuple[int, int],
     *,
+    normalize: bool = True,
     backend: Form | None = None,
 ) -> Float[Tensor, "chunk h w"]:
     """Maps of several resolutions joined: each stretched to [0, 1], enlarged, weighted, summed.
@@ -180,11 +181,12 @@ def aggregate(
         maps: One tensor for each resolution.
         weights: One for each resolution.
         size: The grid ``(h, w)`` to enlarge to, by bilinear interpolation.
+        normalize: Whether to stretch each map to [0, 1] by its minimum and maximum.
         backend: The form to take, as in `choose`.
 
     Returns:
-        float32. A map that is the same everywhere, to a millionth of its value, tells nothing
-        and adds 0.
+        float32. Stretched, a map that is the same everywhere, to a millionth of its value, tells
+        nothing and adds 0.
 
     Raises:
         ValueError: No maps, or not one weight for each.
@@ -195,9 +197,9 @@ def aggregate(
             f"{len(weights)} weights"
         )
     if choose(maps[0], backend) == "triton":
-        found: Tensor = _launch().aggregate(maps, weights, size)
+        found: Tensor = _launch().aggregate(maps, weights, size, normalize)
         return found
-    return blend.aggregate(maps, weights, size)
+    return blend.aggregate(maps, weights, size, normalize)
 
 
 def threshold_sweep(

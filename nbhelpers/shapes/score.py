@@ -109,8 +109,7 @@ def write_reading(models_folder: Path, found: Measurement, best: Mapping[str, An
     """Write `nbhelpers.json` beside the model: how it is best read, by val."""
     thresholds = {}
     for index, method in enumerate(found.methods):
-        reading = READINGS.index(SETTINGS[method].softmax_over) if method in SETTINGS else 0
-        level = found.iou[index, reading].mean((0, 1)).argmax()
+        level = found.iou[index, READINGS.index("all")].mean((0, 1)).argmax()
         thresholds[method] = round(float(level) / 100, 2)
     record = {
         "timesteps": best["timesteps"],
