@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nbhelpers"
 # From what everything stands on to what stands on everything.
 ORDER = (
-    *("kernels", "versions", "weights", "models", "datasets", "words", "captions", "chunks"),
+    *("errors", "kernels", "versions", "weights", "models", "datasets", "words", "captions", "chunks"),
     *("tokens", "embeddings", "attention", "denoising", "scores", "completion", "masks"),
     *("metrics", "display", "settings", "segment", "batches"),
     *("figures", "benchmarks", "files", "evaluation", "labs", "cli", "__main__", "shapes"),

@@ -1,6 +1,6 @@
-"""What is read from disk: pictures, and the sets of pictures, phrases and masks.
+"""Pictures on disk, and the sets of pictures, phrases and masks.
 
-Everything here may come from a stranger, so it is looked at before it is believed.
+All of it may come from a stranger, so that everything is checked before it is used.
 """
 
 from nbhelpers.datasets.coco import Coco, coco
@@ -14,10 +14,10 @@ from nbhelpers.datasets.pictures import (
     as_image,
     load_image,
     open_regular,
-    quoted,
 )
 from nbhelpers.datasets.records import Broken
 from nbhelpers.datasets.refer import referring
+from nbhelpers.errors import quoted
 
 __all__ = [
     "load_image",

@@ -9,9 +9,9 @@ from nbhelpers.datasets._mirrors import read_mirror
 from nbhelpers.datasets._pickles import read_pickle
 from nbhelpers.datasets.annotations import Instances, Things
 from nbhelpers.datasets.expressions import Expression, Referring
-from nbhelpers.datasets.pictures import quoted
 from nbhelpers.datasets.published import DRAWN, splits_of
-from nbhelpers.datasets.records import AGAIN, Broken, Record, Shown, indexed, read_json
+from nbhelpers.datasets.records import AGAIN, Broken, Record, indexed, read_json
+from nbhelpers.errors import Shown, quoted
 from nbhelpers.weights import data_folder
 
 # Where the pictures may lie, beside or below the folder of the expressions.
@@ -27,12 +27,12 @@ PICTURES = (
 def referring(
     name: str, split: str, root: str | os.PathLike | None = None, by: str | None = None
 ) -> Referring:
-    """Read one split of a referring set.
+    """Reads one split of a referring set.
 
-    In the folder of the set's name, which is `root` or in it, are looked for, in this order:
-    ``refs(BY).json`` with ``instances.json``; ``refs(BY).p``, the published pickle, with the same;
-    ``SPLIT.jsonl``, the rows of a mirror on the Hugging Face Hub, one JSON object a line. The
-    pictures are COCO's train2014, whole or in part, in ``train2014`` or ``images`` there.
+    The folder of the set's name, which is `root` or in it, holds ``refs(BY).json`` and
+    ``instances.json``; or ``refs(BY).p``, the published pickle, and the same; or ``SPLIT.jsonl``,
+    the rows of a mirror on the Hugging Face Hub, one JSON object a line. The first found counts.
+    The pictures are COCO's train2014, whole or in part, in ``train2014`` or ``images`` there.
 
     Args:
         name: "shapes", "stickers", "refcoco", "refcoco+" or "refcocog".
@@ -55,32 +55,26 @@ def referring(
     folder = find_folder(name, root, by, split)
     expressions, things = read_split(name, split, folder, by)
     pictures = find_pictures(folder)
+    broken = tuple(things.broken)
     return Referring(
-        name,
-        split,
-        by,
-        expressions,
-        tuple(things.broken),
-        pictures,
-        things.pictures,
-        things.regions,
+        name, split, by, expressions, broken, pictures, things.pictures, things.regions
     )
 
 
 def find_folder(name: str, root: str | os.PathLike | None, by: str, split: str) -> Path:
-    """The folder that holds a set's expressions in any of the forms.
+    """Finds the folder that holds a set's expressions in any of the forms.
 
     Raises:
-        FileNotFoundError: None does; says which names were looked for.
+        FileNotFoundError: None does; the message says which names were tried.
     """
     if root is None and name not in DRAWN:
         raise ValueError(f"{name} doesn't come with the package; give the folder that holds it")
     base = data_folder() / name if root is None else Path(root)
     names = [f"refs({by}).json", f"refs({by}).p", f"{split}.jsonl"]
-    places = [base / name]
+    folders = [base / name]
     if name in (*DRAWN, base.resolve().name):  # refs(unc).p alone may be RefCOCO's or RefCOCO+'s
-        places.append(base)
-    for folder in places:
+        folders.append(base)
+    for folder in folders:
         if any((folder / one).is_file() for one in names):
             return folder
     raise FileNotFoundError(
@@ -90,15 +84,14 @@ def find_folder(name: str, root: str | os.PathLike | None, by: str, split: str) 
 
 
 def find_pictures(folder: Path) -> Path:
-    """The folder of the pictures that belongs to a folder of expressions.
+    """Finds the folder of the pictures that belongs to a folder of expressions.
 
     Raises:
         FileNotFoundError: There is none.
     """
-    for base in (folder, folder.parent):
-        for place in PICTURES:
-            if (base / place).is_dir():
-                return base / place
+    for path in [base / name for base in (folder, folder.parent) for name in PICTURES]:
+        if path.is_dir():
+            return path
     raise FileNotFoundError(
         f"the pictures are not beside {quoted(folder)}; put COCO's train2014 there, into one of "
         + ", ".join(PICTURES)
@@ -108,10 +101,11 @@ def find_pictures(folder: Path) -> Path:
 def read_split(
     name: str, split: str, folder: Path, by: str
 ) -> tuple[tuple[Expression, ...], Things]:
-    """The expressions of a split, and what they are about; pictures needn't be there.
+    """Reads the expressions of a split, and what they are about; pictures needn't be there.
 
     Raises:
-        OSError, ValueError: As `referring`.
+        OSError: As `referring`.
+        ValueError: As `referring`.
     """
     splits = splits_of(name, by)[1]
     things = Things()
@@ -128,9 +122,9 @@ def read_split(
         except Broken as error:
             things.broken.append(error)
             continue
-        for place, sentence in enumerate(sentences):
+        for index, sentence in enumerate(sentences):
             try:
-                said = Record.of(sentence, file, f"{ref.name}, sentence {place}")
+                said = Record.of(sentence, file, f"{ref.name}, sentence {index}")
                 expression = Expression(
                     id=said.whole("sent_id"),
                     text=said.text("sent"),
@@ -157,7 +151,7 @@ def read_split(
 
 
 def _may_be(ref: dict[str, Any], split: str, splits: Iterable[str]) -> bool:
-    """Whether a reference is of the split, or says of itself none that there is."""
+    """Tells whether a reference is of the split, or says of itself none that there is."""
     said = ref.get("split")
     return said == split or not (isinstance(said, str) and said in splits)
 
@@ -165,22 +159,12 @@ def _may_be(ref: dict[str, Any], split: str, splits: Iterable[str]) -> bool:
 def read_refs(
     name: str, split: str, folder: Path, by: str, broken: list[Broken]
 ) -> tuple[list[Any], str, Instances]:
-    """The references as their file lists them, the file's name, what they may be about.
+    """Returns the references as their file lists them, the file's name, what they may be about.
 
-    Args:
-        name: Of the set.
-        split: The wanted one; a mirror has a file for each.
-        folder: Where the files lie.
-        by: Whose splits.
-        broken: Gets the rows of a mirror that can't be used.
-
-    Raises:
-        OSError, ValueError: As `referring`.
+    A mirror has a file for each split; `broken` gets those of its rows that can't be used.
     """
-    for path, read in (
-        (folder / f"refs({by}).json", read_json),
-        (folder / f"refs({by}).p", read_pickle),
-    ):
+    for suffix, read in (("json", read_json), ("p", read_pickle)):
+        path = folder / f"refs({by}).{suffix}"
         if path.exists():
             refs = read(path)
             if not isinstance(refs, list):
