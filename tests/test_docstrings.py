@@ -11,15 +11,16 @@ PACKAGE = Path(__file__).parents[1] / "nbhelpers"
 DONE = (
     *("errors.py", "datasets/*.py"),
     *("kernels/__init__.py", "kernels/eager.py", "kernels/_sweep.py", "kernels/_tiled.py"),
+    *("metrics/*.py",),
 )
 SECTIONS = ("Attributes", "Args", "Returns", "Yields", "Raises", "Example")
 NAMED = {"Attributes", "Args", "Raises"}  # sections of items that each begin with a name
 # With these a function's docstring may begin; what it does is said in the third person.
 VERBS = set(
     "Adds Applies Carries Checks Chooses Compares Completes Computes Converts Counts Draws Embeds "
-    "Encodes Finds Gathers Gives Imports Joins Keeps Lays Lets Lists Loads Makes Names Opens Picks "
-    "Puts Reads Records Refuses Replaces Reports Returns Runs Says Scores Segments Shows Sorts "
-    "Splits Stretches Takes Tells Tidies Words Writes Yields".split()
+    "Encodes Finds Gathers Gives Imports Joins Keeps Lays Lets Lists Loads Makes Names Opens "
+    "Picks Puts Reads Records Refuses Replaces Reports Returns Runs Says Scores Segments Shows "
+    "Sorts Splits Stretches Takes Tells Tidies Words Writes Yields".split()
 )
 FILES = [path for pattern in DONE for path in sorted(PACKAGE.glob(pattern))]
 
