@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "nbhelpers"
 DONE = (
     *("errors.py", "datasets/*.py"),
     *("kernels/__init__.py", "kernels/eager.py", "kernels/_sweep.py", "kernels/_tiled.py"),
-    *("metrics/*.py",),
+    *("metrics/*.py", "files.py", "versions.py", "masks.py", "completion.py", "tokens.py"),
+    *("captions.py", "attention.py"),
 )
 SECTIONS = ("Attributes", "Args", "Returns", "Yields", "Raises", "Example")
 NAMED = {"Attributes", "Args", "Raises"}  # sections of items that each begin with a name
