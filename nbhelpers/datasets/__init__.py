@@ -19,20 +19,6 @@ from nbhelpers.datasets.records import Broken
 from nbhelpers.datasets.refer import referring
 from nbhelpers.errors import quoted
 
-__all__ = [
-    "load_image",
-    "as_image",
-    "Picture",
-    "referring",
-    "Referring",
-    "Expression",
-    "coco",
-    "Coco",
-    "Broken",
-    "quoted",
-    "open_regular",
-    "FORMATS",
-    "MAX_PIXELS",
-    "UPRIGHT",
-    "INVERSE",
-]
+__all__ = ["load_image", "as_image", "Picture"]
+__all__ += ["referring", "Referring", "Expression", "coco", "Coco", "Broken"]
+__all__ += ["quoted", "open_regular", "FORMATS", "MAX_PIXELS", "UPRIGHT", "INVERSE"]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nbhelpers.datasets.annotations import Instances, by_number
+from nbhelpers.datasets.annotations import Instances
 from nbhelpers.datasets.pictures import identify, inside, open_regular
 from nbhelpers.datasets.published import COCO_CLASSES, MERGED, SPLITS
 from nbhelpers.datasets.records import AGAIN, Broken, Record, parse_json
@@ -60,9 +60,9 @@ def read_mirror(
             found.append(part)
     _refuse_mixed(path, rows, name, split, by)
     labels = {**COCO_CLASSES, UNKNOWN: "unknown"}
-    categories = {number: {"id": number, "name": label} for number, label in labels.items()}
-    known = Instances(str(path), by_number(images), by_number(annotations), categories)
-    return refs, known, broken
+    categories = [{"id": number, "name": label} for number, label in labels.items()]
+    lists = {"images": images, "annotations": annotations, "categories": categories}
+    return refs, Instances(str(path), lists), broken
 
 
 def _refuse_mixed(path: Path, rows: int, name: str, split: str, by: str) -> None:

@@ -74,7 +74,7 @@ def _referring(folder: Path, name: str, by: str) -> Iterator[Finding]:
             continue
         there = True
         try:
-            expressions, things = read_split(name, split, home, by)
+            expressions, known, broken = read_split(name, split, home, by)
         except (OSError, ValueError) as error:
             yield Finding("wrong", what, str(error))
             continue
@@ -91,11 +91,11 @@ def _referring(folder: Path, name: str, by: str) -> Iterator[Finding]:
         if differing:
             yield Finding("wrong", what, f"{counts}; published: {' and '.join(differing)}")
         else:
-            known = "as published" if published[0] is not None else "no published count"
-            yield Finding("good", what, f"{counts}, {known}")
-        yield from _broken(what, things.broken)
+            said = "as published" if published[0] is not None else "no published count"
+            yield Finding("good", what, f"{counts}, {said}")
+        yield from _broken(what, broken)
         needed = {e.image_id for e in expressions}
-        yield _pictures(home, what, [things.pictures[image].file_name for image in needed])
+        yield _pictures(home, what, [known.pictures[image].file_name for image in needed])
     if not there and name not in DRAWN and by in ("unc", "umd"):
         words = _where(SOURCES[name], f"refs({by}).p")
         yield Finding("missing", f"{name} ({by})", words, counts=False)

@@ -160,9 +160,9 @@ def coco(root: str | os.PathLike, split: str) -> Coco:
 def _pictures(instances: Instances, broken: list[Broken]) -> dict[int, Picture]:
     """Reads the pictures that can be used."""
     found = {}
-    for number in instances.images:
+    for number in instances.entries["image"]:
         try:
-            found[number] = read_picture(instances.entry("image", instances.images, number))
+            found[number] = read_picture(instances.entry("image", number))
         except Broken as error:
             broken.append(error)
     return found
@@ -170,7 +170,7 @@ def _pictures(instances: Instances, broken: list[Broken]) -> dict[int, Picture]:
 
 def _classes(instances: Instances, broken: list[Broken]) -> tuple[tuple[str, ...], dict[int, int]]:
     """Reads the classes' names with background, and the index of each number that can be used."""
-    numbers = sorted(instances.categories)
+    numbers = sorted(instances.entries["category"])
     if len(numbers) >= IGNORED:
         raise ValueError(
             f"{quoted(instances.file)} has {len(numbers)} categories; wanted at most {IGNORED - 1}"
@@ -178,8 +178,7 @@ def _classes(instances: Instances, broken: list[Broken]) -> tuple[tuple[str, ...
     names, indices = ["background"], {}
     for number in numbers:
         try:
-            category = instances.entry("category", instances.categories, number)
-            names.append(category.text("name"))
+            names.append(instances.entry("category", number).text("name"))
         except Broken as error:
             broken.append(error)
         else:
@@ -196,20 +195,19 @@ def _annotations(
     that they name are taken out of `pictures`.
     """
     found: dict[int, list[Record]] = {}
-    for number, values in instances.rivals.items():
-        name = f"annotation {number}"
-        claimed = sorted({v["image_id"] for v in values if type(v.get("image_id")) is int})
-        wanted = f"several annotations differ, so images {Shown(claimed)} have no truth; {AGAIN}"
-        broken.append(Broken(instances.file, name, "id", number, wanted))
-        for image in claimed:
+    entries = instances.entries["annotation"]
+    for number in [number for number, claims in entries.items() if len(claims) > 1]:
+        claims = entries.pop(number)
+        images = sorted({c["image_id"] for c in claims if type(c.get("image_id")) is int})
+        wanted = f"several annotations differ, so images {Shown(images)} have no truth; {AGAIN}"
+        broken.append(Broken(instances.file, f"annotation {number}", "id", number, wanted))
+        for image in images:
             pictures.pop(image, None)
-    for number, value in instances.annotations.items():
-        if value is None:
-            continue
-        record = Record(instances.file, f"annotation {number}", value)
+    for number in entries:
+        record = instances.entry("annotation", number)
         try:
             image = record.whole("image_id")
-            if image not in instances.images:
+            if image not in instances.entries["image"]:
                 raise record.broken("image_id", "no image of the file has this number")
             if image in pictures:
                 found.setdefault(image, []).append(record)

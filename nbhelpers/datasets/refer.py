@@ -7,7 +7,7 @@ from typing import Any
 
 from nbhelpers.datasets._mirrors import read_mirror
 from nbhelpers.datasets._pickles import read_pickle
-from nbhelpers.datasets.annotations import Instances, Things
+from nbhelpers.datasets.annotations import Instances
 from nbhelpers.datasets.expressions import Expression, Referring
 from nbhelpers.datasets.published import DRAWN, splits_of
 from nbhelpers.datasets.records import AGAIN, Broken, Record, indexed, read_json
@@ -51,13 +51,13 @@ def referring(
     """
     by, splits = splits_of(name, by)
     if split not in splits:
-        raise ValueError(f"{name} ({by}) has no split {Shown(split)}; it has {', '.join(splits)}")
+        said = f"{name} ({by}) has no split {Shown(split)}; it has {', '.join(splits)}"
+        raise ValueError(f"referring({Shown(name)}, {Shown(split)}): {said}")
     folder = find_folder(name, root, by, split)
-    expressions, things = read_split(name, split, folder, by)
-    pictures = find_pictures(folder)
-    broken = tuple(things.broken)
+    expressions, known, broken = read_split(name, split, folder, by)
+    lie = find_pictures(folder)
     return Referring(
-        name, split, by, expressions, broken, pictures, things.pictures, things.regions
+        name, split, by, expressions, tuple(broken), lie, known.pictures, known.regions
     )
 
 
@@ -100,27 +100,28 @@ def find_pictures(folder: Path) -> Path:
 
 def read_split(
     name: str, split: str, folder: Path, by: str
-) -> tuple[tuple[Expression, ...], Things]:
-    """Reads the expressions of a split, and what they are about; pictures needn't be there.
+) -> tuple[tuple[Expression, ...], Instances, list[Broken]]:
+    """Reads the expressions of a split, what they are about, and the records that can't be used.
+
+    The pictures needn't be there.
 
     Raises:
         OSError: As `referring`.
         ValueError: As `referring`.
     """
     splits = splits_of(name, by)[1]
-    things = Things()
-    refs, file, instances = read_refs(name, split, folder, by, things.broken)
+    refs, file, instances, broken = read_refs(name, split, folder, by)
     found: dict[int, Expression] = {}
     torn: set[int] = set()
     mine = [ref for ref in refs if not isinstance(ref, dict) or _may_be(ref, split, splits)]
-    for ref in indexed(mine, file, "ref", things.broken, key="ref_id").values():
+    for ref in indexed(mine, file, "ref", broken, key="ref_id").values():
         try:
             if ref.text("split") not in splits:
                 raise ref.broken("split", f"the splits are {', '.join(splits)}")
-            annotation = instances.thing(ref, things)
+            annotation = instances.find(ref)
             sentences = ref.several("sentences")
         except Broken as error:
-            things.broken.append(error)
+            broken.append(error)
             continue
         for index, sentence in enumerate(sentences):
             try:
@@ -131,23 +132,23 @@ def read_split(
                     ref_id=ref.whole("ref_id"),
                     image_id=ref.whole("image_id"),
                     annotation_id=annotation,
-                    category=things.categories[annotation],
+                    category=instances.categories[annotation],
                     split=split,
                 )
                 if found.setdefault(expression.id, expression) != expression:
                     torn.add(expression.id)
                     raise said.broken("sent_id", "several sentences with this number differ")
             except Broken as error:
-                things.broken.append(error)
+                broken.append(error)
     kept = tuple(found[number] for number in sorted(found.keys() - torn))
     if not kept:
         raise ValueError(
             f"{quoted(file)} has no expression of the split {split!r} that can be used "
-            f"({len(refs):,} references, {len(things.broken):,} broken"
-            + (f", the first: {things.broken[0]}" if things.broken else "")
+            f"({len(refs):,} references, {len(broken):,} broken"
+            + (f", the first: {broken[0]}" if broken else "")
             + f"); choose another split, or {AGAIN.partition(',')[0]}"
         )
-    return kept, things
+    return kept, instances, broken
 
 
 def _may_be(ref: dict[str, Any], split: str, splits: Iterable[str]) -> bool:
@@ -157,11 +158,11 @@ def _may_be(ref: dict[str, Any], split: str, splits: Iterable[str]) -> bool:
 
 
 def read_refs(
-    name: str, split: str, folder: Path, by: str, broken: list[Broken]
-) -> tuple[list[Any], str, Instances]:
-    """Returns the references as their file lists them, the file's name, what they may be about.
+    name: str, split: str, folder: Path, by: str
+) -> tuple[list[Any], str, Instances, list[Broken]]:
+    """Reads the references as their file lists them, the file's name, what they may be about.
 
-    A mirror has a file for each split; `broken` gets those of its rows that can't be used.
+    A mirror has a file for each split; the last are those of its rows that can't be used.
     """
     for suffix, read in (("json", read_json), ("p", read_pickle)):
         path = folder / f"refs({by}).{suffix}"
@@ -172,12 +173,11 @@ def read_refs(
                     f"{quoted(path)} holds {Shown(refs)}; wanted a list of references; "
                     "get the file again"
                 )
-            return refs, str(path), Instances.read(folder / "instances.json")
+            return refs, str(path), Instances.read(folder / "instances.json"), []
     path = folder / f"{split}.jsonl"
     try:
         pictures = find_pictures(folder)
     except FileNotFoundError:
         pictures = None
-    refs, instances, rows = read_mirror(path, name, split, by, pictures)
-    broken += rows
-    return refs, str(path), instances
+    refs, instances, broken = read_mirror(path, name, split, by, pictures)
+    return refs, str(path), instances, broken
