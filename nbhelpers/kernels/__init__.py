@@ -17,12 +17,5 @@ from nbhelpers.kernels.dispatch import (
     threshold_sweep,
 )
 
-__all__ = [
-    "aggregate",
-    "choose",
-    "columns",
-    "columns_from_lse",
-    "complete",
-    "row_lse",
-    "threshold_sweep",
-]
+__all__ = ["aggregate", "choose", "columns", "columns_from_lse", "complete"]
+__all__ += ["row_lse", "threshold_sweep"]

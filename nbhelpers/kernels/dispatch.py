@@ -77,8 +77,8 @@ def columns(
     missing = sorted(set(index) - set(tokens))
     if missing:
         raise ValueError(
-            f"tokens {missing} were asked for, but the softmax runs over tokens {tokens}; "
-            "choose the wanted tokens among them"
+            f"columns(index={list(index)}): tokens {missing} were asked for, but the softmax runs "
+            f"over tokens {tokens}; choose the wanted tokens among them"
         )
     form = _attention(query, backend)
     lse = form.row_lse(query, key if subset is None else key[..., tokens, :], scale)
@@ -231,7 +231,8 @@ def threshold_sweep(
     if not 0 <= low <= high <= 1:  # NaN is neither
         raise ValueError(f"maps lie in [0, 1], as to_pixels gives them; got {low} to {high}")
     if not len(thresholds) or not (thresholds.diff() >= 0).all() or thresholds.isnan().any():
-        raise ValueError(f"thresholds ascend, at least one; got {thresholds.tolist()[:8]}")
+        wanted = "thresholds ascend, at least one"
+        raise refused("threshold_sweep", wanted, thresholds=thresholds.tolist())
     form = _launch() if choose(maps, backend) == "triton" else _sweep
     places = form.count_places(maps, truths, thresholds.to(maps))
     above = places.view(len(maps), -1, 2).flip(1).cumsum(1).flip(1)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
+from nbhelpers.errors import refused
 from nbhelpers.kernels import threshold_sweep
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -111,7 +112,7 @@ def precision_at(
     """
     values = np.asarray(values, np.float64)
     if not len(values) or not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"IoUs lie in [0, 1], at least one; got {values[:8].tolist()}")
+        raise refused("precision_at", "IoUs lie in [0, 1], at least one", values=values.tolist())
     return {k: int(np.count_nonzero(values >= k)) / len(values) for k in levels}
 
 
