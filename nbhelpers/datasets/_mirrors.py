@@ -15,7 +15,7 @@ from typing import Any
 from nbhelpers.datasets.annotations import Instances
 from nbhelpers.datasets.pictures import identify, inside, open_regular
 from nbhelpers.datasets.published import COCO_CLASSES, MERGED, SPLITS
-from nbhelpers.datasets.records import AGAIN, Broken, Record, parse_json
+from nbhelpers.datasets.records import AGAIN, Broken, Record, collecting, parse_json
 from nbhelpers.errors import quoted
 
 MAX_LINE = 2**24  # bytes of a row
@@ -28,12 +28,8 @@ def read_mirror(
 ) -> tuple[list[Any], Instances, list[Broken]]:
     """Returns the references of a mirror's split, what they may be about, and the broken rows.
 
-    Args:
-        path: A file with one JSON object a line.
-        name: The set's name.
-        split: The split that the rows are said to be.
-        by: The maker of the splits.
-        pictures: Where the pictures lie, for rows that don't say how large these are.
+    The file has one JSON object a line; rows that don't say how large their picture is need the
+    folder of the pictures.
 
     Raises:
         OSError: There is nothing to read.
@@ -45,7 +41,7 @@ def read_mirror(
     broken: list[Broken] = []
     said = rows = 0
     for rows, row in enumerate(_rows(path), start=1):
-        try:
+        with collecting(broken):
             if isinstance(row, Broken):
                 raise row
             if "raw_anns" in row.fields:
@@ -53,11 +49,8 @@ def read_mirror(
             else:
                 parts = _short_row(row, rows, said, split, pictures)
                 said += len(parts[0]["sentences"])
-        except Broken as error:
-            broken.append(error)
-            continue
-        for found, part in zip((refs, annotations, images), parts, strict=True):
-            found.append(part)
+            for found, part in zip((refs, annotations, images), parts, strict=True):
+                found.append(part)
     _refuse_mixed(path, rows, name, split, by)
     labels = {**COCO_CLASSES, UNKNOWN: "unknown"}
     categories = [{"id": number, "name": label} for number, label in labels.items()]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nbhelpers.datasets.expressions import Picture, read_picture
-from nbhelpers.datasets.records import AGAIN, Broken, Record, read_json
+from nbhelpers.datasets.records import AGAIN, Broken, Record, collecting, read_json
 from nbhelpers.datasets.regions import Region, read_region
 from nbhelpers.errors import quoted
 
@@ -31,14 +31,11 @@ class Instances:
         self.entries: dict[str, dict[int, list[dict[str, Any]]]] = {kind: {} for kind in KINDS}
         for kind, plural in KINDS.items():
             for index, value in enumerate(lists[plural]):
-                try:
+                with collecting(self.broken):
                     number = Record.of(value, file, f"{kind} at place {index}").whole("id")
-                except Broken as error:
-                    self.broken.append(error)
-                    continue
-                claims = self.entries[kind].setdefault(number, [])
-                if value not in claims:
-                    claims.append(value)
+                    claims = self.entries[kind].setdefault(number, [])
+                    if value not in claims:
+                        claims.append(value)
 
     @classmethod
     def read(cls, path: Path) -> "Instances":

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from nbhelpers.datasets.annotations import Instances
 from nbhelpers.datasets.expressions import Picture, load_of_size, read_picture
 from nbhelpers.datasets.pictures import inside
-from nbhelpers.datasets.records import AGAIN, Broken, Record, read_json
+from nbhelpers.datasets.records import AGAIN, Broken, Record, collecting, read_json
 from nbhelpers.datasets.regions import read_region
 from nbhelpers.errors import Shown, quoted, refused
 
@@ -112,9 +112,9 @@ class Coco:
         """
         self.picture(image_id)
         if self.spoken is None:
+            where = "python -m nbhelpers data check says where it is to be had"
             raise FileNotFoundError(
-                f"captions_{self.split}.json is not beside the instances; "
-                "python -m nbhelpers data check says where it is to be had"
+                f"captions_{self.split}.json is not beside the instances; {where}"
             )
         return self.spoken.get(image_id, ())
 
@@ -141,8 +141,12 @@ def coco(root: str | os.PathLike, split: str) -> Coco:
     path = base / "annotations" / f"instances_{split}.json"
     instances = Instances.read(path)
     broken = list(instances.broken)
-    pictures = _pictures(instances, broken)
-    names, classes = _classes(instances, broken)
+    pictures: dict[int, Picture] = {}
+    for number in instances.entries["image"]:
+        with collecting(broken):
+            pictures[number] = read_picture(instances.entry("image", number))
+    names = _names(instances, broken)
+    classes = {number: index for index, number in enumerate(names, start=1)}
     captions = path.with_name(f"captions_{split}.json")
     places = [base / split, base / "images" / split, base / "images"]
     folder = next((place for place in places if place.is_dir()), None)
@@ -153,37 +157,22 @@ def coco(root: str | os.PathLike, split: str) -> Coco:
         )
     annotations = _annotations(instances, pictures, broken)
     spoken = _captions(captions, pictures, broken) if captions.exists() else None
-    ids = tuple(sorted(pictures))
-    return Coco(split, ids, names, tuple(broken), folder, pictures, annotations, classes, spoken)
+    ids, labels = tuple(sorted(pictures)), ("background", *names.values())
+    return Coco(split, ids, labels, tuple(broken), folder, pictures, annotations, classes, spoken)
 
 
-def _pictures(instances: Instances, broken: list[Broken]) -> dict[int, Picture]:
-    """Reads the pictures that can be used."""
-    found = {}
-    for number in instances.entries["image"]:
-        try:
-            found[number] = read_picture(instances.entry("image", number))
-        except Broken as error:
-            broken.append(error)
-    return found
-
-
-def _classes(instances: Instances, broken: list[Broken]) -> tuple[tuple[str, ...], dict[int, int]]:
-    """Reads the classes' names with background, and the index of each number that can be used."""
+def _names(instances: Instances, broken: list[Broken]) -> dict[int, str]:
+    """Reads the classes' names that can be used, by ascending number."""
     numbers = sorted(instances.entries["category"])
     if len(numbers) >= IGNORED:
         raise ValueError(
             f"{quoted(instances.file)} has {len(numbers)} categories; wanted at most {IGNORED - 1}"
         )
-    names, indices = ["background"], {}
+    names = {}
     for number in numbers:
-        try:
-            names.append(instances.entry("category", number).text("name"))
-        except Broken as error:
-            broken.append(error)
-        else:
-            indices[number] = len(names) - 1
-    return tuple(names), indices
+        with collecting(broken):
+            names[number] = instances.entry("category", number).text("name")
+    return names
 
 
 def _annotations(
@@ -205,14 +194,12 @@ def _annotations(
             pictures.pop(image, None)
     for number in entries:
         record = instances.entry("annotation", number)
-        try:
+        with collecting(broken):
             image = record.whole("image_id")
             if image not in instances.entries["image"]:
                 raise record.broken("image_id", "no image of the file has this number")
             if image in pictures:
                 found.setdefault(image, []).append(record)
-        except Broken as error:
-            broken.append(error)
     return {image: tuple(records) for image, records in found.items()}
 
 
@@ -225,11 +212,9 @@ def _captions(
         raise ValueError(f"{quoted(path)} has no list 'annotations'; get the file again")
     found: dict[int, list[tuple[int, str]]] = {image: [] for image in pictures}
     for index, value in enumerate(whole["annotations"]):
-        try:
+        with collecting(broken):
             record = Record.of(value, str(path), f"caption at place {index}")
             image = record.whole("image_id")
             if image in found:
                 found[image].append((record.whole("id"), record.text("caption")))
-        except Broken as error:
-            broken.append(error)
     return {image: tuple(text for _, text in sorted(said)) for image, said in found.items()}

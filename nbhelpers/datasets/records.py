@@ -7,7 +7,8 @@ used is a `Broken`, which is kept beside the good ones, so that what was left ou
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,15 @@ class Broken(ValueError):
     def __str__(self) -> str:
         where = f"{quoted(self.file)}, {self.record}"
         return f"{where}: {self.field} is {self.value}; {self.wanted}"
+
+
+@contextmanager
+def collecting(broken: list[Broken]) -> Iterator[None]:
+    """Adds the `Broken` that ends the block, if one does, to those before it."""
+    try:
+        yield
+    except Broken as error:
+        broken.append(error)
 
 
 @dataclass(frozen=True)
@@ -130,15 +140,12 @@ def indexed(
     found: dict[int, Record] = {}
     torn: dict[int, Record] = {}
     for index, value in enumerate(values):
-        try:
+        with collecting(broken):
             record = Record.of(value, file, f"{kind} at place {index}")
             number = record.whole(key)
-        except Broken as error:
-            broken.append(error)
-            continue
-        if number in found and found[number].fields != value:
-            torn[number] = record
-        found[number] = Record(file, f"{kind} {number}", value)
+            if number in found and found[number].fields != value:
+                torn[number] = record
+            found[number] = Record(file, f"{kind} {number}", value)
     for number, record in torn.items():
         del found[number]
         broken.append(record.broken(key, "several records with this number differ"))

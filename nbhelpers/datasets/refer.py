@@ -10,7 +10,7 @@ from nbhelpers.datasets._pickles import read_pickle
 from nbhelpers.datasets.annotations import Instances
 from nbhelpers.datasets.expressions import Expression, Referring
 from nbhelpers.datasets.published import DRAWN, splits_of
-from nbhelpers.datasets.records import AGAIN, Broken, Record, indexed, read_json
+from nbhelpers.datasets.records import AGAIN, Broken, Record, collecting, indexed, read_json
 from nbhelpers.errors import Shown, quoted
 from nbhelpers.weights import data_folder
 
@@ -115,31 +115,25 @@ def read_split(
     torn: set[int] = set()
     mine = [ref for ref in refs if not isinstance(ref, dict) or _may_be(ref, split, splits)]
     for ref in indexed(mine, file, "ref", broken, key="ref_id").values():
-        try:
+        with collecting(broken):
             if ref.text("split") not in splits:
                 raise ref.broken("split", f"the splits are {', '.join(splits)}")
             annotation = instances.find(ref)
-            sentences = ref.several("sentences")
-        except Broken as error:
-            broken.append(error)
-            continue
-        for index, sentence in enumerate(sentences):
-            try:
-                said = Record.of(sentence, file, f"{ref.name}, sentence {index}")
-                expression = Expression(
-                    id=said.whole("sent_id"),
-                    text=said.text("sent"),
-                    ref_id=ref.whole("ref_id"),
-                    image_id=ref.whole("image_id"),
-                    annotation_id=annotation,
-                    category=instances.categories[annotation],
-                    split=split,
-                )
-                if found.setdefault(expression.id, expression) != expression:
-                    torn.add(expression.id)
-                    raise said.broken("sent_id", "several sentences with this number differ")
-            except Broken as error:
-                broken.append(error)
+            for index, sentence in enumerate(ref.several("sentences")):
+                with collecting(broken):
+                    said = Record.of(sentence, file, f"{ref.name}, sentence {index}")
+                    expression = Expression(
+                        id=said.whole("sent_id"),
+                        text=said.text("sent"),
+                        ref_id=ref.whole("ref_id"),
+                        image_id=ref.whole("image_id"),
+                        annotation_id=annotation,
+                        category=instances.categories[annotation],
+                        split=split,
+                    )
+                    if found.setdefault(expression.id, expression) != expression:
+                        torn.add(expression.id)
+                        raise said.broken("sent_id", "several sentences with this number differ")
     kept = tuple(found[number] for number in sorted(found.keys() - torn))
     if not kept:
         raise ValueError(
