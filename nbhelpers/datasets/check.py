@@ -19,19 +19,12 @@ SUMS = "SHA256SUMS"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
-
-    Attributes:
-        state: "good", "missing" or "wrong".
-        what: The part, such as "refcoco val (unc)".
-        words: What was found, or what to do.
-        counts: Whether what is there can't be used without a missing part.
-    """
+    """One line of the report."""
 
     state: State
-    what: str
-    words: str
-    counts: bool = True
+    what: str  # the part, such as "refcoco val (unc)"
+    words: str  # what was found, or what to do
+    counts: bool = True  # whether what is there can't be used without a missing part
 
 
 def check(folder: Path, progress: Callable[[str], None] = lambda _: None) -> Iterator[Finding]:

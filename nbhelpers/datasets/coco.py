@@ -22,7 +22,7 @@ IGNORED = 255
 
 @dataclass(frozen=True, repr=False)
 class Coco:
-    """One split of COCO. `coco` makes it.
+    """One split of COCO. `coco` makes it; an image id that isn't in it raises `KeyError`.
 
     Attributes:
         split: Such as "val2017".
@@ -54,11 +54,7 @@ class Coco:
         )
 
     def picture(self, image_id: int) -> Picture:
-        """Returns a picture's name and size.
-
-        Raises:
-            KeyError: There is no such picture.
-        """
+        """Returns a picture's name and size."""
         if image_id not in self.pictures:
             raise KeyError(f"{self.split} has no picture {image_id}")
         return self.pictures[image_id]
@@ -67,7 +63,6 @@ class Coco:
         """Returns the picture's stored pixels: annotations are drawn on those, whatever EXIF says.
 
         Raises:
-            KeyError: There is no such picture.
             OSError: It can't be read.
             ValueError: It is no picture, or isn't of the size that the annotations say.
         """
@@ -82,7 +77,6 @@ class Coco:
         neither its class nor background would be fair.
 
         Raises:
-            KeyError: There is no such picture.
             ValueError: One of its annotations can't be used, so that nobody knows its truth.
         """
         size = self.picture(image_id).size
@@ -107,7 +101,6 @@ class Coco:
         """Returns what people wrote about a picture, mostly five sentences.
 
         Raises:
-            KeyError: There is no such picture.
             FileNotFoundError: The captions' file isn't there.
         """
         self.picture(image_id)

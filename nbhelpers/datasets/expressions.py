@@ -48,7 +48,7 @@ class Picture:
 
 @dataclass(frozen=True, repr=False)
 class Referring:
-    """One split of a referring set. `referring` makes it.
+    """One split of a referring set. `referring` makes it; ids that it lacks raise `KeyError`.
 
     Attributes:
         name: "shapes", "refcoco", "refcoco+" or "refcocog".
@@ -80,7 +80,6 @@ class Referring:
         """Returns where a picture lies, inside of the folder and nowhere else.
 
         Raises:
-            KeyError: No expression is about this picture.
             ValueError: Its name leads out of the folder.
         """
         if image_id not in self.pictures:
@@ -91,7 +90,6 @@ class Referring:
         """Returns the picture's stored pixels: masks are drawn on those, whatever EXIF says.
 
         Raises:
-            KeyError: No expression is about this picture.
             OSError: It can't be read.
             ValueError: Its name leads out of the folder, it is no picture, or it isn't of the
                 size that the annotations say.
@@ -108,7 +106,6 @@ class Referring:
                 usual loaders of RefCOCO do: pixels where two polygons overlap are background.
 
         Raises:
-            KeyError: The expression is of another set.
             ValueError: No pixel is left: an IoU with nothing would be a silent 0.
         """
         if expression.annotation_id not in self.regions:

@@ -57,15 +57,10 @@ class Record:
 
     What reads a field raises `Broken` where the field is missing (but for `flag`) or holds
     anything else.
-
-    Attributes:
-        file: Where it stands.
-        name: Which one, such as "annotation 17".
-        fields: What it holds.
     """
 
-    file: str
-    name: str
+    file: str  # where it stands
+    name: str  # which one, such as "annotation 17"
     fields: dict[str, Any]
 
     @classmethod
