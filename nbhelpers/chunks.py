@@ -67,7 +67,7 @@ class Chunk:
 
 
 def noun_chunks(caption: str, parser: Language) -> tuple[Chunk, ...]:
-    """Finds the base noun phrases of a caption, in order (section 3.2, step "parse").
+    """Finds the base noun phrases of a caption, in order, none overlapping (section 3.2, "parse").
 
     They are spaCy's own, and what spaCy leaves out of a fragment: a noun that the parse hangs
     where its iterator doesn't reach, and a head with an article that the tagger took for no noun.
@@ -78,9 +78,6 @@ def noun_chunks(caption: str, parser: Language) -> tuple[Chunk, ...]:
         caption: A sentence, a caption or a referring phrase such as "guy blue shirt far left".
             Emoji and other signs are read as spaces.
         parser: A spaCy pipeline with parts of speech and dependencies.
-
-    Returns:
-        The chunks; they don't overlap.
 
     Raises:
         ValueError: The caption is empty or names nothing, or the pipeline has no parser.
@@ -325,14 +322,13 @@ def find_head(
 def find_phrase(phrase: str, caption: str, chunks: Sequence[Chunk]) -> tuple[int, int] | None:
     """Finds where a phrase stands in a caption, by whole words, with or without its article.
 
+    Of several spans the first counts that holds the noun of a chunk: "ball" in "a ball bearing
+    and a ball". None without any.
+
     Args:
         phrase: Such as "the white ball", which is found in "a white ball and a ring".
         caption: The text to search.
         chunks: The caption's, from `noun_chunks`.
-
-    Returns:
-        The index of its first character and the one after its last: of several spans, the first
-        that holds the noun of a chunk ("ball" in "a ball bearing and a ball"). None without any.
 
     Example:
         >>> find_phrase("ring", "a string and a ring", [])

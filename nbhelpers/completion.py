@@ -21,7 +21,8 @@ def complete(
     """Completes score maps by the self-attention of the scores' own grid.
 
     ``S' = A S`` (section 3.1, after DiffSegmenter), where A is the mean of the attention
-    matrices over heads, batch and the layers whose grid is the scores'.
+    matrices over heads, batch and the layers whose grid is the scores'. Its rows sum to 1, so
+    without `transpose` the maps, in float32, stay within the range of the scores.
 
     Args:
         scores: One map a chunk, from `score_maps`; or such maps of several prompts, among which
@@ -30,10 +31,6 @@ def complete(
         transpose: Whether to apply ``A^T``, which sends a pixel's score to the pixels that it
             attends to, instead of gathering the scores of those pixels.
         steps: How often to apply it, at least 1.
-
-    Returns:
-        Maps of the same shape in float32. A's rows sum to 1, so without `transpose` they stay
-        within the range of the scores.
 
     Raises:
         ValueError: No layer was given, none has the scores' grid, `steps` is below 1, the batch

@@ -25,7 +25,9 @@ def encode_image(
     seed: int = 0,
     size: tuple[int, int] | None = None,
 ) -> Float[Tensor, "1 channel h_latent w_latent"]:
-    """Returns the latent that the UNet works on: one sample of the autoencoder's posterior.
+    """Returns the latent that the UNet works on: one scaled sample of the autoencoder's posterior.
+
+    It depends on the picture alone: make it once and give it to `denoise_once` for each prompt.
 
     Args:
         image: uint8 ``(h, w, 3)``, or what `as_image` takes; it is resized to `size` by bilinear
@@ -34,10 +36,6 @@ def encode_image(
         seed: The seed of the generator on the CPU that samples the posterior.
         size: ``(h, w)`` in pixels, multiples of the autoencoder's factor (8 in Stable Diffusion);
             the model's own size when None.
-
-    Returns:
-        The latent times the autoencoder's scaling factor. It depends on the picture alone: make
-        it once and give it to `denoise_once` for each prompt.
 
     Raises:
         ValueError: There is no picture, or the autoencoder can't halve the size evenly.
@@ -120,7 +118,8 @@ def denoise_once(
     """Adds noise to the picture once and runs the UNet over it once, with the prompt.
 
     Section 3.1 in the form that its base runs: nothing is denoised and no unconditional half is
-    run. Several timesteps are one batch, of one pass.
+    run. Several timesteps are one batch, of one pass. The noise prediction that is returned, one
+    item a timestep, is rarely of use: the attention is.
 
     Args:
         image: uint8 ``(h, w, 3)``, or what `as_image` takes; not needed where a latent is given.
@@ -130,9 +129,6 @@ def denoise_once(
         seed: The seed of the posterior's sample and of the noise.
         size: As in `encode_image`.
         latent: From `encode_image`, to be used in place of the picture.
-
-    Returns:
-        The UNet's noise prediction, one item a timestep. It is rarely of use: the attention is.
 
     Raises:
         ValueError: A timestep is out of range, the picture or its size can't be used, there is

@@ -156,17 +156,16 @@ def encode_tokens(
     *,
     sees: Bool[Tensor, "row token"] | None = None,
 ) -> tuple[Float[Tensor, "row token d"], Float[Tensor, "row p"] | None]:
-    """Returns the embeddings of token rows, each put between start and end and padded.
+    """Returns the embeddings of token rows, and Stable Diffusion XL's pooled vectors, else None.
+
+    Each row is put between start and end and padded. Stable Diffusion 1 and 2 read the last
+    hidden state, XL those before it, of both encoders.
 
     Args:
         rows: The words' tokens of each row, without start and end.
         text: The text encoder, ``models.text``.
         sees: The positions that can be attended to, among those that the encoder's causal mask
             allows; all of them when None.
-
-    Returns:
-        A row of embeddings each, and Stable Diffusion XL's pooled vectors, else None. Stable
-        Diffusion 1 and 2 read the last hidden state, XL those before it, of both encoders.
     """
     states, pooled, room = [], None, text.length - 2
     for tokenizer, encoder in zip(text.tokenizers, text.encoders, strict=True):

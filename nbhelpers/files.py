@@ -43,14 +43,11 @@ def check_writable(folder: Path, names: Iterable[str]) -> None:
 
 
 def write_together(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """Writes files under other names first and renames them once all are safely on disk.
+    """Writes files under other names, renames them once all are on disk, and returns the paths.
 
     Args:
         folder: Made where it is missing.
         contents: The files' bytes by name; the last is renamed last.
-
-    Returns:
-        The files' paths, in order.
 
     Raises:
         OSError: The disk is full or went away; no new file is left then.

@@ -12,16 +12,13 @@ from nbhelpers.errors import refused
 def to_pixels(
     maps: Float[Tensor, "chunk h w"], size: tuple[int, int]
 ) -> Float[np.ndarray, "chunk height width"]:
-    """Returns maps as large as the picture, each stretched to [0, 1].
+    """Returns float32 maps as large as the picture, each stretched to [0, 1].
 
     The last step of section 3.1 before the threshold: bilinear enlargement, then min-max.
 
     Args:
-        maps: One map a chunk, of any range.
+        maps: One map a chunk, of any range; in the end each holds a 0 and a 1.
         size: The picture's ``(h, w)`` in pixels.
-
-    Returns:
-        float32; every map holds a 0 and a 1, since the min-max comes last.
 
     Raises:
         ValueError: A map holds NaN or infinity or is the same everywhere, or the size is none.
@@ -52,11 +49,8 @@ def to_masks(
     Args:
         maps: One map a chunk, of any range.
         size: The picture's ``(h, w)`` in pixels.
-        threshold: In [0, 1], on the map stretched to [0, 1]; 0.5 in table 2.
-
-    Returns:
-        True where the map is at or above the threshold, so that 1 still keeps the peak and no
-        mask is empty.
+        threshold: In [0, 1], on the map stretched to [0, 1]; 0.5 in table 2. A pixel at the
+            threshold belongs to the mask, so that 1 still keeps the peak and no mask is empty.
 
     Raises:
         ValueError: A map holds NaN or infinity or is the same everywhere, or the threshold is

@@ -47,15 +47,12 @@ def find_spans(caption: str, chunks: Sequence[Chunk], text: TextEncoder) -> Span
     """Finds the positions of the chunks' words and nouns among the prompt's tokens.
 
     They come from the characters that each token covers, so repeated words, words of several
-    tokens and accents are told apart.
+    tokens and accents are told apart; the start token is position 0.
 
     Args:
         caption: The prompt.
         chunks: Its noun chunks.
         text: The text encoder, ``models.text``.
-
-    Returns:
-        Positions that count the start token as 0.
 
     Raises:
         ValueError: A chunk isn't where it says it is in the caption, or its noun lies beyond the

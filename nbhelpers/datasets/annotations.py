@@ -24,7 +24,7 @@ class Instances:
         categories: The classes of these, by annotation id.
     """
 
-    def __init__(self, file: str, lists: Mapping[str, list[Any]]) -> None:
+    def __init__(self, file: str, lists: Mapping[str, Any]) -> None:
         self.file, self.broken = file, list[Broken]()
         self.pictures, self.regions = dict[int, Picture](), dict[int, Region]()
         self.categories = dict[int, str]()
@@ -76,11 +76,7 @@ class Instances:
         return number
 
     def asked(self, kind: str, asker: Record, key: str) -> Record:
-        """Returns the entry whose number stands in a field of another record.
-
-        Raises:
-            Broken: There is none, or several that differ.
-        """
+        """Returns the entry whose number is in another record's field; `Broken` without one."""
         number = asker.whole(key)
         if number not in self.entries[kind]:
             raise asker.broken(key, f"no {kind} of {quoted(self.file)} has this number")

@@ -113,16 +113,13 @@ class Coco:
 
 
 def coco(root: str | os.PathLike, split: str) -> Coco:
-    """Reads one split of COCO.
+    """Reads one split of COCO; what can't be used of it is listed in `Coco.broken`.
 
     Args:
         root: The folder that has ``instances_SPLIT.json``, and ``captions_SPLIT.json`` if captions
             are wanted, in ``annotations``, and the pictures in ``SPLIT``, ``images/SPLIT`` or
             ``images``.
         split: Such as "val2014" or "val2017".
-
-    Returns:
-        The split, with what can't be used in `broken`.
 
     Raises:
         OSError: The instances or the pictures' folder isn't there.

@@ -127,13 +127,13 @@ class Referring:
     def sha256(self, pictures: bool = True) -> str:
         """Returns a checksum of all that a result depends on, the same on every machine.
 
+        That is the expressions, the regions, the sizes and the pictures; where the folder lies,
+        and in which form the expressions came, doesn't count.
+
         Args:
             pictures: Whether the bytes of the pictures count. One that can't be read counts as
                 such, so that the sum changes when it is put in its place.
 
-        Returns:
-            64 hexadecimal digits, of the expressions, the regions, the sizes and the pictures;
-            where the folder lies, and in which form the expressions came, doesn't count.
         """
         total = hashlib.sha256(f"{self.name} {self.split} {self.splits_by}\n".encode())
         for e in self.expressions:
@@ -160,12 +160,7 @@ def sha256(path: Path) -> str:
 
 
 def load_of_size(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    """Reads a picture's stored pixels, if it is as large as its masks; `size` is ``(h, w)``.
-
-    Raises:
-        OSError: It can't be read.
-        ValueError: It is no picture, or has another size.
-    """
+    """Reads a picture's stored pixels, if their ``(h, w)`` is `size`; else raises `ValueError`."""
     image = load_image(path, rotate=False)
     if image.shape[:2] != size:
         raise ValueError(
@@ -176,11 +171,7 @@ def load_of_size(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"
 
 
 def read_picture(record: Record) -> Picture:
-    """Reads a picture of COCO's list, whose name stays in the folder.
-
-    Raises:
-        Broken: Its size or its name can't be used.
-    """
+    """Reads a picture of COCO's list; `Broken` where its name may leave the folder."""
     name = record.text("file_name", most=250)
     path = Path(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not name.isprintable() or ":" in name:

@@ -110,7 +110,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def load_image(path: str | os.PathLike, *, rotate: bool = True) -> UInt8[np.ndarray, "h w 3"]:
-    """Reads a picture from disk as red, green and blue bytes.
+    """Reads a picture from disk as red, green and blue bytes, writable and contiguous.
 
     Whatever the file holds becomes 8-bit RGB: 16-bit channels keep their high byte (scaled, not
     clipped), transparent pixels are laid on white, CMYK and palettes are converted, gray is
@@ -121,9 +121,6 @@ def load_image(path: str | os.PathLike, *, rotate: bool = True) -> UInt8[np.ndar
         path: The file: PNG, JPEG, WebP, GIF, BMP, TIFF, PPM or AVIF, whatever its name says.
         rotate: Stand the picture upright as EXIF says, which is right for your own photographs.
             False keeps the stored pixels: COCO's masks are drawn on those.
-
-    Returns:
-        The pixels, writable and contiguous: everything after this counts on it.
 
     Raises:
         OSError: There is nothing to read; FileNotFoundError and the like say why.

@@ -27,7 +27,7 @@ PICTURES = (
 def referring(
     name: str, split: str, root: str | os.PathLike | None = None, by: str | None = None
 ) -> Referring:
-    """Reads one split of a referring set.
+    """Reads one split of a referring set; what can't be used of it is in `Referring.broken`.
 
     The folder of the set's name, which is `root` or in it, holds ``refs(BY).json`` and
     ``instances.json``; or ``refs(BY).p``, the published pickle, and the same; or ``SPLIT.jsonl``,
@@ -40,9 +40,6 @@ def referring(
         root: The folder; for the two drawn ones the project's own when None.
         by: Whose splits: "unc" (the default) or "google" for RefCOCO, "umd" (the default) or
             "google" for RefCOCOg.
-
-    Returns:
-        The split, with what can't be used in `broken`.
 
     Raises:
         OSError: A file or the pictures' folder isn't there, or can't be read.
@@ -62,11 +59,7 @@ def referring(
 
 
 def find_folder(name: str, root: str | os.PathLike | None, by: str, split: str) -> Path:
-    """Finds the folder that holds a set's expressions in any of the forms.
-
-    Raises:
-        FileNotFoundError: None does; the message says which names were tried.
-    """
+    """Finds the folder that holds a set's expressions in any form; else `FileNotFoundError`."""
     if root is None and name not in DRAWN:
         raise ValueError(f"{name} doesn't come with the package; give the folder that holds it")
     base = data_folder() / name if root is None else Path(root)
@@ -84,11 +77,7 @@ def find_folder(name: str, root: str | os.PathLike | None, by: str, split: str) 
 
 
 def find_pictures(folder: Path) -> Path:
-    """Finds the folder of the pictures that belongs to a folder of expressions.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
+    """Finds the pictures' folder of a folder of expressions; else raises `FileNotFoundError`."""
     for path in [base / name for base in (folder, folder.parent) for name in PICTURES]:
         if path.is_dir():
             return path
@@ -103,11 +92,7 @@ def read_split(
 ) -> tuple[tuple[Expression, ...], Instances, list[Broken]]:
     """Reads the expressions of a split, what they are about, and the records that can't be used.
 
-    The pictures needn't be there.
-
-    Raises:
-        OSError: As `referring`.
-        ValueError: As `referring`.
+    The pictures needn't be there. It raises what `referring` raises.
     """
     splits = splits_of(name, by)[1]
     refs, file, instances, broken = read_refs(name, split, folder, by)

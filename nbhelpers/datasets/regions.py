@@ -65,12 +65,7 @@ class Region:
 
 
 def read_region(record: Record, size: tuple[int, int], field: str = "segmentation") -> Region:
-    """Returns the region in a field of an annotation, if all of it can be believed.
-
-    Args:
-        record: The annotation.
-        size: The picture's ``(h, w)`` in pixels.
-        field: The key of the region.
+    """Returns the region in a field of an annotation of a picture, whose ``(h, w)`` is `size`.
 
     Raises:
         Broken: It is no region of such a picture; the message says why.

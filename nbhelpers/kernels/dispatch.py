@@ -56,19 +56,16 @@ def columns(
     *,
     backend: Form | None = None,
 ) -> Float[Tensor, "batch head n column"]:
-    """Returns the probabilities with which every pixel attends to some of the tokens.
+    """Returns the probabilities with which every pixel attends to some of the tokens, in float32.
 
     Args:
         query: The pixels' queries.
         key: The tokens' keys.
-        index: The wanted tokens, a column each.
+        index: The wanted tokens, a column each; all tokens' columns sum to 1.
         scale: The factor of the logits, usually ``d ** -0.5``.
         subset: The tokens that the softmax runs over; all of them when None. A wanted token
             outside of it has no probability, so it must lie inside.
         backend: As in `choose`.
-
-    Returns:
-        The wanted columns in float32; over all tokens of the subset they sum to 1.
 
     Raises:
         ValueError: A wanted token is no token of the subset.
@@ -131,7 +128,8 @@ def complete(
     """Returns the maps carried along one layer's self-attention, averaged over heads and passes.
 
     ``A S`` is attention with S in the place of the values; ``A^T S`` sends every pixel's score
-    to the pixels that it attends to. Neither forms A.
+    to the pixels that it attends to. Neither forms A, and both are float32. A's rows sum to 1, so
+    ``A S`` stays within S's range and leaves a constant map as it is, and ``A^T S`` keeps the sum.
 
     Args:
         query: The pixels' queries.
@@ -141,10 +139,6 @@ def complete(
         scale: The factor of the logits, usually ``d ** -0.5``.
         transpose: Whether to apply ``A^T`` instead of ``A``.
         backend: As in `choose`.
-
-    Returns:
-        The new maps in float32. A's rows sum to 1, so ``A S`` stays within S's range and
-        leaves a constant map as it is, and ``A^T S`` keeps the sum of S.
 
     Raises:
         ValueError: The batch can't be split evenly among the prompts.
@@ -199,9 +193,10 @@ def threshold_sweep(
     *,
     backend: Form | None = None,
 ) -> tuple[Int64[Tensor, "map threshold"], Int64[Tensor, "map threshold"]]:
-    """Returns intersection and union of every map, cut at every threshold, with its true mask.
+    """Counts intersection and union of every map, cut at every threshold, with its true mask.
 
-    A pixel belongs to the masks of all thresholds up to its own value, so its place among them is
+    These are the pixels of ``(map >= threshold) & truth`` and ``(map >= threshold) | truth``. A
+    pixel belongs to the masks of all thresholds up to its own value, so its place among them is
     all that counts: one histogram of these places, summed from above, holds every mask's area.
 
     Args:
@@ -209,10 +204,6 @@ def threshold_sweep(
         truths: The true masks.
         thresholds: Ascending; rounded to the maps' dtype, as `to_masks` has its own rounded.
         backend: As in `choose`.
-
-    Returns:
-        The pixels of ``(map >= threshold) & truth`` and of ``(map >= threshold) | truth``,
-        exactly: both are counts.
 
     Raises:
         ValueError: A map leaves [0, 1] or holds NaN, thresholds don't ascend, or shapes differ.

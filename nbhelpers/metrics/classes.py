@@ -44,13 +44,12 @@ def class_iou(
 ) -> Float[np.ndarray, " classes"]:
     """Returns the IoU of each class, its pixels pooled over all pictures: COCO-Object's protocol.
 
+    In [0, 1]; NaN for a class that is neither true nor found anywhere, so that the mean over
+    classes is ``np.nanmean``.
+
     Args:
         intersection: From `class_intersection_union`, summed over the pictures.
         union: The same.
-
-    Returns:
-        float64 in [0, 1]; NaN for a class that is neither true nor found anywhere, so that the
-        mean over classes is ``np.nanmean``.
 
     Raises:
         ValueError: These are counts that no two maps have.

@@ -121,15 +121,12 @@ def threshold_curves(
     truths: Bool[Tensor, "map h w"],
     thresholds: Float[Tensor, " threshold"],
 ) -> Float[np.ndarray, "map threshold"]:
-    """Returns the IoU of every map at every threshold; each pixel is read once.
+    """Returns the IoU of every map at every threshold in float64; 0 where all is empty.
 
     Args:
         maps: In [0, 1], as `to_pixels` stretches them.
         truths: The true masks.
         thresholds: Ascending.
-
-    Returns:
-        float64; 0 where mask and truth are both empty.
 
     Raises:
         ValueError: A map leaves [0, 1], shapes differ, or thresholds don't ascend.
