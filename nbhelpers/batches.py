@@ -30,7 +30,9 @@ def segment_batch(
     """Segments many phrases of many pictures as `segment` does, in fewer and larger passes.
 
     Every picture is encoded once, and phrases and timesteps share passes of the UNet, also those
-    of different pictures. No unconditional half is run.
+    of different pictures. No unconditional half is run. What comes back for each picture are its
+    phrases' segmentations, in order: those of `segment`, but for the rounding of larger products,
+    which moves maps by less than 1e-3 in float32.
 
     Args:
         images: uint8 ``(h, w, 3)`` of any sizes, or what `as_image` takes.
@@ -40,10 +42,6 @@ def segment_batch(
         batch: The most latents in one pass of the UNet; a phrase takes one for each timestep. It
             bounds the memory, and below about 8 a GPU waits for the CPU.
         progress: Called with each phrase before its pass.
-
-    Returns:
-        For each picture its phrases' segmentations, in order: those of `segment`, but for the
-        rounding of larger products, which moves maps by less than 1e-3 in float32.
 
     Raises:
         ValueError: There isn't one list of phrases for each picture, the batch is below 1, or

@@ -22,11 +22,7 @@ Row = dict[str, Any]
 
 
 def read(benchmark: str, device: str = "cpu", folder: Path = FOLDER) -> dict[str, Any]:
-    """Reads a record.
-
-    Raises:
-        FileNotFoundError: It wasn't measured; the message says how to.
-    """
+    """Reads a record; where there is none, `FileNotFoundError` says how to measure it."""
     path = folder / f"{benchmark}-{device}.json"
     if not path.is_file():
         raise FileNotFoundError(
@@ -37,11 +33,7 @@ def read(benchmark: str, device: str = "cpu", folder: Path = FOLDER) -> dict[str
 
 
 def pick(rows: Sequence[Row], way: str, **case: Any) -> Row:
-    """Picks the row of a way in a case.
-
-    Raises:
-        ValueError: There is none.
-    """
+    """Picks the row of a way in a case; `ValueError` where there is none."""
     for row in rows:
         if row["way"] == way and all(row.get(name) == value for name, value in case.items()):
             return row

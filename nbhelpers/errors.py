@@ -6,12 +6,8 @@ import reprlib
 def quoted(text: object, limit: int = 80) -> str:
     r"""Returns the text in quotation marks, safe and short enough to stand in a message.
 
-    Control characters, direction overrides and what else doesn't print become escapes; a long
-    text loses its middle, so that a path keeps the name at its end.
-
-    Args:
-        text: Anything with a `str`.
-        limit: Characters of the text kept, at least 8.
+    Control characters, direction overrides and what else doesn't print become escapes. A text of
+    more than `limit` characters, at least 8, loses its middle: a path keeps the name at its end.
 
     Example:
         >>> quoted("dog\x1b[31m\n.png")

@@ -70,11 +70,7 @@ def write_together(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
 
 
 def write_whole(path: Path, content: bytes) -> Path:
-    """Writes one file whole or not at all; its folder is made where it is missing.
-
-    Raises:
-        OSError: The disk is full or went away; what was there before still is.
-    """
+    """Writes one file whole or, with an `OSError`, not at all: what was there before still is."""
     return write_together(path.parent, {path.name: content})[0]
 
 

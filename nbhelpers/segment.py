@@ -302,13 +302,9 @@ def attend(
     timesteps: Sequence[int],
     models: Models,
 ) -> Recording:
-    """Records the attention of one pass of the UNet for several prompts.
+    """Records the attention of one pass of the UNet for several prompts, from `make_prompt`.
 
-    Args:
-        noised: For each prompt the latents of its picture, one a timestep, from `add_noise`.
-        prompts: From `make_prompt`.
-        timesteps: Scheduler indices, the same for every prompt.
-        models: From `load_models`.
+    `noised` are for each prompt the latents of its picture, one a timestep, from `add_noise`.
     """
     with record_attention(models.unet) as attention:
         predict_noise(torch.cat(list(noised)), timesteps, prompts, models)
@@ -323,11 +319,7 @@ def target_maps(
 ) -> tuple[Float[Tensor, "prompt 1 h_grid w_grid"], Float[Tensor, "prompt 1 h_grid w_grid"]]:
     """Returns the score map of each prompt's target, and that map completed.
 
-    Args:
-        attention: From `attend`, of these prompts.
-        prompts: As they were given to it.
-        settings: From `resolve`.
-        tell: Called with the name of each stage before it starts.
+    `attention` is what `attend` recorded of these prompts; `tell` is called before each stage.
     """
     tell("score map")
     scores = torch.stack(

@@ -24,10 +24,8 @@ SECONDS = 120.0
 def read_pickle(path: Path, *, megabytes: int = MEGABYTES, seconds: float = SECONDS) -> Any:
     """Returns what a pickle of plain data holds: lists, dictionaries, texts, numbers.
 
-    Args:
-        path: The file. Texts of Python 2 are read as Latin-1, tuples as lists.
-        megabytes: The most memory that reading may take (not on Windows and macOS).
-        seconds: The longest that it may take.
+    Texts of Python 2 are read as Latin-1, tuples as lists. Reading may take so many seconds and,
+    but on Windows and macOS, megabytes of memory.
 
     Raises:
         OSError: There is nothing to read.

@@ -82,11 +82,7 @@ def open_regular(path: Any) -> Iterator[io.BufferedReader]:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Returns the path of a file in a folder, every link followed, for a name from a stranger.
-
-    Args:
-        folder: The only one that may be read.
-        name: That of a file in it or below it; nothing needs to lie there.
+    """Returns the path of a file in or below a folder, every link followed; it needn't be there.
 
     Raises:
         ValueError: The name leads out of the folder, by itself or by a link.

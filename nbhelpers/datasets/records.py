@@ -23,15 +23,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Broken(ValueError):
-    """A record that can't be used.
-
-    Attributes:
-        file: Where the record stands.
-        record: Which one, such as "annotation 17".
-        field: The key in it.
-        value: What the key holds, as `Shown`.
-        wanted: What it should hold, and what to do.
-    """
+    """A record that can't be used: its file and name, the field, what that holds, what to do."""
 
     def __init__(self, file: str, record: str, field: str, value: object, wanted: str) -> None:
         super().__init__(file, record, field, Shown(value), wanted)
@@ -148,12 +140,7 @@ def indexed(
 
 
 def read_json(path: Path) -> Any:
-    """Returns what a JSON file holds.
-
-    Raises:
-        OSError: There is nothing to read.
-        ValueError: It isn't JSON in UTF-8; the message says what is wrong and where.
-    """
+    """Returns what a JSON file holds; raises `OSError` without one, else as `parse_json`."""
     with open_regular(path) as file:
         large = os.fstat(file.fileno()).st_size
         if large > MAX_BYTES:
@@ -162,15 +149,13 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(content: bytes | str, file: str) -> Any:
-    """Returns what a JSON text holds. NaN stays NaN: the field that holds it is refused by itself.
+    """Returns what a JSON text holds; bytes are UTF-8, with or without a byte order mark.
 
-    Args:
-        content: The text, in UTF-8 if it is bytes, with or without a byte order mark.
-        file: Its name, for messages.
+    NaN stays NaN: the field that holds it is refused by itself. `file` is its name for messages.
 
     Raises:
         ValueError: It isn't JSON; a key stands twice in one object; it is nested too deeply, or
-            holds a number of thousands of digits.
+            holds a number of thousands of digits. The message says what is wrong and where.
     """
     name, again = quoted(file), "get the file again"
     if isinstance(content, bytes):

@@ -165,11 +165,7 @@ def uncompressed(text: str) -> tuple[int, ...]:
 
 
 def unroll(runs: Int64[np.ndarray, " run"], size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """Lays runs out down the columns: zeros, ones, zeros, ...
-
-    Args:
-        runs: Lengths that sum to the picture's pixels.
-        size: The picture's ``(h, w)`` in pixels.
+    """Lays runs, which sum to the pixels of a size ``(h, w)``, down its columns: zeros, ones, ...
 
     Example:
         >>> unroll(np.array([0, 2, 1, 1, 2]), (2, 3)).astype(int)
