@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import re
 
 import diffusers
 import pytest
@@ -329,3 +330,24 @@ def test_a_recording_says_what_it_holds_and_parts_by_prompt(models, image, text)
     for i in (0, 1):
         for whole, own in zip(both.layers, both.part(i, 2).layers, strict=True):
             assert torch.equal(own.key, whole.key[i : i + 1])
+
+
+def test_a_recording_draws_itself(models, image, text):
+    """One row for all layers of one kind, block and grid, and how many there are of them."""
+    recorded = record(models, image, text)
+    page = recorded._repr_html_()
+    assert page.startswith(f"<table><caption>{repr(recorded)[1:-1]}</caption>")
+    counts = re.findall(
+        r"<td>(cross|self)<td>(down|mid|up)<td>(\d+)<td>(\d+)<td>\d+<td>(\d+)<td>(\d+)", page
+    )
+    assert len(counts) == page.count("<tr>") - 1
+    for kind, place, h, w, keys, number in counts:
+        layers = [
+            x
+            for x in recorded.layers
+            if (x.kind, x.place, x.grid) == (kind, place, (int(h), int(w)))
+        ]
+        assert len(layers) == int(number) and {layer.key.shape[2] for layer in layers} == {
+            int(keys)
+        }
+    assert sum(int(row[-1]) for row in counts) == len(recorded.layers) == 14

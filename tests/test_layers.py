@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nbhelpers"
 # From what everything stands on to what stands on everything.
 ORDER = (
-    *("kernels", "versions", "weights", "calibration", "models", "datasets", "words"),
+    *("errors", "kernels", "versions", "weights", "calibration", "models", "datasets", "words"),
     *("captions", "chunks"),
     *("tokens", "embeddings", "attention", "denoising", "scores", "completion", "masks"),
     *("metrics", "display", "settings", "segment", "presence", "batches"),

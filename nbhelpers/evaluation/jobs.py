@@ -25,6 +25,7 @@ PLACES = ("alone", "1 of 2", "2 of 2", "1 of 3", "2 of 3", "3 of 3")
 SOURCES = (
     *(
         "kernels/*.py",
+        "errors.py",
         "weights.py",
         "calibration.py",
         "models.py",

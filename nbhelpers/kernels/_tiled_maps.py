@@ -1,4 +1,4 @@
-"""The map operators in Triton: one look at every pixel, nothing in between is written."""
+"""The map operators in Triton: every pixel is read once, nothing in between is written."""
 # mypy: disable-error-code="no-untyped-def, import-untyped"
 
 import triton
@@ -60,7 +60,7 @@ def places_kernel(
     maps, truths, thresholds, found, pixels,
     THRESHOLDS: tl.constexpr, BITS: tl.constexpr, BINS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Count a tile of pixels by how many thresholds each reaches, and by its truth."""
+    """Counts a tile of pixels by how many thresholds each reaches, and by its truth."""
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     here = index < pixels
     place = tl.program_id(1).to(tl.int64) * pixels + index
