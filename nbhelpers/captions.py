@@ -94,9 +94,9 @@ def opening(caption: str) -> int:
     """Counts the characters with which a caption only says that it is a picture, 0 if it doesn't.
 
     Example:
-        >>> text = "a photograph of a striped red ring"
+        >>> text = "a photograph of a black horse"
         >>> text[opening(text):]
-        'a striped red ring'
+        'a black horse'
     """
     found = OPENING.match(caption)
     return found.end() if found else 0

@@ -102,7 +102,7 @@ def noun_chunks(caption: str, parser: Language) -> tuple[Chunk, ...]:
         chunks.append(Chunk(caption[first:last], first, last, caption[head:last], head, last))
     if not chunks:
         raise ValueError(
-            f"no noun was found in {quoted(caption)}; name a thing, as in 'the striped red ring'"
+            f"no noun was found in {quoted(caption)}; name a thing, as in 'the black horse'"
         )
     return tuple(chunks)
 
@@ -295,7 +295,7 @@ def find_head(
     if not inside:
         raise ValueError(
             f"no noun chunk was found in {quoted(caption[start:end])}; name a thing, as in "
-            "'the striped red ring'"
+            "'the black horse'"
         )
     best, at, skipped = (9, 0), start, False
     for i in inside:

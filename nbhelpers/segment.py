@@ -30,7 +30,7 @@ from nbhelpers.tokens import Spans, reach
 from nbhelpers.words import check_text, is_latin
 
 OPENING = "a photograph of "  # figures 2 to 8
-THING = "'the striped red ring'"
+THING = "'the black horse'"
 
 
 @dataclass(frozen=True, repr=False)
@@ -155,7 +155,7 @@ def segment(
 
     Args:
         image: uint8 ``(h, w, 3)`` of any size, a Pillow picture, or a path.
-        phrase: What to look for: "the striped red ring". Or several such, which share one encoded
+        phrase: What to look for: "the black horse". Or several such, which share one encoded
             picture and one pass of the UNet; for very many see `segment_batch`.
         models: From `load_models`.
         method: A name in `SETTINGS`; "sealed" when None.
@@ -179,17 +179,17 @@ def segment(
 
     Example:
         >>> import nbhelpers as nb
-        >>> models = nb.load_models("shapes")
-        >>> path = nb.weights.data_folder() / "shapes" / "images" / "000053.png"
-        >>> nb.segment(path, "the white ball", models, method="paper")
-        <Segmentation: 'the white ball', ...% of the picture, by paper of shapes>
-        >>> ball, ring = nb.segment(path, ["a photo of a white ball", "the red ball"], models)
-        >>> ball.chunk.text, ball.method
-        ('a white ball', 'sealed')
-        >>> nb.segment(path, "ball", models, settings=Settings(alpha=0.9)).record()["method"]
+        >>> models = nb.load_models("stickers")
+        >>> path = nb.weights.data_folder() / "stickers" / "images" / "000149.png"
+        >>> nb.segment(path, "the black horse", models, method="paper")
+        <Segmentation: 'the black horse', ...% of the picture, by paper of stickers>
+        >>> black, cup = nb.segment(path, ["a photo of a black horse", "the orange cup"], models)
+        >>> black.chunk.text, black.method
+        ('a black horse', 'sealed')
+        >>> nb.segment(path, "horse", models, settings=Settings(alpha=0.9)).record()["method"]
         'custom'
-        >>> nb.segment(path, "ball", models, caption="a white ball and a cube").chunk.text
-        'a white ball'
+        >>> nb.segment(path, "horse", models, caption="a black horse and a cup").chunk.text
+        'a black horse'
     """
     tell = progress or (lambda stage: None)
     pixels = as_image(image)

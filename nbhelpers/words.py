@@ -64,7 +64,7 @@ def check_text(text: object, what: str = "phrase") -> str:
         >>> check_text("  the  white\\nball ")
         'the white ball'
     """
-    example = "name a thing, as in 'the striped red ring'"
+    example = "name a thing, as in 'the black horse'"
     if not isinstance(text, str):
         raise ValueError(f"the {what} is a text; got {type(text).__name__}: {example}")
     tidied = unicodedata.normalize("NFC", " ".join(text.split()))

@@ -155,7 +155,7 @@ def test_a_segmentation_shows_itself(models, image):
     found = nb.segment(image, "the <b>red</b> ring", models, method="paper")
     share = f"{found.mask.mean():.1%} of the picture"
     assert share in repr(found)
-    assert "by paper of tiny shapes" in repr(found)
+    assert "by paper of tiny stickers" in repr(found)
     assert "ring" in repr(found)
     assert len(repr(found)) < 250
     page = found._repr_html_()

@@ -565,13 +565,14 @@ def test_markdown_shows_per_cent_and_escapes(both):
 
 
 def test_every_run_belongs_to_a_part():
-    found = make_jobs(Job("shapes", "val", {}), PARTS)
+    found = make_jobs(Job("stickers", "val", {}), PARTS)
     assert list(found) == [
         *("tables-val", "tables-testA", "tables-testB", "classes-val", "classes-testA"),
         *("places-val", "places-testA", "settings-val", "settings-testA"),
     ]
     assert found["tables-testB"].variants == methods()
-    assert {job.pictures for job in make_jobs(Job("shapes", "val", {}), PARTS, 7).values()} == {7}
+    seven = make_jobs(Job("stickers", "val", {}), PARTS, 7)
+    assert {job.pictures for job in seven.values()} == {7}
     others = make_jobs(Job("refcocog", "val", {}, by="umd"), PARTS)
     assert list(others) == [
         *("tables-val", "tables-test", "places-val", "places-test"),
@@ -580,7 +581,7 @@ def test_every_run_belongs_to_a_part():
 
 
 def test_one_phrase_a_picture():
-    items = Job("shapes", "val", {}, prompts="first", pictures=5).items()
+    items = Job("stickers", "val", {}, prompts="first", pictures=5).items()
     assert [item["image"] for item in items] == [1, 2, 3, 4, 5]
     assert {(item["kind"], item["before"], item["after"]) for item in items} == {
         ("attribute", "", "")
@@ -761,7 +762,7 @@ def test_facts_may_be_tuples():
 
 
 def test_every_part_reads_its_own_number_of_pictures():
-    found = make_jobs(Job("shapes", "val", {}), PARTS)
+    found = make_jobs(Job("stickers", "val", {}), PARTS)
     assert {name: job.pictures for name, job in found.items() if "testB" not in name} == {
         f"{name}-{split}": count
         for name, part in PARTS.items()

@@ -136,7 +136,7 @@ def test_the_record_is_json_and_complete(models, image):
     assert record["prompt"] == f"a photograph of {PHRASE}"
     assert record["chunks"] == ["the red ring", "a blue moon"]
     assert (record["chunk"], record["target"]) == ("the red ring", "ring")
-    assert (record["method"], record["model"], record["seed"]) == ("paper", "tiny shapes", 5)
+    assert (record["method"], record["model"], record["seed"]) == ("paper", "tiny stickers", 5)
     assert record["settings"]["alpha"] == 0.9
     assert record["settings"]["timesteps"] == [100]
     assert record["settings"]["weights"] == {"8": 0.3, "4": 0.5, "2": 0.1, "1": 0.1}

@@ -8,10 +8,11 @@ from typing import Literal
 from nbhelpers.datasets.coco import coco
 from nbhelpers.datasets.expressions import sha256
 from nbhelpers.datasets.pictures import inside, open_regular
-from nbhelpers.datasets.published import DRAWN, PICTURES, SOURCES, SPLITS, Source
+from nbhelpers.datasets.published import PICTURES, SOURCES, SPLITS, Source
 from nbhelpers.datasets.records import Broken
 from nbhelpers.datasets.refer import find_folder, find_pictures, read_split
 from nbhelpers.errors import quoted
+from nbhelpers.weights import EMBEDDED
 
 State = Literal["good", "missing", "wrong"]
 SUMS = "SHA256SUMS"
@@ -89,7 +90,7 @@ def _referring(folder: Path, name: str, by: str) -> Iterator[Finding]:
         yield from _broken(what, broken)
         needed = {e.image_id for e in expressions}
         yield _pictures(home, what, [known.pictures[image].file_name for image in needed])
-    if not there and name not in DRAWN and by in ("unc", "umd"):
+    if not there and name != EMBEDDED and by in ("unc", "umd"):
         words = _where(SOURCES[name], f"refs({by}).p")
         yield Finding("missing", f"{name} ({by})", words, counts=False)
 

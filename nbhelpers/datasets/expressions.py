@@ -51,9 +51,9 @@ class Referring:
     """One split of a referring set. `referring` makes it; ids that it lacks raise `KeyError`.
 
     Attributes:
-        name: "shapes", "refcoco", "refcoco+" or "refcocog".
+        name: "stickers", "refcoco", "refcoco+" or "refcocog".
         split: Such as "val".
-        splits_by: Whose splits: "shapes", "unc", "google" or "umd".
+        splits_by: Whose splits: "stickers", "unc", "google" or "umd".
         expressions: Sorted by id.
         broken: The records that were left out, each with the reason.
         folder: Where the pictures lie.

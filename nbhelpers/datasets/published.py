@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-DRAWN = ("shapes", "stickers")  # these come with the package
+from nbhelpers.weights import EMBEDDED, refuse_replaced
+
 # References and expressions of each split. RefCOCO: Yu et al. 2016 (arXiv 1608.00272), with the
 # splits of UNC; RefCOCOg: Mao et al. 2016, with the splits of UMD (Nagaraja et al. 2016). None:
 # no published figure.
 SPLITS: dict[tuple[str, str], dict[str, tuple[int | None, int | None]]] = {
-    **{(name, name): dict.fromkeys(("val", "testA", "testB"), (None, None)) for name in DRAWN},
+    (EMBEDDED, EMBEDDED): {"val": (None, None), "testA": (None, None), "testB": (None, None)},
     ("refcoco", "unc"): {
         "train": (42_404, 120_624),
         "val": (3_811, 10_834),
@@ -83,7 +84,7 @@ def splits_of(name: str, by: str | None = None) -> tuple[str, tuple[str, ...]]:
     """Returns whose splits a set has, and which.
 
     Args:
-        name: "shapes", "stickers", "refcoco", "refcoco+" or "refcocog".
+        name: "stickers", "refcoco", "refcoco+" or "refcocog".
         by: The maker, where there are several; the usual one when None.
 
     Raises:
@@ -93,6 +94,7 @@ def splits_of(name: str, by: str | None = None) -> tuple[str, tuple[str, ...]]:
         >>> splits_of("refcocog")
         ('umd', ('train', 'val', 'test'))
     """
+    refuse_replaced(name)
     known = [maker for one, maker in SPLITS if one == name]
     if not known:
         names = ", ".join(dict.fromkeys(one for one, _ in SPLITS))

@@ -9,10 +9,10 @@ from nbhelpers.datasets._mirrors import read_mirror
 from nbhelpers.datasets._pickles import read_pickle
 from nbhelpers.datasets.annotations import Instances
 from nbhelpers.datasets.expressions import Expression, Referring
-from nbhelpers.datasets.published import DRAWN, splits_of
+from nbhelpers.datasets.published import splits_of
 from nbhelpers.datasets.records import AGAIN, Broken, Record, collecting, indexed, read_json
 from nbhelpers.errors import Shown, quoted
-from nbhelpers.weights import data_folder
+from nbhelpers.weights import EMBEDDED, data_folder
 
 # Where the pictures may lie, beside or below the folder of the expressions.
 PICTURES = (
@@ -35,9 +35,9 @@ def referring(
     The pictures are COCO's train2014, whole or in part, in ``train2014`` or ``images`` there.
 
     Args:
-        name: "shapes", "stickers", "refcoco", "refcoco+" or "refcocog".
+        name: "stickers", "refcoco", "refcoco+" or "refcocog".
         split: Such as "val", "testA", "test".
-        root: The folder; for the two drawn ones the project's own when None.
+        root: The folder; for the stickers the project's own when None.
         by: Whose splits: "unc" (the default) or "google" for RefCOCO, "umd" (the default) or
             "google" for RefCOCOg.
 
@@ -60,12 +60,12 @@ def referring(
 
 def find_folder(name: str, root: str | os.PathLike | None, by: str, split: str) -> Path:
     """Finds the folder that holds a set's expressions in any form; else `FileNotFoundError`."""
-    if root is None and name not in DRAWN:
+    if root is None and name != EMBEDDED:
         raise ValueError(f"{name} doesn't come with the package; give the folder that holds it")
     base = data_folder() / name if root is None else Path(root)
     names = [f"refs({by}).json", f"refs({by}).p", f"{split}.jsonl"]
     folders = [base / name]
-    if name in (*DRAWN, base.resolve().name):  # refs(unc).p alone may be RefCOCO's or RefCOCO+'s
+    if name in (EMBEDDED, base.resolve().name):  # refs(unc).p alone may be RefCOCO's or RefCOCO+'s
         folders.append(base)
     for folder in folders:
         if any((folder / one).is_file() for one in names):

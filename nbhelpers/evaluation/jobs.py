@@ -18,7 +18,7 @@ from nbhelpers.evaluation.run import Evaluate, Item
 from nbhelpers.models import load_models
 from nbhelpers.segment import SETTINGS, Settings
 from nbhelpers.versions import version_of
-from nbhelpers.weights import locate
+from nbhelpers.weights import EMBEDDED, locate
 
 PLACES = ("alone", "1 of 2", "2 of 2", "1 of 3", "2 of 3", "3 of 3")
 # On these the numbers depend; what draws and reports them doesn't matter.
@@ -66,7 +66,7 @@ class Job:
     """A run before it is run; what it has read of its data goes with it to other processes.
 
     Attributes:
-        dataset: "shapes", "refcoco", "refcoco+" or "refcocog"; or, for classes, "coco".
+        dataset: "stickers", "refcoco", "refcoco+" or "refcocog"; or, for classes, "coco".
         split: Such as "val".
         variants: Settings by name.
         root: The dataset's folder; None for the project's own.
@@ -88,7 +88,7 @@ class Job:
     by: str | None = None
     pictures: int | None = None
     prompts: Literal["phrase", "first", "places", "classes"] = "phrase"
-    model: str = "shapes"
+    model: str = EMBEDDED
     revision: str | None = None
     parser: str | None = None
     device: str = "cpu"
@@ -101,10 +101,12 @@ class Job:
     @cached_property
     def scenes(self) -> Coco | Drawn:
         """The split as pictures whose every pixel has a class."""
-        if self.dataset == "shapes":
+        if self.dataset == EMBEDDED:
             return Drawn(self.data)
         if self.dataset != "coco" or self.root is None:
-            raise ValueError("classes are those of shapes, or of coco with --root; got neither")
+            raise ValueError(
+                f"classes are those of {EMBEDDED}, or of coco with --root; got {self.dataset}"
+            )
         return coco(self.root, self.split)
 
     @property
@@ -142,7 +144,7 @@ class Job:
         del calibration["chosen"]  # how they were found changes no number
         data: Any = self.scenes if self.prompts == "classes" else self.data
         classes = {"classes": data.categories} if self.prompts == "classes" else {}
-        known = {"name": self.model if commit or self.model == "shapes" else Path(source).name}
+        known = {"name": self.model if commit or self.model == EMBEDDED else Path(source).name}
         return {
             "format": FORMAT,
             "dataset": {

@@ -17,6 +17,7 @@ from nbhelpers.evaluation.runs import Run, compare, find_runs, ious_of, load_run
 from nbhelpers.evaluation.tables import Row, Table, about, make_tables, methods, variants
 from nbhelpers.metrics import paired_bootstrap
 from nbhelpers.segment import SETTINGS, Settings
+from nbhelpers.weights import EMBEDDED
 
 PLAIN, CHUNK, SEALED = SETTINGS["plain"], SETTINGS["chunk"], SETTINGS["sealed"]
 # What closes which leak is asked of one gathering for all, that of settings without a name.
@@ -314,7 +315,7 @@ def make_jobs(base: Job, parts: Iterable[str], pictures: int | None = None) -> d
     found = {}
     for name in parts:
         part = PARTS[name]
-        if part.prompts == "classes" and base.dataset != "shapes":
+        if part.prompts == "classes" and base.dataset != EMBEDDED:
             continue
         on_val, on_test = (pictures or count for count in part.pictures)
         runs = [("val", part.variants, on_val), (tests[0], part.variants, on_test)]
