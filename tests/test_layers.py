@@ -17,7 +17,8 @@ ORDER = (
     *("kernels", "versions", "weights", "models", "datasets", "words", "captions", "chunks"),
     *("tokens", "embeddings", "attention", "denoising", "scores", "completion", "masks"),
     *("metrics", "display", "settings", "segment", "batches"),
-    *("figures", "benchmarks", "files", "evaluation", "labs", "cli", "__main__", "shapes"),
+    *("figures", "benchmarks", "files", "family", "evaluation", "labs"),
+    *("cli", "__main__", "shapes"),
 )
 # Imported only inside of functions, or only by these modules.
 HEAVY = {
