@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nbhelpers.family.cross_maps import token_positions
+from nbhelpers.family.words import token_positions
 from nbhelpers.models import Models
 from nbhelpers.tokens import tokenize
 

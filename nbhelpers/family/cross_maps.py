@@ -1,6 +1,5 @@
 """The cross-attention maps of one resolution, which several systems read while they generate."""
 
-import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -10,10 +9,7 @@ from torch import Tensor
 
 from nbhelpers import kernels
 from nbhelpers.attention import Layer
-from nbhelpers.chunks import Chunk
-from nbhelpers.datasets import quoted
 from nbhelpers.models import Models
-from nbhelpers.tokens import find_spans
 
 
 def cross_maps(
@@ -62,17 +58,3 @@ def main_factor(models: Models) -> int:
     """
     weights = models.calibration.weights or {4: 1.0}
     return max(weights, key=lambda factor: (weights[factor], factor))
-
-
-def token_positions(word: str, prompt: str, models: Models) -> tuple[int, ...]:
-    """The positions of a word's tokens in a prompt, where it stands first, the start token at 0.
-
-    Raises:
-        ValueError: The word isn't in the prompt, or beyond what the text encoder reads.
-    """
-    found = re.search(rf"\b{re.escape(word)}\b", prompt)
-    if not found:
-        raise ValueError(f"{quoted(word)} is no word of the prompt {quoted(prompt)}")
-    start, end = found.span()
-    chunk = Chunk(word, start, end, word, start, end)
-    return find_spans(prompt, [chunk], models.text).nouns[0]

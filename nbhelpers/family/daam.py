@@ -24,8 +24,8 @@ from nbhelpers import kernels
 from nbhelpers.attention import Layer, record_attention
 from nbhelpers.denoising import add_noise, encode_image, predict_noise
 from nbhelpers.embeddings import embed
-from nbhelpers.family.cross_maps import token_positions
 from nbhelpers.family.sampling import GUIDANCE, Step, sample
+from nbhelpers.family.words import token_positions
 from nbhelpers.masks import to_pixels
 from nbhelpers.models import Models
 from nbhelpers.segment import attend, make_prompt

@@ -24,9 +24,10 @@ from nbhelpers.attention import Layer, record_attention
 from nbhelpers.denoising import predict_noise
 from nbhelpers.embeddings import embed
 from nbhelpers.family._alignment import Alignment, align
-from nbhelpers.family.cross_maps import cross_maps, main_factor, token_positions
+from nbhelpers.family.cross_maps import cross_maps, main_factor
 from nbhelpers.family.editing import edit_attention
 from nbhelpers.family.sampling import GUIDANCE, Step, sample
+from nbhelpers.family.words import token_positions
 from nbhelpers.models import Models
 
 
