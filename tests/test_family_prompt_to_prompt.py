@@ -8,9 +8,9 @@ from nbhelpers.attention import Layer, record_attention
 from nbhelpers.denoising import predict_noise
 from nbhelpers.embeddings import embed
 from nbhelpers.family import prompt_to_prompt
-from nbhelpers.family._alignment import align
+from nbhelpers.family._alignment import align, inject
 from nbhelpers.family.editing import edit_attention
-from nbhelpers.family.prompt_to_prompt import blend_mask, edit_prompt, inject
+from nbhelpers.family.prompt_to_prompt import blend_mask, edit_prompt, generate
 from nbhelpers.family.sampling import sample
 
 RING, RED, MOON = "a ring near the dog", "a red ring near the dog", "a moon near the dog"
@@ -41,6 +41,13 @@ def test_a_weight_of_1_changes_nothing_and_others_do(models_15):
 def test_without_any_share_the_edited_picture_is_plain(models_15):
     found = edit_prompt(RING, MOON, models_15, seed=5, steps=3, cross_share=0, self_share=0)
     assert torch.equal(found, plain(models_15, RING, MOON))
+
+
+def test_generated_pictures_are_the_edited_ones(models_15):
+    how = {"seeds": [5, 6], "steps": 2}
+    found = generate([RED, MOON], models_15, sources=[RING, RED], **how)
+    for row, source, text, seed in zip(found, [RING, RED], [RED, MOON], [5, 6], strict=True):
+        assert torch.equal(row, edit_prompt(source, text, models_15, seed=seed, steps=2)[1])
 
 
 def test_local_blend_leaves_the_outside_bit_equal(models_15, monkeypatch):

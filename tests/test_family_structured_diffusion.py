@@ -7,7 +7,8 @@ from nbhelpers.attention import record_attention
 from nbhelpers.denoising import predict_noise
 from nbhelpers.embeddings import embed
 from nbhelpers.family.editing import edit_attention
-from nbhelpers.family.structured_diffusion import structured_prompt
+from nbhelpers.family.sampling import sample
+from nbhelpers.family.structured_diffusion import generate, structured_prompt
 
 TEXT = "a photograph of a red ring and a blue moon"
 
@@ -63,3 +64,11 @@ def test_it_is_the_mean_of_an_output_for_each_noun_phrase(kind, request, latents
 def test_a_phrase_of_one_word_has_no_structure(models_15):
     found = structured_prompt("moon and ring", models_15)
     assert torch.equal(found.keys, found.values) and not found.chunks
+
+
+def test_pictures_are_generated_from_such_prompts(models_15):
+    found = generate([TEXT], models_15, seeds=[3], steps=2)
+    assert torch.equal(
+        found, sample([structured_prompt(TEXT, models_15)], models_15, seeds=[3], steps=2)
+    )
+    assert not torch.allclose(found, sample([TEXT], models_15, seeds=[3], steps=2), atol=1e-3)

@@ -151,7 +151,11 @@ class Job:
                 **classes,
             },
             "prompts": self.prompts,
-            "model": {**known, "revision": commit, "sha256": None if commit else _digest(source)},
+            "model": {
+                **known,
+                "revision": commit,
+                "sha256": None if commit else folder_digest(source),
+            },
             "calibration": as_json(calibration),
             "parser": self.parser,
             "device": self.device.partition(":")[0],
@@ -249,11 +253,11 @@ def kind_of(phrase: str, category: str) -> Literal["position", "noun", "attribut
     return "noun" if len(words) <= 1 or words <= set(category.lower().split()) else "attribute"
 
 
-def code_version() -> str:
+def code_version(patterns: Sequence[str] = SOURCES) -> str:
     """The SHA-256 of the sources that the numbers depend on."""
     folder = Path(nbhelpers.__file__).parent
     total = hashlib.sha256()
-    for path in [path for pattern in SOURCES for path in sorted(folder.glob(pattern))]:
+    for path in [path for pattern in patterns for path in sorted(folder.glob(pattern))]:
         total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return total.hexdigest()
 
@@ -299,7 +303,7 @@ def as_json(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _digest(folder: str) -> str:
+def folder_digest(folder: str) -> str:
     """The SHA-256 of a model's folder."""
     total = hashlib.sha256()
     for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):

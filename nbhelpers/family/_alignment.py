@@ -1,13 +1,15 @@
-"""Two prompts held against each other, token by token, for Prompt-to-Prompt."""
+"""Two prompts aligned token by token, and the attention that one takes from the other."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from nbhelpers.attention import Layer
 from nbhelpers.family.words import token_positions
 from nbhelpers.models import Models
 from nbhelpers.tokens import tokenize
@@ -65,3 +67,26 @@ def align(
     for word, factor in (weights or {}).items():
         factors[list(token_positions(word, edited, models))] = factor
     return Alignment(taken, own, factors)
+
+
+def inject(
+    layer: Layer, value: Float[Tensor, "2 head token d"], alignment: Alignment
+) -> Float[Tensor, "1 head n d"]:
+    """The output of the edited prompt's cross-attention, with the source's attention in it.
+
+    ``(A_s M + A_e diag(own)) diag(w) V`` is ``A_s (M w V) + A_e (own w V)``. The layer's queries
+    and keys are those of source and edited prompt, like the values.
+    """
+    taken, own, weights = (
+        part.to(value) for part in (alignment.taken, alignment.own, alignment.weights)
+    )
+    weighted = weights[:, None] * value[1:]
+    output = attend(layer.query[:1], layer.key[:1], taken @ weighted, layer)
+    if not own.any():
+        return output
+    return output + attend(layer.query[1:], layer.key[1:], own[:, None] * weighted, layer)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, layer: Layer) -> Tensor:
+    """Plain attention with a layer's scale."""
+    return F.scaled_dot_product_attention(query, key, value, scale=layer.scale)

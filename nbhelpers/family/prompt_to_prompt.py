@@ -13,7 +13,7 @@ LocalBlend reads the edited prompt's own maps, not the injected ones. The paper 
 probabilities; here none is formed, because every edit is two attentions with other values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from torch import Tensor
 from nbhelpers.attention import Layer, record_attention
 from nbhelpers.denoising import predict_noise
 from nbhelpers.embeddings import embed
-from nbhelpers.family._alignment import Alignment, align
+from nbhelpers.family._alignment import align, attend, inject
 from nbhelpers.family.cross_maps import cross_maps, main_factor
 from nbhelpers.family.editing import edit_attention
 from nbhelpers.family.sampling import GUIDANCE, Step, sample
@@ -81,11 +81,11 @@ def edit_prompt(
         progress = step.index / step.count
 
         def edit(layer: Layer, value: Tensor) -> Tensor:
-            output = _attend(layer.query, layer.key, value, layer)
+            output = attend(layer.query, layer.key, value, layer)
             if layer.kind == "cross" and progress < cross_share:
                 output[1:] = inject(layer, value, alignment)
             elif layer.kind == "self" and progress < self_share and layer.factor >= factor:
-                output[1:] = _attend(layer.query[:1], layer.key[:1], value[1:], layer)
+                output[1:] = attend(layer.query[:1], layer.key[:1], value[1:], layer)
             return output
 
         with edit_attention(models.unet, edit):
@@ -115,22 +115,21 @@ def edit_prompt(
     )
 
 
-def inject(
-    layer: Layer, value: Float[Tensor, "2 head token d"], alignment: Alignment
-) -> Float[Tensor, "1 head n d"]:
-    """The output of the edited prompt's cross-attention, with the source's attention in it.
-
-    ``(A_s M + A_e diag(own)) diag(w) V`` is ``A_s (M w V) + A_e (own w V)``. The layer's queries
-    and keys are those of source and edited prompt, like the values.
-    """
-    taken, own, weights = (
-        part.to(value) for part in (alignment.taken, alignment.own, alignment.weights)
-    )
-    weighted = weights[:, None] * value[1:]
-    output = _attend(layer.query[:1], layer.key[:1], taken @ weighted, layer)
-    if not own.any():
-        return output
-    return output + _attend(layer.query[1:], layer.key[1:], own[:, None] * weighted, layer)
+def generate(
+    prompts: Sequence[str],
+    models: Models,
+    *,
+    sources: Sequence[str],
+    seeds: Sequence[int],
+    steps: int = 30,
+    guidance: float = GUIDANCE,
+) -> Float[Tensor, "picture channel h_latent w_latent"]:
+    """The latents of pictures, each edited from that of its source prompt; see `edit_prompt`."""
+    edited = [
+        edit_prompt(source, text, models, seed=seed, steps=steps, guidance=guidance)[1:]
+        for source, text, seed in zip(sources, prompts, seeds, strict=True)
+    ]
+    return torch.cat(edited)
 
 
 def blend_mask(
@@ -140,8 +139,3 @@ def blend_mask(
     spread = F.max_pool2d(maps[None], 3, stride=1, padding=1)
     spread = F.interpolate(spread, size=size, mode="bilinear")[0]
     return (spread > threshold * spread.amax(dim=(1, 2), keepdim=True)).any(dim=0)
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, layer: Layer) -> Tensor:
-    """Plain attention with a layer's scale."""
-    return F.scaled_dot_product_attention(query, key, value, scale=layer.scale)

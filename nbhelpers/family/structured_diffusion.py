@@ -13,13 +13,30 @@ projection to values are linear in the embedding, so the mean of the outputs is 
 mean embedding.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from nbhelpers.embeddings import Prompt, embed
+from nbhelpers.family.sampling import GUIDANCE, sample
 from nbhelpers.family.words import find_things
 from nbhelpers.models import Models
+
+
+def generate(
+    prompts: Sequence[str],
+    models: Models,
+    *,
+    seeds: Sequence[int],
+    steps: int = 30,
+    guidance: float = GUIDANCE,
+) -> Float[Tensor, "picture channel h_latent w_latent"]:
+    """The latents of pictures from `structured_prompt` of each text; arguments as for `sample`."""
+    structured = [structured_prompt(text, models) for text in prompts]
+    return sample(structured, models, seeds=seeds, steps=steps, guidance=guidance)
 
 
 def structured_prompt(text: str, models: Models) -> Prompt:
