@@ -8,7 +8,7 @@ processor is exchanged and no ``forward`` replaced, so the model's output is the
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -27,8 +27,8 @@ class Layer:
         name: The module's path in the UNet.
         kind: "cross" where pixels attend to tokens, "self" where they attend to pixels.
         place: The part of the UNet: on the way down, in the middle, on the way up.
-        query: The pixels' queries, detached.
-        key: The tokens' or pixels' keys, detached.
+        query: The pixels' queries, detached unless they were recorded with their gradient.
+        key: The tokens' or pixels' keys, likewise.
         grid: ``(h, w)`` of the pixels; ``h * w`` is n also where the picture is not square.
         factor: How many times coarser than the latent the grid is: 1, 2, 4 or 8.
         scale: The factor by which the model multiplies its logits.
@@ -93,7 +93,10 @@ class Recording:
 
 @contextmanager
 def record_attention(
-    unet: nn.Module, layers: Literal["all", "down", "mid", "up"] | Collection[str] = "all"
+    unet: nn.Module,
+    layers: Literal["all", "down", "mid", "up"] | Collection[str] = "all",
+    *,
+    with_gradient: bool = False,
 ) -> Iterator[Recording]:
     """Records the queries and keys of a UNet's attention layers while the block runs.
 
@@ -105,6 +108,8 @@ def record_attention(
     Args:
         unet: A UNet of diffusers with transformer blocks.
         layers: Which to record: "all", those of one part of the UNet, or those of these names.
+        with_gradient: Whether what is recorded stays in the pass's graph, so that a loss on it
+            has a gradient in the latents; the graph holds every layer's activations.
 
     Yields:
         The recording, filled as the passes run.
@@ -130,15 +135,11 @@ def record_attention(
             "unet.unfuse_qkv_projections() first"
         )
     recording = Recording()
-    grids: dict[str, tuple[int, int]] = {}  # of the latent, and of each transformer
-    inputs = {"latent": (unet, "sample")}
-    inputs |= {name: (unet.get_submodule(name), "hidden_states") for _, name, _ in attentions}
-    with ExitStack() as handles:
-        for name, (module, argument) in inputs.items():
-            note = _grid_noter(argument, grids, name)
-            handles.callback(module.register_forward_pre_hook(note, with_kwargs=True).remove)
+    with note_grids(unet, [name for _, name, _ in attentions]) as grids, ExitStack() as handles:
         for name, transformer, attn in attentions:
-            keep_query, keep_key = _layer_keepers(recording, name, attn, grids, transformer)
+            keep_query, keep_key = _layer_keepers(
+                recording, name, attn, grids, transformer, with_gradient
+            )
             handles.callback(attn.to_q.register_forward_hook(keep_query).remove)
             handles.callback(attn.to_k.register_forward_hook(keep_key).remove)
         yield recording
@@ -175,16 +176,36 @@ def _chosen(
     return [found for found in attentions if found[0] in wanted]
 
 
-def _grid_noter(argument: str, grids: dict[str, tuple[int, int]], name: str) -> Hook:
-    """Makes a hook that notes the grid of a module's image-like input, in this thread alone."""
-    mine = threading.get_ident()
+@contextmanager
+def note_grids(
+    unet: nn.Module, transformers: Iterable[str]
+) -> Iterator[dict[str, tuple[int, int]]]:
+    """Notes the grid of the latent and of each transformer's input as this thread runs passes.
 
-    def note(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        if threading.get_ident() == mine:
-            height, width = (args[0] if args else kwargs[argument]).shape[-2:]
-            grids[name] = (int(height), int(width))
+    Args:
+        unet: A UNet of diffusers.
+        transformers: Their paths in it, from `find_attentions`.
 
-    return note
+    Yields:
+        ``(h, w)`` under "latent" and each transformer's path, filled by the first pass.
+    """
+    mine, grids = threading.get_ident(), dict[str, tuple[int, int]]()
+
+    def noter(argument: str, name: str) -> Hook:
+        def note(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+            if threading.get_ident() == mine:
+                height, width = (args[0] if args else kwargs[argument]).shape[-2:]
+                grids[name] = (int(height), int(width))
+
+        return note
+
+    inputs = {"latent": (unet, "sample")}
+    inputs |= {name: (unet.get_submodule(name), "hidden_states") for name in transformers}
+    with ExitStack() as handles:
+        for name, (module, argument) in inputs.items():
+            note = noter(argument, name)
+            handles.callback(module.register_forward_pre_hook(note, with_kwargs=True).remove)
+        yield grids
 
 
 def _layer_keepers(
@@ -193,12 +214,14 @@ def _layer_keepers(
     attn: nn.Module,
     grids: Mapping[str, tuple[int, int]],
     transformer: str,
+    with_gradient: bool,
 ) -> tuple[Hook, Hook]:
     """Makes the hooks that join a layer's queries and keys, which come one after the other."""
     mine, pending, place = threading.get_ident(), list[Tensor](), place_of(name)
 
     def heads(projected: Tensor) -> Float[Tensor, "batch head n d"]:
-        return projected.detach().unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # a view
+        kept = projected if with_gradient else projected.detach()
+        return kept.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # a view
 
     def keep_query(module: nn.Module, args: tuple, output: Tensor) -> None:
         if threading.get_ident() == mine:

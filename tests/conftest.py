@@ -29,6 +29,7 @@ TYPED = (
     "masks",
     "segment",
     "figures",
+    "family",
 )
 install_import_hook([f"nbhelpers.{name}" for name in TYPED], "typecheck.check")
 

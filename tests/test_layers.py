@@ -18,7 +18,7 @@ ORDER = (
     *("captions", "chunks"),
     *("tokens", "embeddings", "attention", "denoising", "scores", "completion", "masks"),
     *("metrics", "display", "settings", "segment", "presence", "batches"),
-    *("figures", "benchmarks", "files", "evaluation", "labs", "cli", "__main__"),
+    *("figures", "benchmarks", "files", "family", "evaluation", "labs", "cli", "__main__"),
 )
 # Imported only inside of functions, or only by these modules.
 HEAVY = {

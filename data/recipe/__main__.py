@@ -22,6 +22,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     sheet = commands.add_parser("art-sheet", help="draw every sprite in every color on one sheet")
     sheet.add_argument("path", type=Path)
     commands.add_parser("draw", help="write the benchmark and the pictures of the paper's prompts")
+    commands.add_parser("binding", help="write the prompts of the attribute-binding test")
     train = commands.add_parser(
         "train",
         help="draw the pictures and train the models; go on where an earlier run stopped",
@@ -81,7 +82,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     score.add_argument(
         "--work", type=Path, default=ROOT / "build" / "stickers", help="as in train"
     )
-    for command in (score, commands.choices["draw"]):
+    for command in (score, commands.choices["draw"], commands.choices["binding"]):
         command.add_argument(
             "--out", type=Path, default=ROOT / "data" / "stickers", help="default: data/stickers"
         )
@@ -106,6 +107,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         write_benchmark(options.out)
         write_prompts(options.out)
+    elif options.command == "binding":
+        from recipe.binding import write_binding
+
+        write_binding(options.out)
     elif options.command == "score":
         from recipe.score import score
 

@@ -157,7 +157,11 @@ class Job:
                 **classes,
             },
             "prompts": self.prompts,
-            "model": {**known, "revision": commit, "sha256": None if commit else _digest(source)},
+            "model": {
+                **known,
+                "revision": commit,
+                "sha256": None if commit else folder_digest(source),
+            },
             "calibration": calibration,
             "parser": self.parser,
             "device": self.device.partition(":")[0],
@@ -305,8 +309,8 @@ def as_json(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _digest(folder: str) -> str:
-    """The SHA-256 of a model's folder, its calibration left out."""
+def folder_digest(folder: str) -> str:
+    """Returns the SHA-256 of a model's folder, its calibration left out."""
     total = hashlib.sha256()
     for path in sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.name != FILE):
         total.update(path.relative_to(folder).as_posix().encode() + b"\0")

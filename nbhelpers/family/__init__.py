@@ -1,0 +1,1 @@
+"""The other systems that the paper names, each one short file on the same recorder."""
