@@ -68,12 +68,13 @@ def train(
     torch.manual_seed(seed)
     clip.model.set_attn_implementation("eager")  # the fused one's backward is slower on a CPU
     network: Any = NETWORKS[name](clip.model).to(clip.device).train()
+    network.defining = defining
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         batch = sample_batch(pictures, generator)
         batch = Batch(batch.pixels.to(clip.device), batch.captions, batch.nouns)
         with torch.autocast(clip.device.type, torch.bfloat16):
-            return network.loss(batch, clip, generator, defining=defining)
+            return network.loss(batch, clip, generator)
 
     fit(
         name,

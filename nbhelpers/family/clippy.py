@@ -7,8 +7,8 @@ Kept: the contrast of pictures and captions, in which each channel of the pictur
 largest of all patches; a patch therefore answers for what the caption names, and at test time the
 patches are compared with the class names one by one.
 
-Simplified: the paper begins from self-supervised DINO and Sentence-T5; here the vision tower begins
-from the sticker world's CLIP, whose text tower stays as it is.
+Simplified: the paper begins from self-supervised DINO and Sentence-T5; here the vision tower
+begins from the sticker world's CLIP, whose text tower stays as it is.
 """
 
 from collections.abc import Sequence
@@ -25,26 +25,29 @@ from nbhelpers.models import Clip, Models
 
 
 class Clippy(nn.Module):
-    """The vision tower, its patches pooled by their maximum."""
+    """The vision tower, its patches pooled by their maximum.
+
+    Attributes:
+        defining: Whether the pooling is by the maximum; by the mean if not.
+    """
+
+    defining = True
 
     def __init__(self, clip: nn.Module) -> None:
         super().__init__()
         self.tower = VisionTower(clip)
         self.scale = nn.Parameter(clip.logit_scale.detach().clone())
 
-    def loss(
-        self, batch: Batch, clip: Clip, generator: torch.Generator, *, defining: bool = True
-    ) -> Float[Tensor, ""]:
+    def loss(self, batch: Batch, clip: Clip, generator: torch.Generator) -> Float[Tensor, ""]:
         """The contrast of a batch.
 
         Args:
             batch: Pictures and captions.
             clip: Whose text tower reads the captions.
             generator: Not used.
-            defining: Whether to pool by the maximum; by the mean if not.
         """
         patches = self.tower(batch.pixels)
-        pooled = patches.amax(1) if defining else patches.mean(1)
+        pooled = patches.amax(1) if self.defining else patches.mean(1)
         return contrast(F.normalize(pooled, dim=-1), encode(batch.captions, clip), self.scale)
 
 

@@ -14,8 +14,8 @@ class Grouping(nn.Module):
     """Groups that share out the patches among them: attention whose softmax runs over the groups.
 
     As in slot attention (Locatello et al., 2020, arXiv 2006.15055) and GroupViT (Xu et al., 2022,
-    arXiv 2202.11094). Simplified: one head, no recurrent unit, and values that begin as the
-    patches themselves, so that a group begins as the mean of its patches.
+    arXiv 2202.11094). Simplified: one head, no recurrent unit, and projections that begin as the
+    identity, so that patches alike begin in one group, which is the mean of its patches.
 
     Args:
         width: Of patches and groups.
@@ -25,12 +25,12 @@ class Grouping(nn.Module):
     def __init__(self, width: int, *, hard: bool) -> None:
         super().__init__()
         self.hard = hard
-        self.groups = nn.Parameter(torch.randn(GROUPS, width))
+        self.groups = nn.Parameter(0.1 * torch.randn(GROUPS, width))
         self.query_norm, self.key_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query, self.key = (nn.Linear(width, width) for _ in range(2))
-        self.value = nn.Linear(width, width)
-        nn.init.eye_(self.value.weight)
-        nn.init.zeros_(self.value.bias)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        for part in (self.query, self.key, self.value):
+            nn.init.eye_(part.weight)
+            nn.init.zeros_(part.bias)
 
     def logits(
         self, groups: Float[Tensor, "b group width"], patches: Float[Tensor, "b patch width"]
@@ -59,9 +59,13 @@ class Grouping(nn.Module):
         shares = logits.softmax(1)
         weights = shares
         if self.hard:
-            noisy = shares if generator is None else (logits + gumbel(logits, generator)).softmax(1)
+            noisy = (
+                shares if generator is None else (logits + gumbel(logits, generator)).softmax(1)
+            )
             chosen = F.one_hot(noisy.argmax(1), logits.shape[1]).mT
-            weights = chosen + noisy - noisy.detach()  # the choice, with the gradient of the shares
+            weights = (
+                chosen + noisy - noisy.detach()
+            )  # the choice, with the gradient of the shares
         weights = weights / weights.sum(2, keepdim=True).clamp(min=1)
         return groups + weights.to(patches) @ self.value(patches), shares
 

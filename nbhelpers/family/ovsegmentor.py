@@ -34,8 +34,13 @@ EPSILON = 1e-6
 
 
 class OVSegmentor(nn.Module):
-    """CLIP's vision tower with slots behind it."""
+    """CLIP's vision tower with slots behind it.
 
+    Attributes:
+        defining: Whether the proxy tasks count.
+    """
+
+    defining = True
     training_only = ("complete.",)
 
     def __init__(self, clip: nn.Module) -> None:
@@ -61,22 +66,19 @@ class OVSegmentor(nn.Module):
             groups, shares = self.grouping(groups, patches)
         return groups, patches, shares
 
-    def loss(
-        self, batch: Batch, clip: Clip, generator: torch.Generator, *, defining: bool = True
-    ) -> Float[Tensor, ""]:
+    def loss(self, batch: Batch, clip: Clip, generator: torch.Generator) -> Float[Tensor, ""]:
         """The contrast with the captions and the two proxy tasks.
 
         Args:
             batch: Pictures, captions and the captions' nouns.
             clip: Whose text tower reads the captions.
             generator: Says which noun of a caption is left out.
-            defining: Whether the proxy tasks count.
         """
         groups, patches, shares = self.bind(batch.pixels)
         slots = self.tower.project(groups)
         texts = encode(batch.captions, clip)
         named = contrast(F.normalize(slots.mean(1), dim=-1), texts, self.scale)
-        if not defining:
+        if not self.defining:
             return named
         luck = torch.rand(len(batch.nouns), generator=generator).tolist()
         asked = [own[int(x * len(own))] for own, x in zip(batch.nouns, luck, strict=True)]

@@ -34,8 +34,13 @@ EPSILON = 1e-6
 
 
 class SegClip(nn.Module):
-    """CLIP's vision tower with centers in its middle."""
+    """CLIP's vision tower with centers in its middle.
 
+    Attributes:
+        defining: Whether the two terms without words count.
+    """
+
+    defining = True
     training_only = ("paint",)
 
     def __init__(self, clip: nn.Module) -> None:
@@ -57,21 +62,12 @@ class SegClip(nn.Module):
         found, shares = self.grouping(centers, patches, generator)
         return self.tower.project(self.tower.run(found, first=SPLIT)), shares
 
-    def loss(
-        self, batch: Batch, clip: Clip, generator: torch.Generator, *, defining: bool = True
-    ) -> Float[Tensor, ""]:
-        """The contrast with the captions, and the two terms without words.
-
-        Args:
-            batch: Pictures and captions.
-            clip: Whose text tower reads the captions.
-            generator: Of the hidden patches and of the noise on the centers.
-            defining: Whether the two terms without words count.
-        """
+    def loss(self, batch: Batch, clip: Clip, generator: torch.Generator) -> Float[Tensor, ""]:
+        """The contrast with the captions, and the two terms without words."""
         centers, shares = self(batch.pixels, generator)
         pooled = F.normalize(centers.mean(1), dim=-1)
         named = contrast(pooled, encode(batch.captions, clip), self.scale)
-        if not defining:
+        if not self.defining:
             return named
         patches = patchify(batch.pixels, self.tower.vision.config.patch_size)
         painted = self.painting_loss(batch.pixels, patches, generator)

@@ -52,8 +52,13 @@ class Gated(nn.Module):
 
 
 class Tcl(nn.Module):
-    """The decoder over a frozen CLIP."""
+    """The decoder over a frozen CLIP.
 
+    Attributes:
+        defining: Whether the contrast is of what the masks keep; of the whole picture if not.
+    """
+
+    defining = True
     training_only = ("tower.", "scale")  # CLIP's own, as they are
 
     def __init__(self, clip: nn.Module) -> None:
@@ -69,7 +74,7 @@ class Tcl(nn.Module):
         """Unit vectors on a grid twice as fine as CLIP's patches."""
         with torch.no_grad():
             grid = self.tower(pixels).mT.unflatten(2, self.tower.grid)
-        # Contiguous: on a CPU the backward of torch 2.13's GroupNorm crashes on a transposed tensor.
+        # Contiguous: the backward of torch 2.13's GroupNorm crashes on a transposed tensor.
         grid = F.interpolate(self.coarse(grid.contiguous()), scale_factor=2, mode="bilinear")
         return F.normalize(self.fine(grid).float(), dim=1)
 
@@ -80,20 +85,17 @@ class Tcl(nn.Module):
         cosines = torch.einsum("bchw,tc->bthw", features, texts)
         return torch.sigmoid(self.slope * cosines + self.offset)
 
-    def loss(
-        self, batch: Batch, clip: Clip, generator: torch.Generator, *, defining: bool = True
-    ) -> Float[Tensor, ""]:
+    def loss(self, batch: Batch, clip: Clip, generator: torch.Generator) -> Float[Tensor, ""]:
         """Contrast within the masks, their area and their smoothness.
 
         Args:
             batch: Pictures and captions.
             clip: Whose text tower reads the captions.
             generator: Not used.
-            defining: Whether the contrast is of what the masks keep; of the whole picture if not.
         """
         features, texts = self.features(batch.pixels), encode(batch.captions, clip)
         masks = self.masks(features, texts)
-        kept = masks if defining else torch.ones_like(masks)
+        kept = masks if self.defining else torch.ones_like(masks)
         own = kept.diagonal().permute(2, 0, 1)[:, None]
         chosen = (own > 0.5).float() + own - own.detach()
         seen = F.interpolate(chosen, batch.pixels.shape[2:], mode="bilinear") * batch.pixels

@@ -1,4 +1,4 @@
-"""What the trained systems share: CLIP's towers, the contrast of pictures and captions, weights."""
+"""What the trained systems share: CLIP's towers, batches, the contrast with captions, weights."""
 
 import copy
 from collections.abc import Sequence
@@ -36,6 +36,33 @@ class Batch:
     pixels: Float[Tensor, "picture 3 h w"]
     captions: Sequence[str]
     nouns: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class MaskBatch:
+    """Pictures with the true masks of their things, of which the supervised systems learn.
+
+    Attributes:
+        pixels: In [-1, 1].
+        masks: For each picture, one a thing, in [0, 1] on half the picture's grid.
+        names: For each picture, what each thing may be called: ("dog", "black dog").
+    """
+
+    pixels: Float[Tensor, "picture 3 h w"]
+    masks: Sequence[Float[Tensor, "thing h_half w_half"]]
+    names: Sequence[Sequence[tuple[str, ...]]]
+
+    def choose(
+        self, generator: torch.Generator
+    ) -> tuple[list[str], Float[Tensor, "picture h_half w_half"]]:
+        """One name in each picture as a sentence, and the mask of all things that bear it."""
+        sentences, chosen = [], []
+        for masks, names in zip(self.masks, self.names, strict=True):
+            thing = names[int(torch.randint(len(names), (), generator=generator))]
+            name = thing[int(torch.randint(len(thing), (), generator=generator))]
+            sentences.append(prompt_of(name))
+            chosen.append(masks[[name in other for other in names]].amax(0))
+        return sentences, torch.stack(chosen)
 
 
 class VisionTower(nn.Module):
@@ -150,11 +177,13 @@ def load_trained(kind: type[Network], name: str, models: Models) -> Network:
         OSError: The weights aren't there.
         ValueError: They are of another network.
     """
-    return _load(kind, name, SYSTEMS[name].weights, models.clip.model)
+    made: Any = kind  # to mypy a class with a type variable can't be hashed
+    network: Network = _load(made, name, SYSTEMS[name].weights, models.clip.model)
+    return network
 
 
 @lru_cache(maxsize=16)
-def _load(kind: type[Network], name: str, path: Path, clip: nn.Module) -> Network:
+def _load(kind: Any, name: str, path: Path, clip: nn.Module) -> Any:
     network = kind(clip).to(next(clip.parameters()).device)
     missing, unknown = network.load_state_dict(load_weights(name), strict=False)
     missing = [key for key in missing if not key.startswith(getattr(kind, "training_only", ()))]

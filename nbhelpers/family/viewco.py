@@ -3,9 +3,9 @@
 Ren, Li, Wang, Wu, Dong, Wang and others, 2023, "ViewCo: Discovering Text-Supervised Segmentation
 Masks via Multi-View Semantic Consistency", arXiv 2302.10307.
 
-Kept: group tokens run beside the patches and then share them out, each patch to one; the caption is
-contrasted with two views of the picture; and the groups of one view are to be those of the other,
-as a slowly following teacher sees it. Trained from scratch, the text tower too.
+Kept: group tokens run beside the patches and then share them out, each patch to one; the caption
+is contrasted with two views of the picture; and the groups of one view are to be those of the
+other, as a slowly following teacher sees it. Trained from scratch, the text tower too.
 
 Simplified: one stage of grouping in place of two; the views are crops of one picture, and a
 group's fellow in the other view is the one most like it.
@@ -63,8 +63,12 @@ class ViewCo(nn.Module):
 
     Args:
         clip: Whose configuration is taken, with fewer layers; not its weights.
+
+    Attributes:
+        defining: Whether there are two views; one, and no consistency, if not.
     """
 
+    defining = True
     training_only = ("teacher",)
 
     def __init__(self, clip: nn.Module) -> None:
@@ -91,23 +95,14 @@ class ViewCo(nn.Module):
         for old, new in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
             old.lerp_(new, 1 - MOMENTUM)
 
-    def loss(
-        self, batch: Batch, clip: Clip, generator: torch.Generator, *, defining: bool = True
-    ) -> Float[Tensor, ""]:
-        """The contrast of the caption with the views, and of the views' groups with each other.
-
-        Args:
-            batch: Pictures and captions.
-            clip: Whose tokenizer is used.
-            generator: Of the views and of the noise on the groups.
-            defining: Whether there are two views; one, and no consistency, if not.
-        """
+    def loss(self, batch: Batch, clip: Clip, generator: torch.Generator) -> Float[Tensor, ""]:
+        """The contrast of the caption with the views, and of the views' groups with each other."""
         texts = self.encode(batch.captions, clip)
-        views = [crop(batch.pixels, generator) for _ in range(2 if defining else 1)]
+        views = [crop(batch.pixels, generator) for _ in range(2 if self.defining else 1)]
         found = [self.student(view, generator)[0] for view in views]
         pooled = [F.normalize(groups.mean(1), dim=-1) for groups in found]
         named = [contrast(view, texts, self.scale) for view in pooled]
-        if not defining:
+        if not self.defining:
             return named[0]
         self.follow()
         with torch.no_grad():
