@@ -24,8 +24,8 @@ class Layer:
         name: The module's path in the UNet.
         kind: "cross" where pixels look at tokens, "self" where they look at pixels.
         place: Where in the UNet: on the way down, in the middle, on the way up.
-        query: The pixels' queries, detached.
-        key: The tokens' or pixels' keys, detached.
+        query: The pixels' queries, detached unless they were recorded with their gradient.
+        key: The tokens' or pixels' keys, likewise.
         grid: ``(h, w)`` of the pixels, rows first; ``h * w`` is n also where the picture is not
             square.
         factor: How many times coarser than the latent the grid is: 1, 2, 4 or 8.
@@ -82,7 +82,10 @@ class Recording:
 
 @contextmanager
 def record_attention(
-    unet: nn.Module, layers: Literal["all", "down", "mid", "up"] | Collection[str] = "all"
+    unet: nn.Module,
+    layers: Literal["all", "down", "mid", "up"] | Collection[str] = "all",
+    *,
+    with_gradient: bool = False,
 ) -> Iterator[Recording]:
     """Record the queries and keys of a UNet's attention layers while the block runs.
 
@@ -94,6 +97,8 @@ def record_attention(
     Args:
         unet: A UNet of diffusers with transformer blocks.
         layers: Which to record: "all", those of one part of the UNet, or those of these names.
+        with_gradient: Whether what is recorded stays in the pass's graph, so that a loss on it
+            has a gradient in the latents; the graph holds every layer's activations.
 
     Yields:
         The recording, filled as the passes run.
@@ -132,7 +137,7 @@ def record_attention(
         for transformer, module in find_transformers(unet):
             hook(note_grid(module, "hidden_states", grids, transformer))
         for name, transformer, attn in attentions:
-            keep = _Keeper(recording, name, attn, grids, transformer)
+            keep = _Keeper(recording, name, attn, grids, transformer, with_gradient)
             hook(attn.to_q.register_forward_hook(keep.query))
             hook(attn.to_k.register_forward_hook(keep.key))
         yield recording
@@ -185,9 +190,10 @@ class _Keeper:
         attn: nn.Module,
         grids: Mapping[str, tuple[int, int]],
         transformer: str,
+        with_gradient: bool,
     ) -> None:
         self.recording, self.name, self.attn = recording, name, attn
-        self.grids, self.transformer = grids, transformer
+        self.grids, self.transformer, self.with_gradient = grids, transformer, with_gradient
         self.place = place_of(name)
         self.pending: Tensor | None = None
         self.thread = threading.get_ident()
@@ -218,7 +224,8 @@ class _Keeper:
 
     def _heads(self, projected: Tensor) -> Tensor:
         """The heads of a projection, as a view: ``batch head n d``."""
-        return projected.detach().unflatten(-1, (self.attn.heads, -1)).transpose(1, 2)
+        kept = projected if self.with_gradient else projected.detach()
+        return kept.unflatten(-1, (self.attn.heads, -1)).transpose(1, 2)
 
 
 def find_transformers(unet: nn.Module) -> Iterator[tuple[str, nn.Module]]:

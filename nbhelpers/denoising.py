@@ -153,7 +153,6 @@ def denoise_once(
     return predict_noise(noised, timesteps, [prompt], models)
 
 
-@torch.no_grad()
 def predict_noise(
     noised: Float[Tensor, "item channel h_latent w_latent"],
     timesteps: Sequence[int],
@@ -161,6 +160,8 @@ def predict_noise(
     models: Models,
 ) -> Float[Tensor, "item channel h_latent w_latent"]:
     """The UNet's noise prediction for several prompts, in one pass over a batch of them all.
+
+    Latents that ask for a gradient get one; the weights of `load_models` never ask.
 
     Args:
         noised: For each prompt one latent a timestep, one prompt after the other.
