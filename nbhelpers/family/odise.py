@@ -9,14 +9,13 @@ Kept: one pass of the frozen UNet over the picture at t = 0, its prompt made fro
 itself by an implicit captioner (CLIP's vector through a small network, trained through the UNet);
 queries read the UNet's features, draw a mask each, and are named by their cosine with texts.
 
-Simplified: the features are those of the upward transformers; two layers of attention are
-Mask2Former; queries are matched to things greedily; a sigmoid for each text stands in the place
-of a softmax over the classes, so that a map doesn't depend on what else is asked; CLIP's own
-vote on the masks is left out.
+Simplified: the features are what `record_attention` keeps, the queries of the upward
+self-attention; two layers of attention stand for Mask2Former; queries are matched to things
+greedily; a sigmoid for each text stands in the place of a softmax over the classes, so that a map
+doesn't depend on what else is asked; CLIP's own vote on the masks is left out.
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from nbhelpers.attention import find_transformers, place_of
+from nbhelpers.attention import record_attention
 from nbhelpers.family.dense import text_features, to_input
 from nbhelpers.family.trained import MaskBatch, encode, enlarge, load_trained, prompt_of
 from nbhelpers.models import Models
@@ -67,17 +66,10 @@ class Odise(nn.Module):
             latent = latent * models.vae.config.scaling_factor
             seen = models.clip.model.get_image_features(pixels).pooler_output.float()
         prompt = self.caption(self.defining * F.normalize(seen)).unflatten(1, (TOKENS, -1))
-        found: dict[tuple[int, ...], Tensor] = {}  # the last of each grid
-
-        def keep(module: nn.Module, args: tuple, output: tuple[Tensor]) -> None:
-            found[tuple(output[0].shape[2:])] = output[0]
-
-        with ExitStack() as hooks:
-            for name, module in find_transformers(models.unet):
-                if place_of(name) == "up":
-                    hooks.callback(module.register_forward_hook(keep).remove)
+        with record_attention(models.unet, "up", with_gradient=True) as attention:
             models.unet(latent.to(models.dtype), 0, encoder_hidden_states=prompt)
-        return list(found.values())
+        heads = {layer.grid: layer.query for layer in attention.self_layers}  # the last of a grid
+        return [query.mT.flatten(1, 2).unflatten(2, grid) for grid, query in heads.items()]
 
     def forward(
         self, pixels: Float[Tensor, "b 3 h w"], models: Models

@@ -81,8 +81,7 @@ class SegDiff(nn.Module):
         texts: Float[Tensor, "b joint"],
     ) -> Float[Tensor, "b 1 h w"]:
         """The mask in [-1, 1] that a noised one comes from, at times from 0 (no noise) to 1."""
-        rates = math.pi * 2.0 ** torch.linspace(0, 6, WAVES, device=time.device)
-        waves = time[:, None] * rates
+        waves = math.pi * time[:, None] * 2 ** torch.linspace(0, 6, WAVES, device=time.device)
         told = self.time(torch.cat([waves.sin(), waves.cos()], 1)) + len(texts[0]) ** 0.5 * texts
         grid = self.picture_in(pixels)
         for block in self.of_picture:
