@@ -40,6 +40,7 @@ def train(
     steps: int = STEPS,
     seed: int = 0,
     device: str = "cpu",
+    count: int = PICTURES,
 ) -> None:
     """Train systems and save their weights in half precision; what is trained is loaded.
 
@@ -50,13 +51,15 @@ def train(
         steps: of each system.
         seed: of weights and batches.
         device: "cpu" or "cuda".
+        count: of training pictures.
 
     Raises:
         ValueError: if there is no such system.
     """
     models = load_models("stickers", device=device)
     for name in checked(names):
-        network = train_one(name, models, work, work / "family", steps=steps, seed=seed)
+        folder = work / "family"
+        network = train_one(name, models, work, folder, steps=steps, seed=seed, count=count)
         path = out / "family" / f"{name}.safetensors"
         path.parent.mkdir(exist_ok=True)
         save_file(shipped(network), path, metadata={"format": "pt"})
@@ -71,12 +74,20 @@ def checked(names: Iterable[str]) -> list[str]:
 
 
 def train_one(
-    name: str, models: Models, work: Path, folder: Path, *, steps: int, seed: int, **more: Any
+    name: str,
+    models: Models,
+    work: Path,
+    folder: Path,
+    *,
+    steps: int,
+    seed: int,
+    count: int = PICTURES,
+    **more: Any,
 ) -> nn.Module:
     """Train one system with `folder` for its checkpoints."""
     if name in family_masks.NETWORKS:
         return family_masks.train(name, models, folder, steps=steps, seed=seed, **more)
-    pictures = draw_pictures(work / "pictures", count=PICTURES, seed=0)
+    pictures = draw_pictures(work / "pictures", count=count, seed=0)
     return family_captions.train(
         name, pictures, models.clip, folder, steps=steps, seed=seed, **more
     )
@@ -93,14 +104,20 @@ def shipped(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def measure_terms(
-    names: Iterable[str], work: Path, out: Path, *, steps: int = TERM_STEPS, seed: int = 0
+    names: Iterable[str],
+    work: Path,
+    out: Path,
+    *,
+    steps: int = TERM_STEPS,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> None:
     """Train each system with and without its own term, equally long; write `family/terms.json`.
 
     The figure is mIoU over the classes and background on testA, at the threshold that is best on
     val. Systems that were measured before keep their figures.
     """
-    models = load_models("stickers")
+    models = load_models("stickers", device=device)
     path = out / "family" / "terms.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     for name in checked(names):

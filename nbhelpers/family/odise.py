@@ -41,13 +41,13 @@ class Odise(nn.Module):
 
     defining = True
 
-    def __init__(self, clip: nn.Module) -> None:
+    def __init__(self, clip: nn.Module, unet_widths: Sequence[int] = UNET_WIDTHS) -> None:
         super().__init__()
         joint, width = clip.config.projection_dim, clip.config.text_config.hidden_size
         self.caption = nn.Sequential(
             nn.Linear(joint, 2 * joint), nn.GELU(), nn.Linear(2 * joint, TOKENS * width)
         )
-        self.lateral = nn.ModuleList([nn.Conv2d(channels, WIDTH, 1) for channels in UNET_WIDTHS])
+        self.lateral = nn.ModuleList([nn.Conv2d(channels, WIDTH, 1) for channels in unet_widths])
         self.merge, self.detail = (nn.Conv2d(WIDTH, WIDTH, 3, 1, 1) for _ in range(2))
         self.queries = nn.Parameter(torch.randn(QUERIES, WIDTH))
         form = {"dropout": 0.0, "batch_first": True, "norm_first": True}

@@ -30,6 +30,7 @@ from nbhelpers.models import Clip, Models
 SPLIT = 2  # layers below the centers
 VISIBLE = 0.25  # share of the patches from which the others are painted
 SUPERPIXELS, ROUNDS = 16, 4
+WEIGHTS = {"painting": 0.1, "superpixels": 0.1}  # of the terms without words; 1 in the paper
 EPSILON = 1e-6
 
 
@@ -71,7 +72,8 @@ class SegClip(nn.Module):
             return named
         patches = patchify(batch.pixels, self.tower.vision.config.patch_size)
         painted = self.painting_loss(batch.pixels, patches, generator)
-        return named + painted + superpixel_loss(shares, superpixels(patches, self.tower.grid))
+        united = superpixel_loss(shares, superpixels(patches, self.tower.grid))
+        return named + WEIGHTS["painting"] * painted + WEIGHTS["superpixels"] * united
 
     def painting_loss(
         self,

@@ -16,6 +16,7 @@ half the picture's resolution.
 import math
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -140,10 +141,9 @@ def maps(
     asked = text_features(texts, models.clip).repeat_interleave(runs, 0)
     size = (pixels.shape[2] // 2, pixels.shape[3] // 2)
     noise = torch.randn(runs, 1, *size, generator=torch.Generator().manual_seed(seed))
-    noise = noise.to(pixels).repeat(len(texts), 1, 1, 1)
-    pixels, times = pixels.expand(len(noise), -1, -1, -1), torch.linspace(1, 0, STEPS + 1)
-    noised = noise
-    for now, after in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
+    noised = noise = noise.to(pixels).repeat(len(texts), 1, 1, 1)
+    pixels, times = pixels.expand(len(noise), -1, -1, -1), torch.linspace(1, 0, STEPS + 1).tolist()
+    for now, after in pairwise(times):
         angle = math.pi / 2 * now
         clean = network(noised, pixels, pixels.new_full((len(noise),), now), asked).clamp(-1, 1)
         noise = (noised - math.cos(angle) * clean) / math.sin(angle)
