@@ -130,7 +130,7 @@ def superpixel_loss(
 ) -> Float[Tensor, ""]:
     """How far each patch's shares are from the mean of its superpixel, as a KL divergence."""
     mean = member @ shares.mT / member.sum(2, keepdim=True).clamp(min=1)
-    of_patch = (member.mT @ mean).mT.clamp(min=EPSILON)
+    of_patch = (member.mT @ mean).mT.clamp(min=EPSILON).detach()
     return (of_patch * (of_patch.log() - shares.clamp(min=EPSILON).log())).sum(1).mean()
 
 

@@ -9,8 +9,8 @@ Kept: the encodings of the picture, G(I), and of the noised mask, F(x_t), are su
 one UNet, step by step from noise to a mask; the results of several runs are averaged.
 
 Simplified and added: the text is a condition beside the timestep (the paper segments one kind of
-thing); the network predicts the mask rather than the noise, so that ten steps suffice; masks have
-half the picture's resolution.
+thing); the network predicts the mask, not the noise, so that ten steps suffice; masks are half as
+large as the picture.
 """
 
 import math
@@ -34,7 +34,7 @@ WAVES = 16  # of the timestep's embedding
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut; the condition scales and shifts what is between them."""
+    """Two convolutions beside a shortcut, what is between them scaled and shifted."""
 
     def __init__(self, first: int, last: int, condition: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class SegDiff(nn.Module):
         time: Float[Tensor, " b"],
         texts: Float[Tensor, "b joint"],
     ) -> Float[Tensor, "b 1 h w"]:
-        """The mask in [-1, 1] that a noised one comes from, at times from 0 (no noise) to 1."""
+        """The mask in [-1, 1] that a noised one comes from; a time is 0 (no noise) to 1."""
         waves = math.pi * time[:, None] * 2 ** torch.linspace(0, 6, WAVES, device=time.device)
         told = self.time(torch.cat([waves.sin(), waves.cos()], 1)) + len(texts[0]) ** 0.5 * texts
         grid = self.picture_in(pixels)

@@ -49,7 +49,7 @@ class MaskBatch:
     """
 
     pixels: Float[Tensor, "picture 3 h w"]
-    masks: Sequence[Float[Tensor, "thing h_half w_half"]]
+    masks: Sequence[Float[Tensor, "_ h_half w_half"]]
     names: Sequence[Sequence[tuple[str, ...]]]
 
     def choose(
@@ -117,7 +117,8 @@ def prompt_of(text: str) -> str:
         >>> prompt_of("umbrella"), prompt_of("the dog on the left")
         ('a photograph of an umbrella', 'a photograph of the dog on the left')
     """
-    article = "" if text.lower().startswith(ARTICLES) else "an " if text[0] in "aeiou" else "a "
+    vowel = text[0].lower() in "aeiou"
+    article = "" if text.lower().startswith(ARTICLES) else "an " if vowel else "a "
     return f"a photograph of {article}{text}"
 
 
