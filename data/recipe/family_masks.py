@@ -21,7 +21,7 @@ from nbhelpers.models import Models
 from recipe.captions import name as name_of
 from recipe.pictures import to_unit
 from recipe.scenes import draw, sample_scene
-from recipe.training import fit
+from recipe.training import digest, fit
 
 NETWORKS: dict[str, type[nn.Module]] = {"segdiff": SegDiff, "odise": Odise}
 SCENES_SEED = 11  # no scene of the training pictures, of the benchmark or of a held-out measure
@@ -63,6 +63,8 @@ def train(
         defining: whether the part that makes the system what it is is there.
         progress: whether to show a bar.
     """
+    if name == "odise":  # of one UNet; another's features are others
+        folder = folder / f"unet-{digest(models.unet)}"
     torch.manual_seed(seed)
     network: Any = NETWORKS[name](models.clip.model).to(models.device).train()
     network.defining = defining
