@@ -28,6 +28,7 @@ TYPED = (
     "completion",
     "masks",
     "segment",
+    "family",
     "figures",
     "family",
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import platform
 import time
@@ -24,7 +23,7 @@ from recipe.judge import train_judge
 from recipe.parser import train_parser
 from recipe.pictures import draw_pictures
 from recipe.tokenizer import train_tokenizer
-from recipe.training import publish
+from recipe.training import digest, publish
 from recipe.unet import save_pipeline, train_unet
 
 PARTS = ("autoencoder", "clip", "unet", "captioner", "judge", "parser")
@@ -168,10 +167,7 @@ def train(
 
 def posteriors(vae: AutoencoderKL, pictures: np.ndarray, work: Path, name: str) -> Tensor:
     """Return the autoencoder's posterior of every picture, encoded once for these weights."""
-    digest = hashlib.sha256()
-    for value in vae.state_dict().values():
-        digest.update(value.float().cpu().numpy().tobytes())
-    path = work / f"posteriors-{name}-{digest.hexdigest()[:8]}.pt"
+    path = work / f"posteriors-{name}-{digest(vae)}.pt"
     if not path.exists():
         partial = path.with_suffix(".partial")
         torch.save(encode_all(vae, pictures), partial)
