@@ -16,7 +16,7 @@ PACKAGE = ROOT / "nbhelpers"
 ORDER = (
     *("kernels", "versions", "weights", "models", "datasets", "words", "captions", "chunks"),
     *("tokens", "embeddings", "attention", "denoising", "scores", "completion", "masks"),
-    *("metrics", "display", "settings", "segment", "batches"),
+    *("metrics", "display", "settings", "segment", "batches", "family"),
     *("figures", "benchmarks", "files", "evaluation", "labs", "cli", "__main__", "shapes"),
 )
 # Imported only inside of functions, or only by these modules.

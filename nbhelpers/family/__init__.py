@@ -1,0 +1,122 @@
+"""The other systems that the paper names, each one short file on the same recorder and models.
+
+Those that segment share one form, so that the evaluation can run them all::
+
+    maps(image, texts, models) -> one map in [0, 1] for each text, as large as the picture
+
+Thresholds are chosen on val by the evaluation and never inside a system.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from nbhelpers.weights import data_folder
+
+
+@dataclass(frozen=True)
+class System:
+    """A system that segments.
+
+    Attributes:
+        name: What the command line and the records call it, the name of its weights' file.
+        title: Its authors' name for it.
+        paper: Authors, year, arXiv id.
+        takes: What its texts may be: noun phrases, the names of classes, or both.
+        supervision: What the system itself learned from, beyond the shared models.
+        maps: The dotted name of its function.
+        quoted: mIoU on COCO-Object as the paper's Table 1 has it; None where it has none.
+    """
+
+    name: str
+    title: str
+    paper: str
+    takes: tuple[Literal["phrase", "classes"], ...]
+    supervision: Literal["none", "captions", "masks"]
+    maps: str
+    quoted: float | None = None
+
+    def load(self) -> Callable[..., Any]:
+        """Its function ``maps(image, texts, models)``, imported when it is asked for."""
+        module, _, name = self.maps.rpartition(".")
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        return found
+
+    @property
+    def weights(self) -> Path:
+        """Where the weights lie that it was trained to; most systems have none."""
+        return data_folder() / "stickers" / "family" / f"{self.name}.safetensors"
+
+
+SYSTEMS: dict[str, System] = {
+    system.name: system
+    for system in (
+        System(
+            "maskclip",
+            "MaskCLIP",
+            "Zhou, Loy and Dai, 2022, arXiv 2112.01071",
+            takes=("phrase", "classes"),
+            supervision="none",
+            maps="nbhelpers.family.maskclip.maps",
+            quoted=0.206,
+        ),
+        System(
+            "diffseg",
+            "DiffSeg",
+            "Tian et al., 2023, arXiv 2308.12469",
+            takes=("phrase", "classes"),
+            supervision="none",
+            maps="nbhelpers.family.diffseg.maps",
+        ),
+        System(
+            "ovdiff",
+            "OVDiff",
+            "Karazija et al., 2023, arXiv 2306.09316",
+            takes=("classes",),
+            supervision="none",
+            maps="nbhelpers.family.ovdiff.maps",
+            quoted=0.348,
+        ),
+        System(
+            "reco",
+            "ReCo",
+            "Shin, Xie and Albanie, 2022, arXiv 2206.07045",
+            takes=("classes",),
+            supervision="none",
+            maps="nbhelpers.family.reco.maps",
+            quoted=0.157,
+        ),
+        System(
+            "diffumask",
+            "DiffuMask",
+            "Wu et al., 2023, arXiv 2303.11681",
+            takes=("classes",),
+            supervision="none",
+            maps="nbhelpers.family.diffumask.maps",
+        ),
+    )
+}
+
+
+def load_weights(name: str) -> dict[str, Tensor]:
+    """The weights of a trained system, in float32.
+
+    Args:
+        name: Of a system in `SYSTEMS`.
+
+    Raises:
+        OSError: They aren't there.
+    """
+    from safetensors.torch import load_file
+
+    path = SYSTEMS[name].weights
+    if not path.is_file():
+        raise OSError(
+            f"the weights of {SYSTEMS[name].title} are not at {path}; train them in the folder "
+            f"data of a checkout: python -m recipe family --systems {name}"
+        )
+    return {key: value.float() for key, value in load_file(path).items()}
