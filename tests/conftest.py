@@ -28,6 +28,7 @@ TYPED = (
     "completion",
     "masks",
     "segment",
+    "family",
     "figures",
 )
 install_import_hook([f"nbhelpers.{name}" for name in TYPED], "typecheck.check")
