@@ -11,13 +11,16 @@ from typing import Any, Literal
 
 import nbhelpers
 from nbhelpers.datasets import Broken, Coco, Expression, Referring, coco, referring
+from nbhelpers.datasets.published import DRAWN
 from nbhelpers.evaluation._classes import Drawn, digest, read_classes
 from nbhelpers.evaluation.batched import Question, Reader, count, one_thread
 from nbhelpers.evaluation.run import Evaluate, Item
+from nbhelpers.evaluation.systems import SOURCES as OF_SYSTEMS
+from nbhelpers.evaluation.systems import SystemReader, find_system, records_of
 from nbhelpers.models import load_models, read_calibration
 from nbhelpers.segment import SETTINGS, Settings
 from nbhelpers.versions import version_of
-from nbhelpers.weights import locate
+from nbhelpers.weights import EMBEDDED, locate
 
 PLACES = ("alone", "1 of 2", "2 of 2", "1 of 3", "2 of 3", "3 of 3")
 # On these the numbers depend; what draws and reports them doesn't matter.
@@ -63,9 +66,11 @@ class Job:
     """A run before it is run; what it has read of its data goes with it to other processes.
 
     Attributes:
-        dataset: "shapes", "refcoco", "refcoco+" or "refcocog"; or, for classes, "coco".
+        dataset: "shapes", "stickers", "refcoco", "refcoco+" or "refcocog"; or, for classes,
+            "coco".
         split: Such as "val".
         variants: Settings by name.
+        system: A system of the family, by its name in `SYSTEMS`, in the place of variants.
         root: The dataset's folder; None for the project's own.
         by: Whose splits.
         pictures: Only the first so many; all when None.
@@ -89,6 +94,7 @@ class Job:
     revision: str | None = None
     parser: str | None = None
     device: str = "cpu"
+    system: str | None = None
 
     @cached_property
     def data(self) -> Referring:
@@ -98,10 +104,12 @@ class Job:
     @cached_property
     def scenes(self) -> Coco | Drawn:
         """The split as pictures whose every pixel has a class."""
-        if self.dataset == "shapes":
+        if self.dataset in DRAWN:
             return Drawn(self.data)
         if self.dataset != "coco" or self.root is None:
-            raise ValueError("classes are those of shapes, or of coco with --root; got neither")
+            raise ValueError(
+                f"classes are those of {', '.join(DRAWN)}, or of coco with --root; got neither"
+            )
         return coco(self.root, self.split)
 
     @property
@@ -138,7 +146,7 @@ class Job:
         calibration = asdict(read_calibration(Path(source)))
         data: Any = self.scenes if self.prompts == "classes" else self.data
         classes = {"classes": data.categories} if self.prompts == "classes" else {}
-        known = {"name": self.model if commit or self.model == "shapes" else Path(source).name}
+        known = {"name": self.model if commit or self.model in EMBEDDED else Path(source).name}
         return {
             "format": FORMAT,
             "dataset": {
@@ -156,20 +164,33 @@ class Job:
             "parser": self.parser,
             "device": self.device.partition(":")[0],
             "dtype": "float32" if self.device == "cpu" else "float16",
-            "variants": {name: as_json(asdict(s)) for name, s in self.variants.items()},
+            "variants": self._variants(),
             "code": code_version(),
             "packages": {name: version_of(name) for name in PACKAGES},
         }
+
+    def _variants(self) -> dict[str, dict[str, Any]]:
+        """What is read, by name, as plain JSON."""
+        if self.system is None:
+            return {name: as_json(asdict(s)) for name, s in self.variants.items()}
+        system = find_system(self.system, self.prompts)
+        return records_of(system, self.model, code_version(OF_SYSTEMS))
+
+    def reader(self) -> Reader | SystemReader:
+        """Load the models, and what makes maps with them."""
+        models = load_models(
+            self.model, device=self.device, revision=self.revision, parser=self.parser
+        )
+        if self.system is not None:
+            return SystemReader(models, find_system(self.system, self.prompts))
+        return Reader(models, self.variants)
 
     def open(self) -> Evaluate:
         """Load the models; what it returns makes the records of items.
 
         On a CPU one thread computes, since more would round otherwise: use more processes.
         """
-        models = load_models(
-            self.model, device=self.device, revision=self.revision, parser=self.parser
-        )
-        reader = Reader(models, self.variants)
+        reader = self.reader()
         threads = one_thread() if self.device == "cpu" else lambda function: function
         if self.prompts == "classes":
             scenes = self.scenes
@@ -249,11 +270,11 @@ def kind_of(phrase: str, category: str) -> Literal["position", "noun", "attribut
     return "noun" if len(words) <= 1 or words <= set(category.lower().split()) else "attribute"
 
 
-def code_version() -> str:
+def code_version(sources: Iterable[str] = SOURCES) -> str:
     """The SHA-256 of the sources that the numbers depend on."""
     folder = Path(nbhelpers.__file__).parent
     total = hashlib.sha256()
-    for path in [path for pattern in SOURCES for path in sorted(folder.glob(pattern))]:
+    for path in [path for pattern in sources for path in sorted(folder.glob(pattern))]:
         total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return total.hexdigest()
 

@@ -29,6 +29,7 @@ class System:
         takes: What its texts may be: noun phrases, the names of classes, or both.
         supervision: What the system itself learned from, beyond the shared models.
         maps: The dotted name of its function.
+        trained: Whether it has weights of its own, which `python -m recipe family` makes.
         choices: Settings of its own, from which the evaluation takes the best on val: keyword
             arguments of its function.
         quoted: mIoU on COCO-Object as the paper's Table 1 has it; None where it has none.
@@ -40,6 +41,7 @@ class System:
     takes: tuple[Literal["phrase", "classes"], ...]
     supervision: Literal["none", "captions", "masks"]
     maps: str
+    trained: bool = False
     choices: tuple[Mapping[str, Any], ...] = ({},)
     quoted: float | None = None
 
@@ -51,7 +53,7 @@ class System:
 
     @property
     def weights(self) -> Path:
-        """Where the weights lie that it was trained to; most systems have none."""
+        """Where the weights lie that it was trained to."""
         return data_folder() / "stickers" / "family" / f"{self.name}.safetensors"
 
 
@@ -84,6 +86,7 @@ SYSTEMS: dict[str, System] = {
             takes=("classes",),
             supervision="none",
             maps="nbhelpers.family.ovdiff.maps",
+            trained=True,
             quoted=0.348,
         ),
         System(
@@ -93,6 +96,7 @@ SYSTEMS: dict[str, System] = {
             takes=("classes",),
             supervision="none",
             maps="nbhelpers.family.reco.maps",
+            trained=True,
             quoted=0.157,
         ),
         System(
@@ -102,6 +106,7 @@ SYSTEMS: dict[str, System] = {
             takes=("classes",),
             supervision="none",
             maps="nbhelpers.family.diffumask.maps",
+            trained=True,
         ),
     )
 }

@@ -120,8 +120,8 @@ def cosegment(
             f"{len(archive)} and {len(context)}"
         )
     own, other = archive.flatten(2), context.flatten(2)
+    # Its own picture adds 1 to the support of every patch alike, so that no seed moves.
     best = torch.einsum("idu,jdv->iujv", own, own).amax(dim=3)
-    best.diagonal(dim1=0, dim2=2).zero_()  # not its own picture
     around = torch.einsum("idu,jdv->iujv", own, other).amax(dim=3).mean(dim=2)
     seeds = (best.sum(dim=2) / (len(own) - 1) - around).argmax(dim=1)
     return F.normalize(own[torch.arange(len(own)), :, seeds].mean(dim=0), dim=0)
