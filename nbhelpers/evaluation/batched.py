@@ -101,6 +101,16 @@ class Reader:
             maps.append(torch.from_numpy(np.concatenate(pixels)))
         return maps
 
+    def together(
+        self, image: UInt8[np.ndarray, "h w 3"], texts: Sequence[str]
+    ) -> list[Float[Tensor, "variant h w"]]:
+        """The maps of each text in one picture; each is asked for by itself.
+
+        Raises:
+            ValueError: As for `maps`.
+        """
+        return [self.maps([Question(image, text)])[0] for text in texts]
+
     def _read(
         self, asked: Sequence[tuple[int, Question, dict[str, Settings]]]
     ) -> list[tuple[int, dict[str, Tensor]]]:

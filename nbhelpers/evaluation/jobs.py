@@ -15,6 +15,8 @@ from nbhelpers.datasets import Broken, Coco, Expression, Referring, coco, referr
 from nbhelpers.evaluation._classes import Drawn, digest, read_classes
 from nbhelpers.evaluation.batched import Question, Reader, count, one_thread
 from nbhelpers.evaluation.run import Evaluate, Item
+from nbhelpers.evaluation.systems import SOURCES as OF_SYSTEMS
+from nbhelpers.evaluation.systems import SystemReader, find_system, records_of
 from nbhelpers.models import load_models
 from nbhelpers.segment import SETTINGS, Settings
 from nbhelpers.versions import version_of
@@ -69,6 +71,7 @@ class Job:
         dataset: "stickers", "refcoco", "refcoco+" or "refcocog"; or, for classes, "coco".
         split: Such as "val".
         variants: Settings by name.
+        system: A system of the family, by its name in `SYSTEMS`, in the place of variants.
         root: The dataset's folder; None for the project's own.
         by: Whose splits.
         pictures: Only the first so many; all when None.
@@ -92,6 +95,7 @@ class Job:
     revision: str | None = None
     parser: str | None = None
     device: str = "cpu"
+    system: str | None = None
 
     @cached_property
     def data(self) -> Referring:
@@ -166,20 +170,33 @@ class Job:
             "parser": self.parser,
             "device": self.device.partition(":")[0],
             "dtype": "float32" if self.device == "cpu" else "float16",
-            "variants": {name: as_json(asdict(s)) for name, s in self.variants.items()},
+            "variants": self._variants(),
             "code": code_version(),
             "packages": {name: version_of(name) for name in PACKAGES},
         }
+
+    def _variants(self) -> dict[str, dict[str, Any]]:
+        """What is read, by name, as plain JSON."""
+        if self.system is None:
+            return {name: as_json(asdict(s)) for name, s in self.variants.items()}
+        system = find_system(self.system, self.prompts)
+        return records_of(system, self.model, code_version(OF_SYSTEMS))
+
+    def reader(self) -> Reader | SystemReader:
+        """Load the models, and what makes maps with them."""
+        models = load_models(
+            self.model, device=self.device, revision=self.revision, parser=self.parser
+        )
+        if self.system is not None:
+            return SystemReader(models, find_system(self.system, self.prompts))
+        return Reader(models, self.variants)
 
     def open(self) -> Evaluate:
         """Load the models; what it returns makes the records of items.
 
         On a CPU one thread computes, since more would round otherwise: use more processes.
         """
-        models = load_models(
-            self.model, device=self.device, revision=self.revision, parser=self.parser
-        )
-        reader = Reader(models, self.variants)
+        reader = self.reader()
         threads = one_thread() if self.device == "cpu" else lambda function: function
         if self.prompts == "classes":
             scenes = self.scenes

@@ -138,7 +138,10 @@ class ClassRun(Complete):
     def plain(self, variant: str) -> str | None:
         """The plain variant from the same seed; None where it is this one, or wasn't read."""
         variants = self.settings["variants"]
-        wanted = replace(SETTINGS["plain"], seed=variants[variant]["seed"])
+        seed = variants[variant].get("seed")
+        if seed is None:  # a system of the family has no settings of the method's
+            return None
+        wanted = replace(SETTINGS["plain"], seed=seed)
         found = [name for name in variants if self.has(name, wanted)]
         return found[0] if found and found[0] != variant else None
 
@@ -212,11 +215,21 @@ def _as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**named, "variants": variants}
 
 
-def find_runs(folder: Path, prompts: str) -> list[Path]:
-    """The runs of one kind in a folder, or in the folders of it."""
+def find_runs(folder: Path, prompts: str, *, systems: bool = False) -> list[Path]:
+    """The runs of one kind in a folder, or in the folders of it.
+
+    Args:
+        folder: Where they lie.
+        prompts: As in `Job`.
+        systems: Whether of the family's systems, or of the method's own settings.
+    """
     found = []
     for path in sorted({folder / "manifest.json", *folder.glob("*/manifest.json")}):
-        if path.is_file() and read_manifest(path.parent)["settings"]["prompts"] == prompts:
+        if not path.is_file():
+            continue
+        settings = read_manifest(path.parent)["settings"]
+        of_systems = any("system" in variant for variant in settings["variants"].values())
+        if settings["prompts"] == prompts and of_systems == systems:
             found.append(path.parent)
     return found
 

@@ -8,7 +8,7 @@ Thresholds are chosen on val by the evaluation and never inside a system.
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,9 @@ class System:
         takes: What its texts may be: noun phrases, the names of classes, or both.
         supervision: What the system itself learned from, beyond the shared models.
         maps: The dotted name of its function.
+        trained: Whether it has weights of its own, which `python -m recipe family` makes.
+        choices: Settings of its own, from which the evaluation takes the best on val: keyword
+            arguments of its function.
         quoted: mIoU on COCO-Object as the paper's Table 1 has it; None where it has none.
     """
 
@@ -38,6 +41,8 @@ class System:
     takes: tuple[Literal["phrase", "classes"], ...]
     supervision: Literal["none", "captions", "masks"]
     maps: str
+    trained: bool = False
+    choices: tuple[Mapping[str, Any], ...] = ({},)
     quoted: float | None = None
 
     def load(self) -> Callable[..., Any]:
@@ -48,7 +53,7 @@ class System:
 
     @property
     def weights(self) -> Path:
-        """Where the weights lie that it was trained to; most systems have none."""
+        """Where the weights lie that it was trained to."""
         return data_folder() / "stickers" / "family" / f"{self.name}.safetensors"
 
 
@@ -71,6 +76,8 @@ SYSTEMS: dict[str, System] = {
             takes=("phrase", "classes"),
             supervision="none",
             maps="nbhelpers.family.diffseg.maps",
+            # The paper's 0.9 suits grids of 64 x 64; on 20 x 20 attention diverges less.
+            choices=tuple({"threshold": nats} for nats in (0.05, 0.1, 0.2, 0.9)),
         ),
         System(
             "ovdiff",
@@ -79,6 +86,7 @@ SYSTEMS: dict[str, System] = {
             takes=("classes",),
             supervision="none",
             maps="nbhelpers.family.ovdiff.maps",
+            trained=True,
             quoted=0.348,
         ),
         System(
@@ -88,6 +96,7 @@ SYSTEMS: dict[str, System] = {
             takes=("classes",),
             supervision="none",
             maps="nbhelpers.family.reco.maps",
+            trained=True,
             quoted=0.157,
         ),
         System(
@@ -97,6 +106,7 @@ SYSTEMS: dict[str, System] = {
             takes=("classes",),
             supervision="none",
             maps="nbhelpers.family.diffumask.maps",
+            trained=True,
         ),
         System(
             "tcl",
@@ -105,6 +115,7 @@ SYSTEMS: dict[str, System] = {
             takes=("phrase", "classes"),
             supervision="captions",
             maps="nbhelpers.family.tcl.maps",
+            trained=True,
             quoted=0.304,
         ),
         System(
@@ -114,6 +125,7 @@ SYSTEMS: dict[str, System] = {
             takes=("phrase", "classes"),
             supervision="captions",
             maps="nbhelpers.family.clippy.maps",
+            trained=True,
             quoted=0.320,
         ),
         System(
@@ -123,6 +135,7 @@ SYSTEMS: dict[str, System] = {
             takes=("phrase", "classes"),
             supervision="captions",
             maps="nbhelpers.family.viewco.maps",
+            trained=True,
             quoted=0.235,
         ),
         System(
@@ -132,6 +145,7 @@ SYSTEMS: dict[str, System] = {
             takes=("phrase", "classes"),
             supervision="captions",
             maps="nbhelpers.family.segclip.maps",
+            trained=True,
             quoted=0.265,
         ),
         System(
@@ -141,6 +155,7 @@ SYSTEMS: dict[str, System] = {
             takes=("phrase", "classes"),
             supervision="captions",
             maps="nbhelpers.family.ovsegmentor.maps",
+            trained=True,
             quoted=0.251,
         ),
         System(
@@ -150,6 +165,7 @@ SYSTEMS: dict[str, System] = {
             takes=("phrase", "classes"),
             supervision="masks",
             maps="nbhelpers.family.segdiff.maps",
+            trained=True,
         ),
         System(
             "odise",
@@ -158,6 +174,7 @@ SYSTEMS: dict[str, System] = {
             takes=("phrase", "classes"),
             supervision="masks",
             maps="nbhelpers.family.odise.maps",
+            trained=True,
         ),
     )
 }

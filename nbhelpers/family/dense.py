@@ -67,11 +67,8 @@ def text_features(texts: Sequence[str], clip: Clip) -> Float[Tensor, "text d"]:
         raise ValueError(f"texts are names of classes or phrases, at least one; got {list(texts)}")
     rows = []
     for text in texts:
-        words = " ".join(text.split())
-        if not words.lower().startswith(ARTICLES):
-            words = f"{'an' if words[0].lower() in 'aeiou' else 'a'} {words}"
         coded = clip.tokenizer(
-            [template.format(words) for template in TEMPLATES],
+            [template.format(with_article(text)) for template in TEMPLATES],
             padding="max_length",
             max_length=clip.model.config.text_config.max_position_embeddings,
             truncation=True,
@@ -80,6 +77,19 @@ def text_features(texts: Sequence[str], clip: Clip) -> Float[Tensor, "text d"]:
         found = clip.model.get_text_features(coded.input_ids.to(clip.device)).pooler_output
         rows.append(F.normalize(F.normalize(found, dim=-1).mean(dim=0), dim=0))
     return torch.stack(rows)
+
+
+def with_article(text: str) -> str:
+    """A class's name or a phrase as it stands in a sentence.
+
+    Example:
+        >>> [with_article(text) for text in ("dog", "umbrella", "the red car")]
+        ['a dog', 'an umbrella', 'the red car']
+    """
+    words = " ".join(text.split())
+    if words.lower().startswith(ARTICLES):
+        return words
+    return f"{'an' if words[:1].lower() in {*'aeiou'} else 'a'} {words}"
 
 
 def stretch_together(
