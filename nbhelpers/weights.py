@@ -27,6 +27,7 @@ HUB = {
         "2227ac38c9f16105cb0412e7cab4759978a8fd90",
         "1.9 GB",
     ),
+    "openai/clip-vit-large-patch14": ("32bd64288804d66eefd0ccbe215aa642df71cc41", "1.7 GB"),
 }
 # Taken off the Hub by their owners, and where a copy of the same weights is kept.
 MOVED = {
@@ -42,7 +43,7 @@ WEIGHTS = re.compile(
 WANTED = " as safetensors weights"
 # The world that comes with the package, and the folders of its pieces under data/stickers.
 EMBEDDED = "stickers"
-PIECES = {"model": "stable-diffusion", "captioner": "blip", "parser": "parser"}
+PIECES = {"model": "stable-diffusion", "captioner": "blip", "clip": "clip", "parser": "parser"}
 
 
 def data_folder() -> Path:

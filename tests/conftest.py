@@ -28,7 +28,9 @@ TYPED = (
     "completion",
     "masks",
     "segment",
+    "family",
     "figures",
+    "family",
 )
 install_import_hook([f"nbhelpers.{name}" for name in TYPED], "typecheck.check")
 

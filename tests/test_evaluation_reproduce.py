@@ -54,7 +54,7 @@ def few(monkeypatch, models):
         row.label: row.settings for row in leaks() if row.settings.isolate in ("none", "every")
     }
     read = {
-        "tables": lambda: {**methods(), "half": weighted(0.5)},
+        "tables": lambda: {**methods(), "half": weighted(0.5), "one": weighted(1.0)},
         "places": lambda: dict(list(some.items())[:3]),
         "settings": lambda: {
             "plain": SETTINGS["plain"],

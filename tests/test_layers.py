@@ -14,10 +14,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nbhelpers"
 # From what everything stands on to what stands on everything.
 ORDER = (
-    *("kernels", "versions", "weights", "models", "datasets", "words", "captions", "chunks"),
+    *("errors", "kernels", "versions", "weights", "calibration", "models", "datasets", "words"),
+    *("captions", "chunks"),
     *("tokens", "embeddings", "attention", "denoising", "scores", "completion", "masks"),
-    *("metrics", "display", "settings", "segment", "batches"),
-    *("figures", "benchmarks", "files", "evaluation", "labs", "cli", "__main__"),
+    *("metrics", "display", "settings", "segment", "presence", "batches"),
+    *("figures", "benchmarks", "files", "family", "evaluation", "labs", "cli", "__main__"),
 )
 # Imported only inside of functions, or only by these modules.
 HEAVY = {

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import nbhelpers as nb
-from nbhelpers.models import Calibration, load_captioner, load_parser, read_calibration
+from nbhelpers.calibration import Calibration, Gathering, read_calibration
+from nbhelpers.models import load_captioner, load_parser
 from nbhelpers.weights import HUB, data_folder
 
 SD = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -132,21 +133,66 @@ def test_an_autoencoder_that_overflows_stays_in_float32(stickers, tmp_path):
     assert (loaded.vae.dtype, loaded.unet.dtype) == (torch.float32, torch.float16)
 
 
-def test_a_folder_may_say_how_it_is_best_read(stickers, tmp_path):
+def test_a_folder_may_hold_a_calibration(stickers, tmp_path):
     assert nb.load_models(stickers / "stable-diffusion").calibration == Calibration()
-    path = tmp_path / "nbhelpers.json"
-    weights, thresholds = {"1": 0.4, "2": 0.6}, {"plain": 0.4}
-    path.write_text(
-        json.dumps({"timesteps": [200, 400], "weights": weights, "thresholds": thresholds})
-    )
-    wanted = Calibration((200, 400), {1: 0.4, 2: 0.6}, thresholds)
-    assert read_calibration(tmp_path) == wanted
     shutil.copytree(stickers / "stable-diffusion", tmp_path, dirs_exist_ok=True)
-    assert nb.load_models(tmp_path).calibration == wanted
+    sealed = {"layers": "up", "normalize": "none", "softmax_over": "words", "threshold": 0.3}
+    record = {
+        **{"format": 2, "timesteps": [200, 400], "weights": {"1": 0.4, "2": 0.6}},
+        "methods": {"sealed": sealed, "plain": {"timesteps": [50], "weights": None}},
+        "chosen": [{"how": "by hand"}],
+    }
+    (tmp_path / "nbhelpers.json").write_text(json.dumps(record))
+    found = nb.load_models(tmp_path).calibration
+    weights = {1: 0.4, 2: 0.6}
+    assert found.of("sealed") == Gathering((200, 400), weights, "up", "none", "words", 0.3)
+    assert found.of("plain") == Gathering((50,), None)
+    for other in ("paper", "custom", None):
+        assert found.of(other) is found
+    assert (found.timesteps, found.weights, found.layers) == ((200, 400), weights, "all")
+    assert (found.normalize, found.softmax_over, found.threshold) == ("min-max", "all", 0.5)
+    (tmp_path / "nbhelpers.json").write_text(json.dumps(found.record()))
+    assert nb.load_models(tmp_path).calibration == found
+
+
+def test_a_calibration_of_the_first_format_is_read(tmp_path):
+    path = tmp_path / "nbhelpers.json"
+    old = {"timesteps": [200, 400], "weights": {"1": 0.4, "2": 0.6}, "thresholds": {"plain": 0.4}}
+    path.write_text(json.dumps(old))
+    found, weights = read_calibration(tmp_path), {1: 0.4, 2: 0.6}
+    plain = Gathering((200, 400), weights, threshold=0.4)
+    assert found == Calibration((200, 400), weights, methods={"plain": plain})
     path.write_text(json.dumps({"weights": None}))
-    assert read_calibration(tmp_path).weights is None
-    path.write_text(json.dumps({"timestep": 3}))
-    with pytest.raises(ValueError, match=r"nbhelpers.json holds \['timestep'\]"):
+    assert read_calibration(tmp_path) == Calibration(weights=None)
+    path.write_text("{}")
+    assert read_calibration(tmp_path) == Calibration()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"timestep": 3}', "timestep is no field of it without"),
+        ('{"layers": "up"}', "layers is no field of it without"),
+        ('{"format": 2, "timestep": 3}', "unexpected keyword argument 'timestep'"),
+        ('{"format": 2, "methods": {"plain": {"size": 3}}}', "unexpected .* 'size'"),
+        ('{"format": 2, "methods": {"plain": {"chosen": []}}}', "unexpected .* 'chosen'"),
+        ('{"format": 2, "thresholds": {}}', "unexpected keyword argument 'thresholds'"),
+        ('{"format": 3}', "its format is 3, and 2 is read; update nbhelpers"),
+        ('{"format": 2, "layers": "mid"}', "layers is one of all, no-mid, down, up; got 'mid'"),
+        ('{"format": 2, "softmax_over": "word"}', "softmax_over is one of all, words"),
+        ('{"format": 2, "normalize": true}', "normalize is one of min-max, none; got 'True'"),
+        ('{"format": 2, "threshold": 1.5}', r"threshold lies in \[0, 1\]; got 1.5"),
+        ('{"format": 2, "threshold": NaN}', r"threshold lies in \[0, 1\]; got nan"),
+        ('{"format": 2, "timesteps": []}', "at least one scheduler index"),
+        ('{"format": 2, "timesteps": 3}', "not iterable"),
+        ('{"format": 2, "methods": []}', "no attribute 'items'"),
+        ('{"format": 2', "Expecting"),
+        ("[1]", "no attribute|pop"),
+    ],
+)
+def test_what_is_no_calibration_is_refused(tmp_path, text, message):
+    (tmp_path / "nbhelpers.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"nbhelpers.json holds .*{message}"):
         read_calibration(tmp_path)
 
 

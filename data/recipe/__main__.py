@@ -22,6 +22,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     sheet = commands.add_parser("art-sheet", help="draw every sprite in every color on one sheet")
     sheet.add_argument("path", type=Path)
     commands.add_parser("draw", help="write the benchmark and the pictures of the paper's prompts")
+    commands.add_parser("binding", help="write the prompts of the attribute-binding test")
     train = commands.add_parser(
         "train",
         help="draw the pictures and train the models; go on where an earlier run stopped",
@@ -73,6 +74,30 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         help="the models (default: models in --work; data/stickers replaces the shipped ones)",
     )
+    family = commands.add_parser(
+        "family",
+        help="train the other systems that the paper names; go on where an earlier run stopped",
+        description="Train small versions of the systems that the paper names, on the shipped "
+        "models. Stop it whenever you like: the same command goes on.",
+    )
+    family.add_argument(
+        "--systems",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="of tcl, clippy, viewco, segclip, ovsegmentor, segdiff, odise; or all",
+    )
+    family.add_argument(
+        "--terms",
+        action="store_true",
+        help="train each with and without its own term, a fifth as long, and measure both",
+    )
+    family.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    family.add_argument("--seed", type=int, default=0, help="of weights and batches (default: 0)")
+    family.add_argument("--threads", type=int, help="of torch (default: its own choice)")
+    family.add_argument(
+        "--work", type=Path, default=ROOT / "build" / "stickers", help="as in train"
+    )
     score = commands.add_parser(
         "score", help="measure the models on held-out scenes; write results.json and the card"
     )
@@ -81,8 +106,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     score.add_argument(
         "--work", type=Path, default=ROOT / "build" / "stickers", help="as in train"
     )
-    card = commands.add_parser("card", help="write MODEL_CARD.md from results.json and the files")
-    for command in (score, card, commands.choices["draw"]):
+    commands.add_parser("card", help="write MODEL_CARD.md from results.json and the files")
+    for name in ("draw", "binding", "family", "score", "card"):
+        command = commands.choices[name]
         command.add_argument(
             "--out", type=Path, default=ROOT / "data" / "stickers", help="default: data/stickers"
         )
@@ -107,6 +133,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         write_benchmark(options.out)
         write_prompts(options.out)
+    elif options.command == "binding":
+        from recipe.binding import write_binding
+
+        write_binding(options.out)
     elif options.command == "score":
         from recipe.score import score
 
@@ -115,6 +145,16 @@ def main(arguments: list[str] | None = None) -> int:
         from recipe.card import write_card
 
         write_card(options.out)
+    elif options.command == "family":
+        import torch
+
+        from recipe.family import NAMES, measure_terms, train
+
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        names = NAMES if options.systems == ["all"] else options.systems
+        run = measure_terms if options.terms else train
+        run(names, options.work, options.out, seed=options.seed, device=options.device)
     else:
         import torch
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import platform
 import time
@@ -24,7 +23,7 @@ from recipe.judge import train_judge
 from recipe.parser import train_parser
 from recipe.pictures import draw_pictures
 from recipe.tokenizer import train_tokenizer
-from recipe.training import publish
+from recipe.training import digest, publish
 from recipe.unet import save_pipeline, train_unet
 
 PARTS = ("autoencoder", "clip", "unet", "captioner", "judge", "parser")
@@ -54,9 +53,9 @@ FULL = Budget(
     autoencoder=3500,
     clip=3200,
     bind=1200,
-    unet=18_000,
+    unet=13_000,
     captioner=6000,
-    judge=2500,
+    judge=7500,
     parser=28,
 )
 QUICK = Budget(120, 200, autoencoder=3, clip=2, bind=1, unet=2, captioner=2, judge=1, parser=1)
@@ -168,10 +167,7 @@ def train(
 
 def posteriors(vae: AutoencoderKL, pictures: np.ndarray, work: Path, name: str) -> Tensor:
     """Return the autoencoder's posterior of every picture, encoded once for these weights."""
-    digest = hashlib.sha256()
-    for value in vae.state_dict().values():
-        digest.update(value.float().cpu().numpy().tobytes())
-    path = work / f"posteriors-{name}-{digest.hexdigest()[:8]}.pt"
+    path = work / f"posteriors-{name}-{digest(vae)}.pt"
     if not path.exists():
         partial = path.with_suffix(".partial")
         torch.save(encode_all(vae, pictures), partial)

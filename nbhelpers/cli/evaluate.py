@@ -9,6 +9,7 @@ from nbhelpers.cli import PACKAGES, say
 from nbhelpers.cli.segment import METHODS, number, seed
 from nbhelpers.datasets import quoted
 from nbhelpers.datasets.published import SPLITS
+from nbhelpers.family import SYSTEMS
 from nbhelpers.versions import versions
 from nbhelpers.weights import EMBEDDED, refuse_replaced
 
@@ -34,6 +35,8 @@ examples
   python -m nbhelpers evaluate --dataset stickers --split val --out out/val
   python -m nbhelpers evaluate --dataset stickers --split val --method plain paper \\
       --alpha 0.5 0.9 --seeds 0 1 --pictures 20 --out out/alphas
+  python -m nbhelpers evaluate --dataset stickers --model stickers --method maskclip \\
+      --prompts classes --out out/maskclip
   python -m nbhelpers evaluate --dataset refcoco --root DIR --split testA \\
       --model stable-diffusion-v1-5/stable-diffusion-v1-5 --device cuda --out out/testA
 
@@ -59,7 +62,21 @@ def describe(parser: argparse.ArgumentParser) -> None:
         help=f"default: {EMBEDDED}",
     )
     add("--split", metavar="NAME", default="val", help="such as val, testA (default: val)")
-    add("--method", choices=METHODS, nargs="+", default=["plain", "paper", "sealed"])
+    add(
+        "--method",
+        metavar="NAME",
+        choices=(*METHODS, *SYSTEMS),
+        nargs="+",
+        default=["plain", "paper", "sealed"],
+        help=f"one or several of {', '.join(METHODS)}; or one system of {', '.join(SYSTEMS)} "
+        "(default: plain paper sealed)",
+    )
+    add(
+        "--prompts",
+        choices=("phrase", "classes"),
+        help="every expression, or the classes of each picture, pooled as COCO-Object does "
+        "(default: phrase; classes of coco, and for a system that takes nothing else)",
+    )
     add(
         "--alpha",
         metavar="W",
@@ -122,12 +139,21 @@ def run(options: argparse.Namespace) -> int:
     """Look at everything that was given, then load the models and go through the items."""
     from nbhelpers.evaluation.jobs import Job, variants_of
 
+    systems = [SYSTEMS[name] for name in options.method if name in SYSTEMS]
+    if systems and (len(options.method) > 1 or options.alpha or options.seeds):
+        raise ValueError(
+            "a run is of one system of the family, without --alpha and --seeds; got --method "
+            f"{' '.join(options.method)}"
+        )
+    takes = systems[0].takes if systems else ("phrase", "classes")
+    usual: Any = "classes" if options.dataset == "coco" or "phrase" not in takes else "phrase"
     job = Job(
         dataset=options.dataset,
         split=options.split,
-        variants=variants_of(options.method, options.alpha, options.seeds),
+        variants={} if systems else variants_of(options.method, options.alpha, options.seeds),
+        system=systems[0].name if systems else None,
         pictures=options.pictures,
-        prompts="classes" if options.dataset == "coco" else "phrase",
+        prompts=options.prompts or usual,
         **model_of(options),
     )
     return finish(job, Path(options.out), options)

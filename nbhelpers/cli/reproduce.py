@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from nbhelpers.cli import questions, say, tables
 from nbhelpers.cli.evaluate import (
@@ -18,7 +20,7 @@ from nbhelpers.datasets import quoted
 from nbhelpers.files import check_writable
 from nbhelpers.weights import EMBEDDED, data_folder
 
-PARTS = ("tables", "classes", "places", "settings")
+PARTS = ("tables", "classes", "places", "settings", "family")
 DESCRIPTION = """\
 Evaluate all that the paper's tables and the questions it leaves open need, then make
 them: `tables` and `questions` tell what is written. Stop it, kill it, pull the plug:
@@ -28,7 +30,8 @@ parts
   tables     Tables 2, 3 and 4: every phrase; the named methods from two seeds
   classes    Table 1: the classes of each picture (of stickers; for COCO see evaluate)
   places     the three leaks: one thing a picture, named at every place, 62 variants
-  settings   weight, keys and values, completion, timesteps: one phrase a picture"""
+  settings   weight, keys and values, completion, timesteps: one phrase a picture
+  family     Table 1, measured: all systems (of the sticker world and its model)"""
 ENDING = """\
 examples
   python -m nbhelpers reproduce --workers 2
@@ -69,29 +72,46 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run part by part; write tables and answers as soon as what they need is there."""
+    from nbhelpers.evaluation.costs import measure_costs
+    from nbhelpers.evaluation.family import family_jobs, job_of_each
     from nbhelpers.evaluation.jobs import Job
     from nbhelpers.evaluation.questions import OF_QUESTIONS, OF_TABLES, make_jobs
 
     work = Path(options.work)
     out = Path(options.out) if options.out else default_out()
-    check_writable(out, [*tables.FILES, *questions.FILES])
+    check_writable(out, [*tables.FILES, *questions.FILES, *tables.FAMILY])
     options.no_maps, options.beside = False, None
     base = Job(options.dataset, "val", {}, **model_of(options))
     errors = False
     for group, make in ((OF_TABLES, tables.write), (OF_QUESTIONS, questions.write)):
         wanted = [part for part in group if part in options.parts]
-        complete = True
-        for name, job in make_jobs(base, wanted, options.pictures).items():
-            if not options.quiet:
-                say(f"{name}: {quoted(work / name)}", sys.stderr)
-            code = finish(job, work / name, options)
-            errors = errors or code == 3
-            complete = complete and (work / name / "report.json").exists()
+        code, complete = fill(make_jobs(base, wanted, options.pictures), work, options)
+        errors = errors or code == 3
         if wanted and complete:
             make(work, out, options)
-        elif wanted and not options.quiet:
-            say("tables are made when the other shares are done", sys.stdout)
-    return 3 if errors else 0
+    jobs = family_jobs(base, options.pictures) if "family" in options.parts else {}
+    code, complete = fill(jobs, work / "family", options)
+    if jobs and complete:
+        measure_costs(job_of_each(jobs), work / "family")
+        tables.write_family(work / "family", out, options)
+    return 3 if errors or code == 3 else 0
+
+
+def fill(jobs: Mapping[str, Any], work: Path, options: argparse.Namespace) -> tuple[int, bool]:
+    """Run jobs, each in a folder of its name.
+
+    Returns:
+        3 where an item of one ended in an error, else 0; and whether every item of all is done.
+    """
+    errors, complete = False, True
+    for name, job in jobs.items():
+        if not options.quiet:
+            say(f"{name}: {quoted(work / name)}", sys.stderr)
+        errors = finish(job, work / name, options) == 3 or errors
+        complete = (work / name / "report.json").exists() and complete
+    if not complete and not options.quiet:
+        say("tables are made when the other shares are done", sys.stdout)
+    return 3 if errors else 0, complete
 
 
 def default_out() -> Path:

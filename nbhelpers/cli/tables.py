@@ -12,6 +12,7 @@ from nbhelpers.files import check_writable, write_whole
 from nbhelpers.weights import EMBEDDED
 
 FILES = ("tables.json", "tables.md", "figure-7.png")
+FAMILY = ("family.json", "family.md")
 DESCRIPTION = """\
 Make the paper's tables from the runs in a folder: thresholds are chosen on val and
 used on the test splits, the best one on the test itself (an oracle's) stands beside
@@ -21,7 +22,10 @@ own. Written, as far as their rows were read:
   tables.json      Tables 1 to 4, and what Figures 7 and 8 show, for programs
   tables.md        the same for readers
   figure-7.png     mIoU over the weight of the noun, here and in the paper
-  figure-8-*.png   maps of the ablation, of pictures that a rule chooses"""
+  figure-8-*.png   maps of the ablation, of pictures that a rule chooses
+
+A folder with runs of the family's systems (evaluate --method maskclip) gets one table of
+all of them in their place: family.json and family.md."""
 ENDING = """\
 examples
   python -m nbhelpers evaluate --split val --out out/runs/val
@@ -56,7 +60,12 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read the runs, write the tables, draw the figures."""
-    folder, out = places(options, FILES)
+    from nbhelpers.evaluation.family import PROTOCOLS
+    from nbhelpers.evaluation.runs import find_runs
+
+    folder, out = places(options, [*FILES, *FAMILY])
+    if any(find_runs(folder, prompts, systems=True) for prompts in PROTOCOLS):
+        return write_family(folder, out, options)
     return write(folder, out, options)
 
 
@@ -80,6 +89,19 @@ def write(folder: Path, out: Path, options: argparse.Namespace) -> int:
         paths.append(write_whole(out / f"{name}.png", drawing.png))
     if not options.quiet:
         for path in paths:
+            say(str(path), sys.stdout)
+    return 0
+
+
+def write_family(folder: Path, out: Path, options: argparse.Namespace) -> int:
+    """Make the table of all systems, with what each costs where that was measured."""
+    from nbhelpers.evaluation.costs import read_costs
+    from nbhelpers.evaluation.family import family_table
+    from nbhelpers.evaluation.results import save_tables
+
+    tables = family_table(folder, read_costs(folder))
+    for path in save_tables(out, "family", "The family", tables):
+        if not options.quiet:
             say(str(path), sys.stdout)
     return 0
 

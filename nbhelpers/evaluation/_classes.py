@@ -18,7 +18,8 @@ from torch import Tensor
 
 from nbhelpers.datasets import Broken, Coco, Referring
 from nbhelpers.datasets.coco import IGNORED
-from nbhelpers.evaluation.batched import THRESHOLDS, Question, Reader
+from nbhelpers.evaluation.batched import THRESHOLDS, Reader
+from nbhelpers.evaluation.systems import SystemReader
 from nbhelpers.metrics import class_intersection_union
 
 
@@ -66,7 +67,7 @@ class Drawn:
         return self.data.image(image_id)
 
     def class_map(self, image_id: int) -> UInt8[np.ndarray, "h w"]:
-        """The class of each pixel; the world draws no two things over each other."""
+        """The class of each pixel; no two things of a picture have a pixel in common."""
         found = np.zeros(self.data.pictures[image_id].size, np.uint8)
         things = {e.annotation_id: e for e in self.data.expressions if e.image_id == image_id}
         for expression in things.values():
@@ -86,7 +87,7 @@ def digest(scenes: Coco | Drawn) -> str:
 
 
 def read_classes(
-    scenes: Scenes, image_id: int, reader: Reader
+    scenes: Scenes, image_id: int, reader: Reader | SystemReader
 ) -> dict[str, dict[str, list[list[int]]]]:
     """The counts of one picture.
 
@@ -102,7 +103,7 @@ def read_classes(
     if not present:  # nothing to ask for, nothing to find: all of it is rightly background
         size = int((truth == 0).sum())
         return {name: {"0": [[size] * len(THRESHOLDS)] * 2} for name in reader.names}
-    found = [reader.maps([Question(image, scenes.categories[c])])[0] for c in present]
+    found = reader.together(image, [scenes.categories[c] for c in present])
     return {
         name: count_classes([maps[v] for maps in found], present, truth, len(scenes.categories))
         for v, name in enumerate(reader.names)

@@ -25,7 +25,10 @@ from nbhelpers.segment import attend, make_prompt, target_maps
 from nbhelpers.settings import Settings, resolve
 
 THRESHOLDS = tuple(i / 100 for i in range(101))
-AFTER_THE_PASS = ("softmax_over", "weights", "subtokens", "transpose", "steps", "threshold")
+AFTER_THE_PASS = (
+    *("softmax_over", "weights", "layers", "normalize", "subtokens", "transpose", "steps"),
+    *("threshold", "calibrated_for"),
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,16 @@ class Reader:
             pixels = [to_pixels(row[name][None], (h, w)) for name in self.names]
             maps.append(torch.from_numpy(np.concatenate(pixels)))
         return maps
+
+    def together(
+        self, image: UInt8[np.ndarray, "h w 3"], texts: Sequence[str]
+    ) -> list[Float[Tensor, "variant h w"]]:
+        """The maps of each text in one picture; each is asked for by itself.
+
+        Raises:
+            ValueError: As for `maps`.
+        """
+        return [self.maps([Question(image, text)])[0] for text in texts]
 
     def _read(
         self, asked: Sequence[tuple[int, Question, dict[str, Settings]]]

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import nbhelpers
+from nbhelpers.calibration import FILE, read_calibration
 from nbhelpers.datasets import Broken, Coco, Expression, Referring, coco, referring
 from nbhelpers.evaluation._classes import Drawn, digest, read_classes
 from nbhelpers.evaluation.batched import Question, Reader, count, one_thread
 from nbhelpers.evaluation.run import Evaluate, Item
-from nbhelpers.models import load_models, read_calibration
+from nbhelpers.evaluation.systems import SOURCES as OF_SYSTEMS
+from nbhelpers.evaluation.systems import SystemReader, find_system, records_of
+from nbhelpers.models import load_models
 from nbhelpers.segment import SETTINGS, Settings
 from nbhelpers.versions import version_of
 from nbhelpers.weights import EMBEDDED, locate
@@ -24,7 +27,9 @@ PLACES = ("alone", "1 of 2", "2 of 2", "1 of 3", "2 of 3", "3 of 3")
 SOURCES = (
     *(
         "kernels/*.py",
+        "errors.py",
         "weights.py",
+        "calibration.py",
         "models.py",
         "datasets/*.py",
         "captions.py",
@@ -49,7 +54,7 @@ SOURCES = (
         "metrics/classes.py",
     ),
 )
-FORMAT = 2  # of a run's settings; 1 had none, see `nbhelpers.evaluation.runs`
+FORMAT = 3  # of a run's settings, see `nbhelpers.evaluation.runs`
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "spacy", "numpy", "pillow")
 POSITION = re.compile(
     r"\b(left|right|top|bottom|upper|lower|middle|center|centre|front|back|behind|near\w*|next|"
@@ -66,6 +71,7 @@ class Job:
         dataset: "stickers", "refcoco", "refcoco+" or "refcocog"; or, for classes, "coco".
         split: Such as "val".
         variants: Settings by name.
+        system: A system of the family, by its name in `SYSTEMS`, in the place of variants.
         root: The dataset's folder; None for the project's own.
         by: Whose splits.
         pictures: Only the first so many; all when None.
@@ -89,6 +95,7 @@ class Job:
     revision: str | None = None
     parser: str | None = None
     device: str = "cpu"
+    system: str | None = None
 
     @cached_property
     def data(self) -> Referring:
@@ -137,7 +144,8 @@ class Job:
             OSError, ValueError: Data or model aren't there.
         """
         source, commit = locate(self.model, self.revision, "model")
-        calibration = asdict(read_calibration(Path(source)))
+        calibration = read_calibration(Path(source)).record()
+        del calibration["chosen"]  # how they were found changes no number
         data: Any = self.scenes if self.prompts == "classes" else self.data
         classes = {"classes": data.categories} if self.prompts == "classes" else {}
         known = {"name": self.model if commit or self.model == EMBEDDED else Path(source).name}
@@ -153,25 +161,42 @@ class Job:
                 **classes,
             },
             "prompts": self.prompts,
-            "model": {**known, "revision": commit, "sha256": None if commit else _digest(source)},
-            "calibration": as_json(calibration),
+            "model": {
+                **known,
+                "revision": commit,
+                "sha256": None if commit else folder_digest(source),
+            },
+            "calibration": calibration,
             "parser": self.parser,
             "device": self.device.partition(":")[0],
             "dtype": "float32" if self.device == "cpu" else "float16",
-            "variants": {name: as_json(asdict(s)) for name, s in self.variants.items()},
+            "variants": self._variants(),
             "code": code_version(),
             "packages": {name: version_of(name) for name in PACKAGES},
         }
+
+    def _variants(self) -> dict[str, dict[str, Any]]:
+        """What is read, by name, as plain JSON."""
+        if self.system is None:
+            return {name: as_json(asdict(s)) for name, s in self.variants.items()}
+        system = find_system(self.system, self.prompts)
+        return records_of(system, self.model, code_version(OF_SYSTEMS))
+
+    def reader(self) -> Reader | SystemReader:
+        """Load the models, and what makes maps with them."""
+        models = load_models(
+            self.model, device=self.device, revision=self.revision, parser=self.parser
+        )
+        if self.system is not None:
+            return SystemReader(models, find_system(self.system, self.prompts))
+        return Reader(models, self.variants)
 
     def open(self) -> Evaluate:
         """Load the models; what it returns makes the records of items.
 
         On a CPU one thread computes, since more would round otherwise: use more processes.
         """
-        models = load_models(
-            self.model, device=self.device, revision=self.revision, parser=self.parser
-        )
-        reader = Reader(models, self.variants)
+        reader = self.reader()
         threads = one_thread() if self.device == "cpu" else lambda function: function
         if self.prompts == "classes":
             scenes = self.scenes
@@ -251,11 +276,11 @@ def kind_of(phrase: str, category: str) -> Literal["position", "noun", "attribut
     return "noun" if len(words) <= 1 or words <= set(category.lower().split()) else "attribute"
 
 
-def code_version() -> str:
+def code_version(sources: Iterable[str] = SOURCES) -> str:
     """The SHA-256 of the sources that the numbers depend on."""
     folder = Path(nbhelpers.__file__).parent
     total = hashlib.sha256()
-    for path in [path for pattern in SOURCES for path in sorted(folder.glob(pattern))]:
+    for path in [path for pattern in sources for path in sorted(folder.glob(pattern))]:
         total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return total.hexdigest()
 
@@ -301,10 +326,10 @@ def as_json(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _digest(folder: str) -> str:
-    """The SHA-256 of a model's folder."""
+def folder_digest(folder: str) -> str:
+    """Returns the SHA-256 of a model's folder, its calibration left out."""
     total = hashlib.sha256()
-    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.name != FILE):
         total.update(path.relative_to(folder).as_posix().encode() + b"\0")
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())

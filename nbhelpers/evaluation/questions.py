@@ -20,6 +20,8 @@ from nbhelpers.segment import SETTINGS, Settings
 from nbhelpers.weights import EMBEDDED
 
 PLAIN, CHUNK, SEALED = SETTINGS["plain"], SETTINGS["chunk"], SETTINGS["sealed"]
+# What closes which leak is asked of one gathering for all, that of settings without a name.
+ALIKE = Settings(softmax_over="all")
 WEIGHTS = tuple(round(0.1 * i, 1) for i in range(17))
 MARKED = {"the paper's": 0.9, "plain": 1.0, "DiffSegmenter's": 1.21, "iSeg's": 1.6}
 TIMESTEPS = (
@@ -47,7 +49,7 @@ def leaks() -> list[Row]:
         how = "" if isolate == "none" or by == "encoding" else f" by {by}"
         label = f"isolate {isolate}{how}, tail {tail}, softmax over {tokens}"
         facts = {"isolate": isolate, "by": by, "tail": tail, "softmax_over": tokens}
-        rows.append(changed(label, PLAIN, {}, **facts))
+        rows.append(changed(label, ALIKE, {}, **facts))
     return rows
 
 
@@ -57,7 +59,7 @@ def leaks_into() -> list[Row]:
     return [
         changed(
             f"isolate {isolate}, tail {tail}, into {place}",
-            PLAIN,
+            ALIKE,
             {},
             isolate=isolate,
             tail=tail,
@@ -176,7 +178,7 @@ def _at_places(asked: Sequence[Row], val: Run, test: Run, seed: int) -> list[dic
     """A record for each row at each place, as far as they were read."""
     rows, at = [], {place: test.only(place=place) for place in PLACES}
     for row in asked:
-        baseline = replace(PLAIN, softmax_over=row.settings.softmax_over)
+        baseline = replace(ALIKE, softmax_over=row.settings.softmax_over)
         for place in PLACES:
             here = at[place]
             if not here.items:

@@ -11,7 +11,7 @@ from typing import Any
 
 from nbhelpers.files import write_whole
 
-FILES = ("tables.json", "questions.json")
+FILES = ("tables.json", "questions.json", "family.json")
 ESCAPED = str.maketrans({c: f"&#{ord(c)};" for c in "&<>|`*_[]\\$"})
 Record = Mapping[str, Any]
 
@@ -31,7 +31,7 @@ class Results:
 
         Args:
             name: "table-1" to "table-4", "figure-8", "leaks", "leaks-into", "weight", "into",
-                "completion", "timesteps", "kinds" or "gains".
+                "completion", "timesteps", "kinds", "gains" or "family".
             split: Which the figures come from.
 
         Raises:
@@ -211,6 +211,7 @@ def markdown(table: Record) -> str:
     kinds = {
         "table-1": class_columns,
         "figure-8": example_columns,
+        "family": family_columns,
         "leaks": place_columns,
         "leaks-into": place_columns,
         "gains": gain_columns,
@@ -304,6 +305,37 @@ def class_columns(table: Record) -> tuple[list[str], list[list[str]]]:
     return ["", "threshold", "mIoU", "gain", "oracle", *map(escape, shown)], lines
 
 
+def family_columns(table: Record) -> tuple[list[str], list[list[str]]]:
+    """Table 1, measured: what masks supervise comes last, as a ceiling."""
+
+    def score(row: Record, protocol: str) -> str:
+        """mIoU with its interval; nothing where the system doesn't take such texts."""
+        return bounds(row[protocol]["miou"], "") if row[protocol] else ""
+
+    def place(row: Record) -> tuple[bool, float]:
+        """Where a row stands."""
+        found = row["classes"] or row["phrase"]
+        return row["supervision"] == "masks", -found["miou"]["mean"]
+
+    lines = []
+    for row in sorted(table["rows"], key=place):
+        ceiling = ", supervised: a ceiling" if row["supervision"] == "masks" else ""
+        cost = row["cost"] or {}
+        lines.append(
+            [
+                row["label"] + ceiling,
+                row["supervision"],
+                score(row, "classes"),
+                score(row, "phrase"),
+                f"{cost['seconds']:.3f}" if cost else "",
+                f"{cost['mib']:,.0f}" if cost.get("mib") else "",
+                percent(row["quoted"]) if row["quoted"] else "",
+            ]
+        )
+    head = ["", "learned from", "classes, mIoU", "phrases, mIoU", "seconds a picture", "MiB"]
+    return [*head, "on COCO-Object, as the paper cites it"], lines
+
+
 def example_columns(table: Record) -> tuple[list[str], list[list[str]]]:
     """Figure 8: which pictures it shows, and how well each method does there."""
     rows = table["rows"]
@@ -349,10 +381,13 @@ def percent(share: float) -> str:
 
 def span(gain: Record | None) -> str:
     """A gain in points with its interval; nothing for the baseline itself."""
-    if not gain:
-        return ""
-    mean, low, high = (100 * gain[name] for name in ("mean", "low", "high"))
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return bounds(gain, "+") if gain else ""
+
+
+def bounds(interval: Record, sign: str) -> str:
+    """An interval in per cent; with the sign "+" that of a gain."""
+    mean, low, high = (f"{100 * interval[name]:{sign}.1f}" for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
 
 
 def beside(rows: Sequence[Record], names: Sequence[str]) -> str:

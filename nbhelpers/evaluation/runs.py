@@ -40,6 +40,14 @@ class Complete:
         """Such as "val"."""
         return str(self.settings["dataset"]["split"])
 
+    def has(self, variant: str, settings: Settings) -> bool:
+        """Whether a variant has these settings, be its threshold what it may."""
+        wanted = {**as_json(asdict(settings)), "threshold": None}
+        if self.settings["format"] < 3:  # all were gathered alike, over all tokens if not told
+            wanted["softmax_over"] = wanted["softmax_over"] or "all"
+        found = self.settings["variants"][variant]
+        return {**wanted, **found, "threshold": None} == wanted
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Run(Complete):
@@ -62,11 +70,10 @@ class Run(Complete):
 
     def like(self, settings: Settings, seeds: Collection[int] | None = None) -> list[str]:
         """The variants of these settings, from whichever seeds; or only from some."""
-        wanted = {**as_json(asdict(settings)), "seed": None, "threshold": None}
         return [
             name
             for name, found in self.settings["variants"].items()
-            if {**found, "seed": None, "threshold": None} == wanted
+            if self.has(name, replace(settings, seed=found["seed"]))
             and (seeds is None or found["seed"] in seeds)
         ]
 
@@ -131,9 +138,11 @@ class ClassRun(Complete):
     def plain(self, variant: str) -> str | None:
         """The plain variant from the same seed; None where it is this one, or wasn't read."""
         variants = self.settings["variants"]
-        seed = variants[variant]["seed"]
-        wanted = as_json(asdict(replace(SETTINGS["plain"], seed=seed)))
-        found = [name for name, settings in variants.items() if settings == wanted]
+        seed = variants[variant].get("seed")
+        if seed is None:  # a system of the family has no settings of the method's
+            return None
+        wanted = replace(SETTINGS["plain"], seed=seed)
+        found = [name for name in variants if self.has(name, wanted)]
         return found[0] if found and found[0] != variant else None
 
 
@@ -198,6 +207,7 @@ def _as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
     if "format" in settings:
         return dict(settings)
     named = {"calibration" if key == "reading" else key: v for key, v in settings.items()}
+    named["format"] = 1
     variants = {
         name: {_RENAMED.get(key, key): value for key, value in variant.items()}
         for name, variant in settings["variants"].items()
@@ -205,11 +215,21 @@ def _as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**named, "variants": variants}
 
 
-def find_runs(folder: Path, prompts: str) -> list[Path]:
-    """The runs of one kind in a folder, or in the folders of it."""
+def find_runs(folder: Path, prompts: str, *, systems: bool = False) -> list[Path]:
+    """The runs of one kind in a folder, or in the folders of it.
+
+    Args:
+        folder: Where they lie.
+        prompts: As in `Job`.
+        systems: Whether of the family's systems, or of the method's own settings.
+    """
     found = []
     for path in sorted({folder / "manifest.json", *folder.glob("*/manifest.json")}):
-        if path.is_file() and read_manifest(path.parent)["settings"]["prompts"] == prompts:
+        if not path.is_file():
+            continue
+        settings = read_manifest(path.parent)["settings"]
+        of_systems = any("system" in variant for variant in settings["variants"].values())
+        if settings["prompts"] == prompts and of_systems == systems:
             found.append(path.parent)
     return found
 

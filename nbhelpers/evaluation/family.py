@@ -1,0 +1,234 @@
+""" "Table 1, measured": all systems of the family on the same pictures by the same protocols.
+
+Each system's threshold, and the choice among its own settings, is made on val and used on test.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from nbhelpers.datasets.published import splits_of
+from nbhelpers.evaluation.batched import THRESHOLDS
+from nbhelpers.evaluation.jobs import Job
+from nbhelpers.evaluation.runs import (
+    ClassRun,
+    Run,
+    find_runs,
+    load,
+    load_classes,
+    part_by_split,
+)
+from nbhelpers.family import SYSTEMS
+from nbhelpers.metrics import Interval, paired_bootstrap, paired_bootstrap_classes
+from nbhelpers.segment import SETTINGS
+
+PICTURES = (100, 200)  # of val, and of the first test split
+PROTOCOLS: tuple[Literal["classes", "phrase"], ...] = ("classes", "phrase")
+WORLD = "stickers"  # whose models, classes and training pictures the systems have
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the table says of a system besides its figures."""
+
+    title: str
+    paper: str
+    supervision: str = "none"
+    quoted: float | None = None
+
+
+METHODS = {
+    "diffsegmenter": Entry("DiffSegmenter", "Wang et al., 2023, arXiv 2309.02773", quoted=0.379),
+    "paper": Entry("the paper", "the paper that this book teaches", quoted=0.379),
+    "sealed": Entry("sealed (ours)", "this book"),
+}
+ENTRIES = METHODS | {
+    s.name: Entry(s.title, s.paper, s.supervision, s.quoted) for s in SYSTEMS.values()
+}
+
+
+def family_jobs(base: Job, pictures: int | None = None) -> dict[str, Job]:
+    """The runs that the table needs, each by the name of its folder.
+
+    Args:
+        base: Dataset, model and device; there are none but for the sticker world and its model.
+        pictures: How many of each split, in the place of `PICTURES`.
+    """
+    if (base.dataset, base.model) != (WORLD, WORLD):
+        return {}
+    tests = [split for split in splits_of(base.dataset, base.by)[1] if split.startswith("test")]
+    counts = [pictures or count for count in PICTURES]
+    variants = {name: SETTINGS[name] for name in METHODS}
+    found = {}
+    for prompts in PROTOCOLS:
+        for split, count in zip(("val", tests[0]), counts, strict=True):
+            job = replace(base, split=split, pictures=count, prompts=prompts, variants={})
+            found[f"method-{prompts}-{split}"] = replace(job, variants=variants)
+            for system in SYSTEMS.values():
+                if prompts in system.takes:
+                    name = f"{system.name}-{prompts}-{split}"
+                    found[name] = replace(job, system=system.name)
+    return found
+
+
+def job_of_each(jobs: Mapping[str, Job]) -> dict[str, Job]:
+    """One job of each method alone, from those that `family_jobs` makes: what is measured."""
+    found: dict[str, Job] = {}
+    for job in jobs.values():
+        for name, settings in job.variants.items():
+            found.setdefault(name, replace(job, variants={name: settings}))
+        if job.system is not None:
+            found.setdefault(job.system, job)
+    return found
+
+
+def family_table(
+    folder: Path, costs: Mapping[str, Mapping[str, float]] | None = None, *, seed: int = 0
+) -> list[dict[str, Any]]:
+    """The table of every test split, from the runs in a folder.
+
+    Args:
+        folder: Holds complete runs side by side, of systems and of the method's settings.
+        costs: By system, what `measure` found; left out where it wasn't measured.
+        seed: Of the bootstrap over pictures.
+
+    Returns:
+        One record a test split. A row has, for each protocol that the system takes, mIoU with its
+        interval at the threshold from val, and the best threshold's on the test itself (an
+        oracle's).
+
+    Raises:
+        ValueError: There are no runs, or some that don't belong together.
+    """
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    for prompts in PROTOCOLS:
+        for val, tests in _groups(folder, prompts):
+            for name, variants in _methods_of(val).items():
+                for test in tests:
+                    row = rows.setdefault(test.split, {}).setdefault(name, {})
+                    row[prompts] = _measured(val, test, variants, seed)
+            for test in tests:
+                _note(facts.setdefault(test.split, {}), prompts, test)
+    if not rows:
+        raise ValueError(
+            f"{folder} holds no runs of systems; make them with: "
+            "python -m nbhelpers reproduce --parts family"
+        )
+    return [
+        {
+            "name": "family",
+            "title": "Table 1, measured: every system on the same pictures",
+            "split": split,
+            **facts[split],
+            "rows": [
+                {
+                    "label": ENTRIES[name].title,
+                    "method": name,
+                    **asdict(ENTRIES[name]),
+                    **dict.fromkeys(PROTOCOLS),
+                    **rows[split][name],
+                    "cost": dict((costs or {}).get(name, {})) or None,
+                }
+                for name in ENTRIES
+                if name in rows[split]
+            ],
+        }
+        for split in sorted(rows)
+    ]
+
+
+def _groups(
+    folder: Path, prompts: str
+) -> list[tuple[Run, list[Run]] | tuple[ClassRun, list[ClassRun]]]:
+    """For each system, and for the method's settings, the val run and those of test splits."""
+    read: Any = load_classes if prompts == "classes" else load
+    grouped: dict[str, list[Any]] = {}
+    for systems in (True, False):
+        for path in find_runs(folder, prompts, systems=systems):
+            run = read(path)
+            first = next(iter(run.settings["variants"].values()))
+            grouped.setdefault(first.get("system", ""), []).append(run)
+    found = []
+    for runs in grouped.values():
+        val, tests = part_by_split(runs, folder)
+        for test in tests:
+            mine, theirs = (run.settings["variants"] for run in (val, test))
+            if any("system" in v for v in mine.values()) and mine != theirs:
+                raise ValueError(
+                    f"{val.folder} and {test.folder} are of different code, weights or settings "
+                    "of a system; evaluate both with the same"
+                )
+        found.append((val, tests))
+    return found
+
+
+def _methods_of(run: Run | ClassRun) -> dict[str, list[str]]:
+    """The variants among which each method of a run has its choice."""
+    found: dict[str, list[str]] = {}
+    for name, variant in run.settings["variants"].items():
+        found.setdefault(variant.get("system", name), []).append(name)
+    return {name: variants for name, variants in found.items() if name in ENTRIES}
+
+
+def _measured(
+    val: Run | ClassRun, test: Run | ClassRun, variants: Sequence[str], seed: int
+) -> dict[str, Any]:
+    """A method's figures by one protocol."""
+    curves = np.stack([_curve(val, variant) for variant in variants])
+    chosen, place = divmod(int(curves.argmax()), len(THRESHOLDS))
+    variant = variants[chosen]
+    curve = _curve(test, variant)
+    return {
+        "variant": variant,
+        "threshold": THRESHOLDS[place],
+        "miou": asdict(_interval(test, variant, place, seed)),
+        "oracle_threshold": THRESHOLDS[int(curve.argmax())],
+        "oracle": float(curve.max()),
+    }
+
+
+def _curve(run: Run | ClassRun, variant: str) -> np.ndarray:
+    """mIoU at each of `THRESHOLDS`."""
+    if isinstance(run, ClassRun):
+        return np.mean(list(run.curves[variant].values()), axis=0)
+    return np.asarray(run.curve([variant]))
+
+
+def _interval(run: Run | ClassRun, variant: str, place: int, seed: int) -> Interval:
+    """mIoU at the place of a threshold, with its interval over pictures."""
+    if isinstance(run, ClassRun):
+        shared, either = run.counts(variant, place)
+        nothing = (np.zeros_like(shared), either)
+        return paired_bootstrap_classes((shared, either), nothing, seed=seed)
+    ious = run.ious([variant], place)
+    return paired_bootstrap(ious, np.zeros_like(ious), run.pictures, seed=seed)
+
+
+def _note(facts: dict[str, Any], prompts: str, run: Run | ClassRun) -> None:
+    """Note what was read, and how much of it was left out, under the table.
+
+    Raises:
+        ValueError: It is of another data set, model or number of pictures than before.
+    """
+    dataset = run.settings["dataset"]
+    known = {
+        "dataset": dataset["name"],
+        "model": run.settings["model"]["name"],
+        "broken": dataset["broken"],
+        "of_pictures": dataset["pictures"],
+    }
+    for key, value in known.items():
+        if facts.setdefault(key, value) != value:
+            raise ValueError(
+                f"{run.folder} has {key} {value!r} where the other runs have {facts[key]!r}; "
+                "evaluate all of them with the same"
+            )
+    pictures = len(run.records) if isinstance(run, ClassRun) else len(np.unique(run.pictures))
+    facts["pictures"] = max(facts.get("pictures", 0), pictures)
+    if isinstance(run, Run):
+        facts["expressions"] = max(facts.get("expressions", 0), len(run.items))
+    facts["errors"] = facts.get("errors", 0) + run.errors
