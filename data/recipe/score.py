@@ -23,6 +23,7 @@ from nbhelpers.versions import versions
 from recipe.art import COLORS_OF, HELD_OUT_STYLE
 from recipe.autoencoder import load_autoencoder, psnr
 from recipe.benchmark import SPLITS, scene_of
+from recipe.binding import score_judges
 from recipe.captions import article, name, said_of
 from recipe.clip import HELD_OUT, load_clip, zero_shot
 from recipe.judge import Judge, accuracy, verdicts
@@ -201,6 +202,9 @@ def score(work: Path, out: Path, *, parts: Iterable[str] | None = None) -> None:
         "captions": lambda: score_captions(out),
         "contact sheet": sheet,
         "generated": lambda: score_generated(work, out),
+        "binding judges": lambda: score_judges(
+            load_models(out / "stable-diffusion", captioner=str(out / "blip"))
+        ),
         "seconds": lambda: time_loading(out),
         "megabytes": lambda: sizes(out),
         # parts may be trained on several machines; what another one logged is kept
