@@ -23,6 +23,7 @@ from nbhelpers.versions import versions
 from recipe.art import COLORS_OF, HELD_OUT_STYLE
 from recipe.autoencoder import load_autoencoder, psnr
 from recipe.benchmark import SPLITS, scene_of
+from recipe.binding import score_judges
 from recipe.captions import article, name, said_of
 from recipe.card import write_card
 from recipe.chunk_scores import score_parser
@@ -218,6 +219,9 @@ def score(
         ),
         "contact sheet": sheet,
         "generated": lambda: score_generated(work, out),
+        "binding judges": lambda: score_judges(
+            load_models(out / "stable-diffusion", captioner=str(out / "blip"))
+        ),
         "seconds": lambda: time_loading(out),
         # parts may be trained on several machines; what another one logged is kept
         "training": lambda: record.get("training", {}) | training_cost(work, out),
