@@ -40,9 +40,10 @@ from nbhelpers.figures import (
 from nbhelpers.masks import to_masks
 from nbhelpers.metrics import iou
 from nbhelpers.models import Models, load_models
+from nbhelpers.presence import presence
 from nbhelpers.scores import score_maps
 
-# Not on first use: the function must stand where Python puts the module of the same name.
+# Not on first use: the functions must stand where Python puts the modules of the same name.
 from nbhelpers.segment import Segmentation, segment
 from nbhelpers.settings import SETTINGS, Settings
 from nbhelpers.weights import data_folder
@@ -76,6 +77,7 @@ __all__ = [
     "Settings",
     "SETTINGS",
     "Segmentation",
+    "presence",
     "evaluate",
     "show_image",
     "show_chunks",

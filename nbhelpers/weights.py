@@ -41,14 +41,9 @@ WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_)?model(?:\.(?P<a>\w+?))?(?:-\d+-of-\d+)?(?:\.(?P<b>\w+))?\.safetensors"
 )
 WANTED = " as safetensors weights"
-# The worlds that come with the package, and the folders of their pieces under data/{world}.
-EMBEDDED = ("stickers", "shapes")
-PIECES = {
-    "model": "stable-diffusion",
-    "captioner": "blip",
-    "clip": "clip",
-    "parser": "parser",
-}
+# The world that comes with the package, and the folders of its pieces under data/stickers.
+EMBEDDED = "stickers"
+PIECES = {"model": "stable-diffusion", "captioner": "blip", "clip": "clip", "parser": "parser"}
 
 
 def data_folder() -> Path:
@@ -69,14 +64,27 @@ def data_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "data"
 
 
+def refuse_replaced(name: str) -> None:
+    """Refuse the name of models and data that an earlier version had.
+
+    Raises:
+        ValueError: It is one; says what took its place.
+    """
+    if name == "shapes":
+        raise ValueError(
+            "the drawn shapes were replaced by the sticker world in 0.2.0; use 'stickers'"
+        )
+
+
 def locate(name: str, revision: str | None, piece: str) -> tuple[str, str | None]:
     """The folder or Hub id that a name stands for, and its commit."""
-    if name in EMBEDDED:
+    refuse_replaced(name)
+    if name == EMBEDDED:
         folder = data_folder() / name / PIECES[piece]
         if not folder.is_dir():
             raise OSError(
                 f"the {name} {piece} is not at {folder}; set NBHELPERS_DATA to the project's data "
-                "folder, or train it: python -m nbhelpers.shapes train"
+                "folder, or train it in a checkout: make weights"
             )
         return str(folder), None
     path = os.path.expanduser(name)
@@ -92,7 +100,7 @@ def locate(name: str, revision: str | None, piece: str) -> tuple[str, str | None
     if not re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", name):
         raise OSError(
             f"there is no folder {shown} and it is no 'owner/name' of the Hugging Face Hub; "
-            "'shapes' needs no download"
+            f"{EMBEDDED!r} needs no download"
         )
     commit = revision or HUB.get(name, ("",))[0]
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
@@ -302,7 +310,7 @@ def _missing(source: str, commit: str | None, part: str, error: Exception) -> OS
     return OSError(
         f"the weights of {source} are not here ({reason}); the same call downloads them, {size}, "
         f"where https://huggingface.co/{source} (commit {commit}) can be reached. "
-        f"'shapes' needs no download{_moved(source)}"
+        f"{EMBEDDED!r} needs no download{_moved(source)}"
     )
 
 

@@ -13,12 +13,12 @@ CLASSES = {"classes": ["background", "cat", "dog"]}
 
 def made_settings(split, variants, prompts="phrase", **changes):
     """What a manifest says of a run."""
-    dataset = {"name": "shapes", "split": split, "broken": 0, "pictures": None}
+    dataset = {"name": "stickers", "split": split, "broken": 0, "pictures": None}
     return {
-        "format": 2,
+        "format": 3,
         "dataset": dataset | (CLASSES if prompts == "classes" else {}),
         "prompts": prompts,
-        "model": {"name": "shapes", "revision": None},
+        "model": {"name": "stickers", "revision": None},
         "variants": {
             name: as_json(asdict(settings)) if is_dataclass(settings) else settings
             for name, settings in variants.items()

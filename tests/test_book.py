@@ -78,10 +78,10 @@ def test_a_page_takes_its_model_and_its_device_from_the_environment(page):
     loads = [
         cell.source
         for cell in cells(page)
-        if "load_models(" in cell.source and 'load_models("shapes")' not in cell.source
+        if "load_models(" in cell.source and 'load_models("stickers")' not in cell.source
     ]
     for code in loads:
-        assert 'os.environ.get("NBHELPERS_MODEL", "shapes")' in code
+        assert 'os.environ.get("NBHELPERS_MODEL", "stickers")' in code
         assert 'device=os.environ.get("NBHELPERS_DEVICE", "cpu")' in code
     assert loads or page not in CHAPTERS
 

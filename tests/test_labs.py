@@ -496,7 +496,7 @@ def test_mistakes_that_give_the_same_are_all_told():
 @pytest.mark.parametrize("name", ["check_places", "check_replace", "check_mix", "check_sees"])
 def test_whatever_words_are_drawn_the_shipped_text_encoder_reads_them(name, monkeypatch):
     """It reads 32 tokens, and it spells the words that it doesn't know."""
-    text = load_models("shapes").text
+    text = load_models("stickers").text
 
     def dearest(trial, words, count):
         return sorted(words, key=lambda word: len(text.tokenizers[0].tokenize(word)))[-count:]

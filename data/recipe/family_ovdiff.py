@@ -37,7 +37,7 @@ def make(
     """
     folder = folder / f"ovdiff-{digest(models)[:8]}-{seed}-{pictures}"
     folder.mkdir(parents=True, exist_ok=True)
-    found = {}
+    found: dict[str, Tensor] = {}
     for number, name in enumerate(tqdm(names, "ovdiff", disable=not progress)):
         path = folder / f"{name}.safetensors"
         if not path.exists():

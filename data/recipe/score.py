@@ -17,13 +17,14 @@ import torch
 
 from nbhelpers.captions import caption
 from nbhelpers.files import write_whole
-from nbhelpers.models import Models, load_captioner, load_models
+from nbhelpers.models import Models, load_captioner, load_models, load_parser
 from nbhelpers.segment import segment
 from nbhelpers.versions import versions
 from recipe.art import COLORS_OF, HELD_OUT_STYLE
 from recipe.autoencoder import load_autoencoder, psnr
 from recipe.benchmark import SPLITS, scene_of
 from recipe.captions import article, name, said_of
+from recipe.chunk_scores import score_parser
 from recipe.clip import HELD_OUT, load_clip, zero_shot
 from recipe.judge import Judge, accuracy, verdicts
 from recipe.scenes import Thing, draw, sample_scene
@@ -36,6 +37,7 @@ from recipe.sheets import (
     prompt_of,
 )
 
+PHRASES = Path(__file__).resolve().parents[2] / "tests" / "phrases.json"
 PACKAGES = ("torch", "diffusers", "transformers", "numpy")  # a result names their versions
 
 
@@ -176,13 +178,16 @@ def training_cost(work: Path) -> dict[str, Any]:
     return cost
 
 
-def score(work: Path, out: Path, *, parts: Iterable[str] | None = None) -> None:
+def score(
+    work: Path, out: Path, *, parts: Iterable[str] | None = None, treebanks: Path | None = None
+) -> None:
     """Measure `parts`, keep the rest of `results.json`, write it after each.
 
     Args:
         work: where the logs of training and the judge lie.
         out: the folder of the models.
         parts: a choice of the names below; all if not given.
+        treebanks: as in training, to score the parser on their held-out sentences too.
 
     Raises:
         ValueError: if there is no such part.
@@ -199,6 +204,9 @@ def score(work: Path, out: Path, *, parts: Iterable[str] | None = None) -> None:
         "clip": lambda: score_clip(out),
         "noun token": lambda: noun_token_shares(load_models(out / "stable-diffusion")),
         "captions": lambda: score_captions(out),
+        "parser": lambda: score_parser(
+            load_parser(out / "parser"), treebanks=treebanks, phrases=PHRASES
+        ),
         "contact sheet": sheet,
         "generated": lambda: score_generated(work, out),
         "seconds": lambda: time_loading(out),

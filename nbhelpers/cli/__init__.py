@@ -21,6 +21,8 @@ SUBCOMMANDS = {
     "segment": "find the pixels of a picture that a phrase means",
     "data": "say which data is there, what is wrong with it, where the rest is",
     "evaluate": "read a whole dataset, resumable, into a folder of results",
+    "calibrate": "choose each method's timesteps, layers, weights and threshold on val",
+    "binding": "which way to generate gives each thing the color asked for",
     "tables": "the paper's tables and figures from what was evaluated",
     "questions": "what the paper leaves open, measured",
     "reproduce": "run all that tables and questions need, then make them",

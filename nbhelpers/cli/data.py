@@ -35,7 +35,7 @@ exit codes:
   2   the folder can't be looked through
 
 example:
-  python -m nbhelpers data check data/shapes
+  python -m nbhelpers data check data/stickers
 """
 MARKS = {"good": "ok     ", "missing": "missing", "wrong": "WRONG  "}
 

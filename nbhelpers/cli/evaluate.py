@@ -11,6 +11,7 @@ from nbhelpers.datasets import quoted
 from nbhelpers.datasets.published import SPLITS
 from nbhelpers.family import SYSTEMS
 from nbhelpers.versions import versions
+from nbhelpers.weights import EMBEDDED, refuse_replaced
 
 REFERRING = tuple(dict.fromkeys(name for name, _ in SPLITS))
 DESCRIPTION = """\
@@ -31,8 +32,8 @@ exit codes
   130  Ctrl-C     143  SIGTERM: the same command goes on
 
 examples
-  python -m nbhelpers evaluate --dataset shapes --split val --out out/val
-  python -m nbhelpers evaluate --dataset shapes --split val --method plain paper \\
+  python -m nbhelpers evaluate --dataset stickers --split val --out out/val
+  python -m nbhelpers evaluate --dataset stickers --split val --method plain paper \\
       --alpha 0.5 0.9 --seeds 0 1 --pictures 20 --out out/alphas
   python -m nbhelpers evaluate --dataset stickers --model stickers --method maskclip \\
       --prompts classes --out out/maskclip
@@ -53,7 +54,13 @@ def describe(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
-    add("--dataset", choices=(*REFERRING, "coco"), default="shapes", help="default: shapes")
+    add(
+        "--dataset",
+        type=dataset,
+        choices=(*REFERRING, "coco"),
+        default=EMBEDDED,
+        help=f"default: {EMBEDDED}",
+    )
     add("--split", metavar="NAME", default="val", help="such as val, testA (default: val)")
     add(
         "--method",
@@ -97,7 +104,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--root", metavar="DIR", help="where the dataset lies (default: the project's own)")
     add("--splits-by", metavar="WHO", help="whose splits: unc, umd, google (default: the usual)")
-    add("--model", metavar="NAME", default="shapes", help="as in segment (default: shapes)")
+    add("--model", metavar="NAME", default=EMBEDDED, help=f"as in segment (default: {EMBEDDED})")
     add("--revision", metavar="COMMIT", help="as in segment")
     add("--parser", metavar="NAME", help="as in segment")
     add("--device", metavar="NAME", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
@@ -205,6 +212,15 @@ def model_of(options: argparse.Namespace) -> dict[str, Any]:
 def gpus(options: argparse.Namespace) -> int:
     """How many GPUs a worker of Ray's needs."""
     return 1 if options.device.startswith("cuda") else 0
+
+
+def dataset(text: str) -> str:
+    """A dataset's name, if it isn't one of an earlier version; its `choices` say what there is."""
+    try:
+        refuse_replaced(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def whole(text: str) -> int:

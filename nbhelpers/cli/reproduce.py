@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from nbhelpers.cli import questions, say, tables
-from nbhelpers.cli.evaluate import REFERRING, add_manner, add_model, finish, model_of, whole
+from nbhelpers.cli.evaluate import (
+    REFERRING,
+    add_manner,
+    add_model,
+    dataset,
+    finish,
+    model_of,
+    whole,
+)
 from nbhelpers.datasets import quoted
 from nbhelpers.files import check_writable
-from nbhelpers.weights import data_folder
+from nbhelpers.weights import EMBEDDED, data_folder
 
 PARTS = ("tables", "classes", "places", "settings", "family")
 DESCRIPTION = """\
@@ -20,7 +28,7 @@ the same command goes on.
 
 parts
   tables     Tables 2, 3 and 4: every phrase; the named methods from two seeds
-  classes    Table 1: the classes of each picture (of shapes; for COCO see evaluate)
+  classes    Table 1: the classes of each picture (of stickers; for COCO see evaluate)
   places     the three leaks: one thing a picture, named at every place, 62 variants
   settings   weight, keys and values, completion, timesteps: one phrase a picture
   family     Table 1, measured: all systems (of the sticker world and its model)"""
@@ -32,7 +40,7 @@ examples
       --model stable-diffusion-v1-5/stable-diffusion-v1-5 --device cuda --batch 8 \\
       --work out/runs --out out
 a model of another seed, and both models' gains side by side
-  python -m nbhelpers reproduce --model FOLDER --parser shapes --work build/seed-1 \\
+  python -m nbhelpers reproduce --model FOLDER --parser stickers --work build/seed-1 \\
       --out data/results/seed-1
   python -m nbhelpers questions build/results --out data/results \\
       --beside data/results/seed-1
@@ -43,7 +51,13 @@ def describe(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
-    add("--dataset", choices=REFERRING, default="shapes", help="default: shapes")
+    add(
+        "--dataset",
+        type=dataset,
+        choices=REFERRING,
+        default=EMBEDDED,
+        help=f"default: {EMBEDDED}",
+    )
     add("--parts", choices=PARTS, nargs="+", default=list(PARTS), help="default: all")
     add("--pictures", metavar="N", type=whole, help="of each split (default: each part's own)")
     add("--work", metavar="DIR", default="build/results", help="the runs (default: build/results)")

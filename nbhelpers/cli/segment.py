@@ -45,7 +45,7 @@ methods: what is done to the prompt's embedding before attention is read
                  from an empty one, so that no phrase leaks into another
 
 examples:
-  python -m nbhelpers segment data/shapes/images/000053.png "the white ball"
+  python -m nbhelpers segment data/stickers/images/000149.png "the black horse"
   python -m nbhelpers segment street.jpg "the man in a blue shirt" --target shirt
   python -m nbhelpers segment street.jpg "a dog" --method paper --alpha 0.7 --out dogs
   python -m nbhelpers segment street.jpg "a dog" --prompt-from blip
@@ -59,7 +59,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
     add("picture", metavar="PICTURE", help="PNG, JPEG, WebP, GIF, BMP, TIFF, PPM or AVIF")
-    add("phrase", metavar="PHRASE", type=phrase, help='what to find: "the striped red ring"')
+    add("phrase", metavar="PHRASE", type=phrase, help='what to find: "the black horse"')
     add(
         "--out",
         metavar="DIR",
@@ -69,9 +69,9 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add(
         "--model",
         metavar="NAME",
-        default="shapes",
-        help='"shapes", which comes with the package; a folder of a Stable Diffusion in '
-        'diffusers\' layout; or its "owner/name" on the Hugging Face Hub (default: shapes)',
+        default="stickers",
+        help='"stickers", which comes with the package; a folder of a Stable Diffusion in '
+        'diffusers\' layout; or its "owner/name" on the Hugging Face Hub (default: stickers)',
     )
     add(
         "--revision",
@@ -86,8 +86,8 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add(
         "--parser",
         metavar="NAME",
-        help='the spaCy pipeline that finds the noun chunks: "shapes", which comes with the '
-        "package, an installed one such as en_core_web_sm, or a folder (default: shapes)",
+        help='the spaCy pipeline that finds the noun chunks: "stickers", which comes with the '
+        "package, an installed one such as en_core_web_sm, or a folder (default: stickers)",
     )
     add("--device", metavar="NAME", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
     add(
@@ -256,8 +256,8 @@ def result_name(picture: str, words: str) -> str:
     """A name for the results: the picture's, and the phrase, so that each phrase has its own.
 
     Example:
-        >>> result_name("photos/000017.png", "The striped, red ring!")
-        '000017-the-striped-red-ring'
+        >>> result_name("photos/000017.png", "The black, white horse!")
+        '000017-the-black-white-horse'
     """
     stem = "".join(c if c.isprintable() else "_" for c in Path(picture).stem)
     phrase = "-".join(re.findall(r"\w+", words.lower()))

@@ -9,6 +9,7 @@ from typing import Any
 from nbhelpers.cli import say
 from nbhelpers.datasets import quoted
 from nbhelpers.files import check_writable, write_whole
+from nbhelpers.weights import EMBEDDED
 
 FILES = ("tables.json", "tables.md", "figure-7.png")
 FAMILY = ("family.json", "family.md")
@@ -129,7 +130,7 @@ def loaded(table: Mapping[str, Any], options: argparse.Namespace) -> tuple[Any, 
     from nbhelpers.models import load_models
 
     name = options.model or table["model"]
-    if not options.model and name != "shapes" and "/" not in name:
+    if not options.model and name != EMBEDDED and "/" not in name:
         raise ValueError(
             f"figure 8 needs the model, which the runs call {quoted(name)}; give its folder with "
             "--model, or leave the figure out with --no-maps"

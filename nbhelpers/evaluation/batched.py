@@ -25,7 +25,10 @@ from nbhelpers.segment import attend, make_prompt, target_maps
 from nbhelpers.settings import Settings, resolve
 
 THRESHOLDS = tuple(i / 100 for i in range(101))
-AFTER_THE_PASS = ("softmax_over", "weights", "subtokens", "transpose", "steps", "threshold")
+AFTER_THE_PASS = (
+    *("softmax_over", "weights", "layers", "normalize", "subtokens", "transpose", "steps"),
+    *("threshold", "calibrated_for"),
+)
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import nbhelpers
+from nbhelpers.calibration import FILE, read_calibration
 from nbhelpers.datasets import Broken, Coco, Expression, Referring, coco, referring
-from nbhelpers.datasets.published import DRAWN
 from nbhelpers.evaluation._classes import Drawn, digest, read_classes
 from nbhelpers.evaluation.batched import Question, Reader, count, one_thread
 from nbhelpers.evaluation.run import Evaluate, Item
 from nbhelpers.evaluation.systems import SOURCES as OF_SYSTEMS
 from nbhelpers.evaluation.systems import SystemReader, find_system, records_of
-from nbhelpers.models import load_models, read_calibration
+from nbhelpers.models import load_models
 from nbhelpers.segment import SETTINGS, Settings
 from nbhelpers.versions import version_of
 from nbhelpers.weights import EMBEDDED, locate
@@ -27,7 +27,9 @@ PLACES = ("alone", "1 of 2", "2 of 2", "1 of 3", "2 of 3", "3 of 3")
 SOURCES = (
     *(
         "kernels/*.py",
+        "errors.py",
         "weights.py",
+        "calibration.py",
         "models.py",
         "datasets/*.py",
         "captions.py",
@@ -52,7 +54,7 @@ SOURCES = (
         "metrics/classes.py",
     ),
 )
-FORMAT = 2  # of a run's settings; 1 had none, see `nbhelpers.evaluation.runs`
+FORMAT = 3  # of a run's settings, see `nbhelpers.evaluation.runs`
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "spacy", "numpy", "pillow")
 POSITION = re.compile(
     r"\b(left|right|top|bottom|upper|lower|middle|center|centre|front|back|behind|near\w*|next|"
@@ -66,8 +68,7 @@ class Job:
     """A run before it is run; what it has read of its data goes with it to other processes.
 
     Attributes:
-        dataset: "shapes", "stickers", "refcoco", "refcoco+" or "refcocog"; or, for classes,
-            "coco".
+        dataset: "stickers", "refcoco", "refcoco+" or "refcocog"; or, for classes, "coco".
         split: Such as "val".
         variants: Settings by name.
         system: A system of the family, by its name in `SYSTEMS`, in the place of variants.
@@ -90,7 +91,7 @@ class Job:
     by: str | None = None
     pictures: int | None = None
     prompts: Literal["phrase", "first", "places", "classes"] = "phrase"
-    model: str = "shapes"
+    model: str = EMBEDDED
     revision: str | None = None
     parser: str | None = None
     device: str = "cpu"
@@ -104,11 +105,11 @@ class Job:
     @cached_property
     def scenes(self) -> Coco | Drawn:
         """The split as pictures whose every pixel has a class."""
-        if self.dataset in DRAWN:
+        if self.dataset == EMBEDDED:
             return Drawn(self.data)
         if self.dataset != "coco" or self.root is None:
             raise ValueError(
-                f"classes are those of {', '.join(DRAWN)}, or of coco with --root; got neither"
+                f"classes are those of {EMBEDDED}, or of coco with --root; got {self.dataset}"
             )
         return coco(self.root, self.split)
 
@@ -143,10 +144,11 @@ class Job:
             OSError, ValueError: Data or model aren't there.
         """
         source, commit = locate(self.model, self.revision, "model")
-        calibration = asdict(read_calibration(Path(source)))
+        calibration = read_calibration(Path(source)).record()
+        del calibration["chosen"]  # how they were found changes no number
         data: Any = self.scenes if self.prompts == "classes" else self.data
         classes = {"classes": data.categories} if self.prompts == "classes" else {}
-        known = {"name": self.model if commit or self.model in EMBEDDED else Path(source).name}
+        known = {"name": self.model if commit or self.model == EMBEDDED else Path(source).name}
         return {
             "format": FORMAT,
             "dataset": {
@@ -159,8 +161,12 @@ class Job:
                 **classes,
             },
             "prompts": self.prompts,
-            "model": {**known, "revision": commit, "sha256": None if commit else _digest(source)},
-            "calibration": as_json(calibration),
+            "model": {
+                **known,
+                "revision": commit,
+                "sha256": None if commit else folder_digest(source),
+            },
+            "calibration": calibration,
             "parser": self.parser,
             "device": self.device.partition(":")[0],
             "dtype": "float32" if self.device == "cpu" else "float16",
@@ -320,10 +326,10 @@ def as_json(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _digest(folder: str) -> str:
-    """The SHA-256 of a model's folder."""
+def folder_digest(folder: str) -> str:
+    """Returns the SHA-256 of a model's folder, its calibration left out."""
     total = hashlib.sha256()
-    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.name != FILE):
         total.update(path.relative_to(folder).as_posix().encode() + b"\0")
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())

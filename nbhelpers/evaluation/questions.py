@@ -17,8 +17,11 @@ from nbhelpers.evaluation.runs import Run, compare, find_runs, ious_of, load_run
 from nbhelpers.evaluation.tables import Row, Table, about, make_tables, methods, variants
 from nbhelpers.metrics import paired_bootstrap
 from nbhelpers.segment import SETTINGS, Settings
+from nbhelpers.weights import EMBEDDED
 
 PLAIN, CHUNK, SEALED = SETTINGS["plain"], SETTINGS["chunk"], SETTINGS["sealed"]
+# What closes which leak is asked of one gathering for all, that of settings without a name.
+ALIKE = Settings(softmax_over="all")
 WEIGHTS = tuple(round(0.1 * i, 1) for i in range(17))
 MARKED = {"the paper's": 0.9, "plain": 1.0, "DiffSegmenter's": 1.21, "iSeg's": 1.6}
 TIMESTEPS = (
@@ -46,7 +49,7 @@ def leaks() -> list[Row]:
         how = "" if isolate == "none" or by == "encoding" else f" by {by}"
         label = f"isolate {isolate}{how}, tail {tail}, softmax over {tokens}"
         facts = {"isolate": isolate, "by": by, "tail": tail, "softmax_over": tokens}
-        rows.append(changed(label, PLAIN, {}, **facts))
+        rows.append(changed(label, ALIKE, {}, **facts))
     return rows
 
 
@@ -56,7 +59,7 @@ def leaks_into() -> list[Row]:
     return [
         changed(
             f"isolate {isolate}, tail {tail}, into {place}",
-            PLAIN,
+            ALIKE,
             {},
             isolate=isolate,
             tail=tail,
@@ -175,7 +178,7 @@ def _at_places(asked: Sequence[Row], val: Run, test: Run, seed: int) -> list[dic
     """A record for each row at each place, as far as they were read."""
     rows, at = [], {place: test.only(place=place) for place in PLACES}
     for row in asked:
-        baseline = replace(PLAIN, softmax_over=row.settings.softmax_over)
+        baseline = replace(ALIKE, softmax_over=row.settings.softmax_over)
         for place in PLACES:
             here = at[place]
             if not here.items:
@@ -312,7 +315,7 @@ def make_jobs(base: Job, parts: Iterable[str], pictures: int | None = None) -> d
     found = {}
     for name in parts:
         part = PARTS[name]
-        if part.prompts == "classes" and base.dataset != "shapes":
+        if part.prompts == "classes" and base.dataset != EMBEDDED:
             continue
         on_val, on_test = (pictures or count for count in part.pictures)
         runs = [("val", part.variants, on_val), (tests[0], part.variants, on_test)]

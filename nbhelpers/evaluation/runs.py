@@ -40,6 +40,14 @@ class Complete:
         """Such as "val"."""
         return str(self.settings["dataset"]["split"])
 
+    def has(self, variant: str, settings: Settings) -> bool:
+        """Whether a variant has these settings, be its threshold what it may."""
+        wanted = {**as_json(asdict(settings)), "threshold": None}
+        if self.settings["format"] < 3:  # all were gathered alike, over all tokens if not told
+            wanted["softmax_over"] = wanted["softmax_over"] or "all"
+        found = self.settings["variants"][variant]
+        return {**wanted, **found, "threshold": None} == wanted
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Run(Complete):
@@ -62,11 +70,10 @@ class Run(Complete):
 
     def like(self, settings: Settings, seeds: Collection[int] | None = None) -> list[str]:
         """The variants of these settings, from whichever seeds; or only from some."""
-        wanted = {**as_json(asdict(settings)), "seed": None, "threshold": None}
         return [
             name
             for name, found in self.settings["variants"].items()
-            if {**found, "seed": None, "threshold": None} == wanted
+            if self.has(name, replace(settings, seed=found["seed"]))
             and (seeds is None or found["seed"] in seeds)
         ]
 
@@ -134,8 +141,8 @@ class ClassRun(Complete):
         seed = variants[variant].get("seed")
         if seed is None:  # a system of the family has no settings of the method's
             return None
-        wanted = as_json(asdict(replace(SETTINGS["plain"], seed=seed)))
-        found = [name for name, settings in variants.items() if settings == wanted]
+        wanted = replace(SETTINGS["plain"], seed=seed)
+        found = [name for name in variants if self.has(name, wanted)]
         return found[0] if found and found[0] != variant else None
 
 
@@ -200,6 +207,7 @@ def _as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
     if "format" in settings:
         return dict(settings)
     named = {"calibration" if key == "reading" else key: v for key, v in settings.items()}
+    named["format"] = 1
     variants = {
         name: {_RENAMED.get(key, key): value for key, value in variant.items()}
         for name, variant in settings["variants"].items()

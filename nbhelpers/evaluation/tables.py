@@ -139,7 +139,7 @@ def methods(seeds: Iterable[int] = (0, 1)) -> dict[str, Settings]:
 def variants() -> dict[str, Settings]:
     """All settings that the tables have rows for, by name; the named methods from two seeds."""
     others = {f"paper, alpha {a:g}": weighted(a) for a, *_ in ALPHAS}
-    # 0.9 is "paper" and 1 is "chunk" already.
+    # 0.9 is "paper" already; 1 is "chunk" on the paper's calibration.
     return methods() | {n: s for n, s in others.items() if s not in SETTINGS.values()}
 
 

@@ -1,4 +1,4 @@
-"""All thresholds at once: one look at every pixel instead of one look for every threshold."""
+"""All thresholds at once: every pixel is read once instead of once for every threshold."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ CELLS = 4096  # of [0, 1]; a power of two, so that scaling by it rounds nothing
 
 
 def count_places(maps: Tensor, truths: Tensor, thresholds: Tensor) -> Tensor:
-    """For each map, how many pixels reach how many thresholds: ``2 * reached + truth``."""
+    """Counts, for each map, the pixels by ``2 * (thresholds reached) + truth``."""
     bins = 2 * (len(thresholds) + 1)
     found = []
     for values, truth in zip(maps.flatten(1), truths.flatten(1), strict=True):
@@ -17,7 +17,7 @@ def count_places(maps: Tensor, truths: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def passed(values: Tensor, thresholds: Tensor) -> Tensor:
-    """For each value of a row, how many of the ascending thresholds it reaches.
+    """Counts, for each value of a row, the ascending thresholds that it reaches.
 
     The cell that a value falls into gives the least it can be; the few thresholds inside of the
     cell are tried one by one, which makes it exact. Where they crowd, a search is faster.

@@ -16,7 +16,7 @@ LOG2E: tl.constexpr = tl.constexpr(1.4426950408889634)
 
 @triton.jit
 def _start(tensor, stride_batch, stride_head, heads):
-    """Where this program's batch item and head begin."""
+    """Finds where this program's batch item and head begin."""
     index = tl.program_id(1)
     batch, head = (index // heads).to(tl.int64), (index % heads).to(tl.int64)
     return tensor + batch * stride_batch + head * stride_head
@@ -24,7 +24,7 @@ def _start(tensor, stride_batch, stride_head, heads):
 
 @triton.jit
 def _tile(tensor, row, feature, stride_row, stride_d, ROWS: tl.constexpr, D: tl.constexpr):
-    """A tile of rows and features, either way round, with zeros outside."""
+    """Reads a tile of rows and features, either way round, with zeros outside."""
     inside = (row < ROWS) & (feature < D)
     return tl.load(tensor + row * stride_row + feature * stride_d, mask=inside, other=0.0)
 
@@ -33,7 +33,7 @@ def _tile(tensor, row, feature, stride_row, stride_d, ROWS: tl.constexpr, D: tl.
 def _weigh(
     total, weights, maps, pixels, dtype: tl.constexpr, N: tl.constexpr, CHUNKS: tl.constexpr
 ):
-    """The total plus weights times maps.
+    """Returns the total plus weights times maps.
 
     One map is a sum in float32, which costs less than the exponentials did; several are a product
     on the tensor cores. There, in half precision, a map goes in as the sum of two halves, so that
@@ -61,7 +61,7 @@ def row_lse_kernel(
     N: tl.constexpr, TOKENS: tl.constexpr, D: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """The log-sum-exp of q . k * scale over the tokens, of a tile of pixels."""
+    """Writes the log-sum-exp of q . k * scale over the tokens, of a tile of pixels."""
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     features = tl.arange(0, BLOCK_D)
     query = _start(query, query_batch, query_head, heads)
@@ -88,7 +88,7 @@ def columns_kernel(
     N: tl.constexpr, TOKENS: tl.constexpr, D: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """exp(q . k * scale - lse) of a tile of pixels and every wanted token."""
+    """Writes exp(q . k * scale - lse) of a tile of pixels and every wanted token."""
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     features = tl.arange(0, BLOCK_D)
     query = _start(query, query_batch, query_head, heads)
@@ -107,15 +107,15 @@ def columns_kernel(
 
 @triton.jit
 def gather_kernel(
-    query, key, maps, out, scale, heads, looks,
+    query, key, maps, out, scale, heads, passes,
     query_batch, query_head, query_row, query_d, key_batch, key_head, key_row, key_d,
     N: tl.constexpr, D: tl.constexpr, CHUNKS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """One head's A S for a tile of pixels: attention with the maps in the place of the values."""
+    """Writes one head's A S for a tile of pixels: attention with the maps as the values."""
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     features = tl.arange(0, BLOCK_D)
-    maps += (tl.program_id(1) // (heads * looks)).to(tl.int64) * CHUNKS * N
+    maps += (tl.program_id(1) // (heads * passes)).to(tl.int64) * CHUNKS * N
     query = _start(query, query_batch, query_head, heads)
     key = _start(key, key_batch, key_head, heads)
     queries = _tile(query, rows[:, None], features[None, :], query_row, query_d, N, D)
@@ -142,15 +142,15 @@ def gather_kernel(
 
 @triton.jit
 def spread_kernel(
-    query, key, lse, maps, out, scale, heads, looks,
+    query, key, lse, maps, out, scale, heads, passes,
     query_batch, query_head, query_row, query_d, key_batch, key_head, key_row, key_d,
     N: tl.constexpr, D: tl.constexpr, CHUNKS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """One head's A^T S for a tile of pixels, which are looked at; the rows' lse is known."""
+    """Writes one head's A^T S for a tile of attended pixels; the rows' lse is known."""
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     features = tl.arange(0, BLOCK_D)
-    maps += (tl.program_id(1) // (heads * looks)).to(tl.int64) * CHUNKS * N
+    maps += (tl.program_id(1) // (heads * passes)).to(tl.int64) * CHUNKS * N
     lse += tl.program_id(1).to(tl.int64) * N
     query = _start(query, query_batch, query_head, heads)
     key = _start(key, key_batch, key_head, heads)

@@ -1,4 +1,4 @@
-"""The map operators in Triton: one look at every pixel, nothing in between is written."""
+"""The map operators in Triton: every pixel is read once, nothing in between is written."""
 # mypy: disable-error-code="no-untyped-def, import-untyped"
 
 import triton
@@ -8,9 +8,10 @@ import triton.language as tl
 @triton.jit
 def blend_kernel(
     maps, table, shares, out, TOTAL, H, W,
-    TELLS: tl.constexpr, LEVELS: tl.constexpr, LONGEST: tl.constexpr, BLOCK: tl.constexpr,
+    NORMALIZE: tl.constexpr, TELLS: tl.constexpr,
+    LEVELS: tl.constexpr, LONGEST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Stretch every level of a chunk to [0, 1], enlarge it, and sum: a tile of pixels.
+    """Enlarge every level of a chunk, stretch it to [0, 1] if wished, and sum: a tile of pixels.
 
     The levels lie one after the other; the table holds each one's start, height and width.
     Every program finds the range of the levels by itself: they are small and in the cache.
@@ -22,15 +23,6 @@ def blend_kernel(
     for level in tl.static_range(LEVELS):
         start = tl.load(table + 3 * level)
         h, w = tl.load(table + 3 * level + 1), tl.load(table + 3 * level + 2)
-        lows = tl.full([BLOCK], float("inf"), tl.float32)
-        highs = tl.full([BLOCK], float("-inf"), tl.float32)
-        for first in range(0, LONGEST, BLOCK):
-            index = first + tl.arange(0, BLOCK)
-            inside = index < h * w
-            values = tl.load(maps + start + index, mask=inside, other=0.0)
-            lows = tl.minimum(lows, tl.where(inside, values, float("inf")))
-            highs = tl.maximum(highs, tl.where(inside, values, float("-inf")))
-        low, high = tl.min(lows, 0), tl.max(highs, 0)
         y = tl.maximum((row + 0.5) * (h.to(tl.float32) / H) - 0.5, 0.0)
         x = tl.maximum((column + 0.5) * (w.to(tl.float32) / W) - 0.5, 0.0)
         top, left = tl.minimum(y.to(tl.int32), h - 1), tl.minimum(x.to(tl.int32), w - 1)
@@ -43,9 +35,22 @@ def blend_kernel(
         lower = (1 - across) * tl.load(corner + below * w + left, mask=here, other=0.0)
         lower += across * tl.load(corner + below * w + right, mask=here, other=0.0)
         enlarged = (1 - down) * upper + down * lower
-        tells = high - low > TELLS * high
-        stretched = (enlarged - low) / tl.where(tells, high - low, 1.0)
-        total += tl.where(tells, tl.load(shares + level) * stretched, 0.0)
+        share = tl.load(shares + level)
+        if NORMALIZE:
+            lows = tl.full([BLOCK], float("inf"), tl.float32)
+            highs = tl.full([BLOCK], float("-inf"), tl.float32)
+            for first in range(0, LONGEST, BLOCK):
+                index = first + tl.arange(0, BLOCK)
+                inside = index < h * w
+                values = tl.load(maps + start + index, mask=inside, other=0.0)
+                lows = tl.minimum(lows, tl.where(inside, values, float("inf")))
+                highs = tl.maximum(highs, tl.where(inside, values, float("-inf")))
+            low, high = tl.min(lows, 0), tl.max(highs, 0)
+            tells = high - low > TELLS * high
+            stretched = (enlarged - low) / tl.where(tells, high - low, 1.0)
+            total += tl.where(tells, share * stretched, 0.0)
+        else:
+            total += share * enlarged
     place = tl.program_id(1).to(tl.int64) * H * W + pixel
     tl.store(out + place, total, mask=pixel < H * W)
 
@@ -55,7 +60,7 @@ def places_kernel(
     maps, truths, thresholds, found, pixels,
     THRESHOLDS: tl.constexpr, BITS: tl.constexpr, BINS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Count a tile of pixels by how many thresholds each reaches, and by its truth."""
+    """Counts a tile of pixels by how many thresholds each reaches, and by its truth."""
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     here = index < pixels
     place = tl.program_id(1).to(tl.int64) * pixels + index

@@ -11,16 +11,20 @@ TELLS = 1e-6  # what differs by less, as a share of the largest value, is the sa
 
 
 def aggregate(
-    maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int, int]
+    maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int, int], normalize: bool
 ) -> Float[Tensor, "chunk h w"]:
-    """The weighted sum of maps, each stretched to [0, 1] and enlarged: float32."""
+    """The weighted sum of maps, each enlarged, and stretched to [0, 1] if wished: float32."""
     total = torch.zeros(len(maps[0]), *size, device=maps[0].device, dtype=torch.float32)
     for level, weight in zip(maps, weights, strict=True):
-        values = level.float()
-        low, high = values.amin(dim=(1, 2), keepdim=True), values.amax(dim=(1, 2), keepdim=True)
-        stretched = torch.where(high - low > TELLS * high, (values - low) / (high - low), 0.0)
+        values = _stretched(level.float()) if normalize else level.float()
         enlarged = F.interpolate(  # which wants a batch
-            stretched[None], size=size, mode="bilinear", align_corners=False
+            values[None], size=size, mode="bilinear", align_corners=False
         )
         total += weight * enlarged[0]
     return total
+
+
+def _stretched(values: Tensor) -> Tensor:
+    """Each map from 0 to 1; 0 where it is the same everywhere."""
+    low, high = values.amin(dim=(1, 2), keepdim=True), values.amax(dim=(1, 2), keepdim=True)
+    return torch.where(high - low > TELLS * high, (values - low) / (high - low), 0.0)

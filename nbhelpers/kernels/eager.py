@@ -20,7 +20,7 @@ BLOCK_ELSEWHERE = 2**24
 def row_lse(
     query: Float[Tensor, "batch head n d"], key: Float[Tensor, "batch head token d"], scale: float
 ) -> Float[Tensor, "batch head n"]:
-    """The log-sum-exp of ``q . k * scale`` over the tokens, of every pixel: float32."""
+    """Returns the log-sum-exp of ``q . k * scale`` over the tokens, of every pixel: float32."""
     tokens = key.float().transpose(-1, -2)
     found = [
         (query[..., rows, :].float() * scale @ tokens).logsumexp(dim=-1)
@@ -35,7 +35,7 @@ def columns_from_lse(
     lse: Float[Tensor, "batch head n"],
     scale: float,
 ) -> Float[Tensor, "batch head n column"]:
-    """``exp(q . k_t * scale - lse)`` for the tokens given: float32."""
+    """Returns ``exp(q . k_t * scale - lse)`` for the tokens given: float32."""
     logits = query.float() * scale @ key.float().transpose(-1, -2)
     return logits.sub_(lse[..., None]).exp_()
 
@@ -47,21 +47,17 @@ def complete(
     scale: float,
     transpose: bool,
 ) -> Float[Tensor, "prompt chunk n"]:
-    """``A S``, or ``A^T S``, with A each prompt's mean over its heads and passes: float32.
+    """Returns ``A S``, or ``A^T S``, with A each prompt's mean over heads and passes: float32.
 
     ``A S`` is attention with S in the place of the values; ``A^T S`` is summed block by block.
     """
-    looks = len(query) // len(maps)
-    found = []
-    for prompt, own in enumerate(maps.float()):
-        batch = slice(prompt * looks, (prompt + 1) * looks)
-        queries, keys = query[batch].float(), key[batch].float()
-        found.append((_spread if transpose else _gather)(queries, keys, own, scale))
-    return torch.stack(found)
+    carry, parts = _spread if transpose else _gather, (len(maps), -1)
+    own = zip(query.unflatten(0, parts), key.unflatten(0, parts), maps.float(), strict=True)
+    return torch.stack([carry(q.float(), k.float(), s, scale) for q, k, s in own])
 
 
 def _gather(query: Tensor, key: Tensor, maps: Tensor, scale: float) -> Tensor:
-    """``A S``: every pixel takes the scores of the pixels that it looks at."""
+    """Returns ``A S``: every pixel takes the scores of the pixels that it attends to."""
     batch, heads, n, d = query.shape
     # The fast kernels want values as wide as the keys; the general one would hold n x n.
     groups = []
@@ -73,7 +69,7 @@ def _gather(query: Tensor, key: Tensor, maps: Tensor, scale: float) -> Tensor:
 
 
 def _spread(query: Tensor, key: Tensor, maps: Tensor, scale: float) -> Tensor:
-    """``A^T S``: every pixel gives its score to the pixels that it looks at."""
+    """Returns ``A^T S``: every pixel gives its score to the pixels that it attends to."""
     total = torch.zeros_like(maps)
     for queries, keys in zip(query.flatten(0, 1), key.flatten(0, 1), strict=True):
         targets = (keys * scale).T.contiguous()
@@ -83,7 +79,6 @@ def _spread(query: Tensor, key: Tensor, maps: Tensor, scale: float) -> Tensor:
 
 
 def _blocks(query: Tensor, cost: int) -> Iterator[slice]:
-    """Slices of the pixels whose rows, of `cost` numbers each, are held at once."""
-    block = BLOCK if query.device.type == "cpu" else BLOCK_ELSEWHERE
-    step = max(1, block // max(cost, 1))
+    """Yields slices of the pixels whose rows, of `cost` numbers each, are held at once."""
+    step = max(1, (BLOCK if query.device.type == "cpu" else BLOCK_ELSEWHERE) // max(cost, 1))
     return (slice(start, start + step) for start in range(0, query.shape[-2], step))
