@@ -39,9 +39,10 @@ class Segmenter(nn.Module):
         fine, middle, coarse = WIDTHS
         self.down = nn.ModuleList([_block(3, fine), _block(fine, middle), _block(middle, coarse)])
         self.up = nn.ModuleList([_block(coarse + middle, middle), _block(middle + fine, fine)])
-        # By name, so that the weights say which classes they know.
-        rows = {name: nn.Parameter(0.1 * torch.randn(fine + 1)) for name in (BACKGROUND, *names)}
-        self.heads = nn.ParameterDict(rows)
+        # By name, so that the weights say which classes they know; a dict would be sorted.
+        self.heads = nn.ParameterDict(
+            [(name, nn.Parameter(0.1 * torch.randn(fine + 1))) for name in (BACKGROUND, *names)]
+        )
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b class h w"]:
         """Logits, background's first; height and width are multiples of 4, pixels in [-1, 1]."""
