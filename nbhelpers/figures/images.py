@@ -155,7 +155,7 @@ def show_rows(
     names: Sequence[str],
     notes: Sequence[Sequence[str]],
     *,
-    truths: Sequence[Bool[np.ndarray, "h w"]] | None = None,
+    truths: Sequence[np.ndarray] | None = None,
     alt: str | None = None,
 ) -> Drawing:
     """Each picture beside what was made of it, a row for each, its columns named in every row.
