@@ -218,7 +218,7 @@ def test_there_are_knobs_to_turn(site):
     pages = [
         name for name in NOTEBOOKS if 'class="nb-sliders"' in (SITE / f"{name}.html").read_text()
     ]
-    assert {"03_embeddings", "04_attention", "05_completion"} <= set(pages)
+    assert {"03_embeddings", "05_attention", "06_completion"} <= set(pages)
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -266,7 +266,7 @@ def contrast(tab, selector):
 
 
 def test_dark_and_light(tab):
-    read(tab, "05_completion")
+    read(tab, "06_completion")
     grounds = {}
     for _ in range(3):  # the button goes through system, light, dark
         mode = tab.locator("html").get_attribute("data-theme")
@@ -289,7 +289,7 @@ def test_dark_and_light(tab):
 
 
 def test_paper_gets_stills_and_no_frame(tab):
-    read(tab, "05_completion")
+    read(tab, "06_completion")
     tab.emulate_media(media="print")
     for frame in (".bd-sidebar-primary", ".bd-sidebar-secondary", ".prev-next-footer"):
         assert not tab.locator(frame).first.is_visible()

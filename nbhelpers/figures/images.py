@@ -80,9 +80,8 @@ def show_masks(
         labels = [one.phrase for one in found] if labels is None else labels
     image, panels = as_arrays(image, [getattr(one, "mask", one) for one in found], bool)
     labels = _labels(labels, len(panels))
-    truths: list[Any] = [truth] * len(panels)
-    if truth is not None and np.ndim(truth) == 3:
-        truths = list(truth)
+    one = truth is None or getattr(truth, "ndim", 3) == 2
+    truths = [truth] * len(panels) if one else list(truth)  # type: ignore[arg-type]
     if len(truths) != len(panels):
         raise ValueError(f"{len(panels)} masks need as many true masks; got {len(truths)}")
     drawn = [Panel(image, "picture")]
