@@ -311,9 +311,8 @@ def _core(code: str) -> list[int]:
     """The lines of a function without its docstring and its checks, counted from 0."""
     left_out: set[int] = set()
     for node in ast.walk(ast.parse(code)):
-        checks = isinstance(node, ast.If) and not node.orelse and len(node.body) == 1
-        if checks and isinstance(node.body[0], ast.Raise):  # type: ignore[attr-defined]
-            left_out.update(range(node.lineno, node.end_lineno + 1))  # type: ignore[attr-defined]
+        if isinstance(node, ast.If) and not node.orelse and isinstance(node.body[-1], ast.Raise):
+            left_out.update(range(node.lineno, (node.end_lineno or 0) + 1))
         has_body = isinstance(node, ast.FunctionDef | ast.ClassDef) and len(node.body) > 1
         if has_body and ast.get_docstring(node):  # type: ignore[arg-type]
             words = node.body[0]  # type: ignore[attr-defined]

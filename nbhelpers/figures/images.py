@@ -81,7 +81,7 @@ def show_masks(
     image, panels = as_arrays(image, [getattr(one, "mask", one) for one in found], bool)
     labels = _labels(labels, len(panels))
     one = truth is None or getattr(truth, "ndim", 3) == 2
-    truths = [truth] * len(panels) if one else list(truth)  # type: ignore[arg-type]
+    truths: list[Any] = [truth] * len(panels) if one else [*truth]  # type: ignore[misc]
     if len(truths) != len(panels):
         raise ValueError(f"{len(panels)} masks need as many true masks; got {len(truths)}")
     drawn = [Panel(image, "picture")]
