@@ -224,6 +224,19 @@ def test_show_image(image):
     assert share(drawn, RED) > 0.01
 
 
+def test_pictures_stand_side_by_side(image):
+    other = np.full((30, 30, 3), 90, np.uint8)
+    shown = nb.show_images([image, other], ["a ring", "gray"])
+    assert shown.alt == "Pictures side by side: a ring, 48 x 64 pixels; gray, 30 x 30 pixels."
+    assert [len(row) for row in shown.rows] == [2]
+    columns = np.nonzero((pixels(shown) == 90).all(-1))[1]
+    assert columns.min() > pixels(shown).shape[1] / 2
+    with pytest.raises(ValueError, match="one label for each panel: 1 for 2"):
+        nb.show_images([image, other], ["one"])
+    with pytest.raises(ValueError, match="at least one picture"):
+        nb.show_images([], [])
+
+
 # Maps -------------------------------------------------------------------------------------------
 
 

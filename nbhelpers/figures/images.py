@@ -54,6 +54,30 @@ def show_image(image: Picture, label: Any = "", *, alt: str | None = None) -> Dr
     return replace(drawn, alt=said)
 
 
+def show_images(
+    images: Sequence[np.ndarray], labels: Sequence[Any], *, alt: str | None = None
+) -> Drawing:
+    """Pictures side by side, each with a line above it.
+
+    Args:
+        images: uint8 ``(h, w, 3)``, of any sizes.
+        labels: One a picture.
+        alt: The figure in words; the labels and sizes when None.
+
+    Raises:
+        ValueError: No picture, one that is none, or the number of labels doesn't fit.
+    """
+    if not len(images):
+        raise ValueError("give at least one picture; got none")
+    names = _labels(labels, len(images))
+    drawn = [
+        Panel(as_arrays(image, [], bool)[0], name)
+        for image, name in zip(images, names, strict=True)
+    ]
+    said = "; ".join(f"{panel.label}, {size_of(panel.values)} pixels" for panel in drawn)
+    return stack(laid_out(drawn), alt or f"Pictures side by side: {said}.")
+
+
 def show_masks(
     image: Picture,
     masks: Masks | Segmentation | Sequence[Segmentation],
