@@ -8,6 +8,7 @@ shows the first scene of this list, and says that it was found by this search.
 import argparse
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -19,7 +20,7 @@ from nbhelpers.segment import attend, make_prompt, target_maps
 from nbhelpers.settings import resolve
 
 SEALS = [*itertools.product((False, True), repeat=3)]  # the target's chunk, the others, the tail
-ISOLATE = {
+ISOLATE: dict[tuple[bool, bool], Any] = {
     (False, False): "none",
     (True, False): "target",
     (False, True): "others",
@@ -50,8 +51,10 @@ def measure(triple: list[Expression], data: nb.datasets.Referring, models: nb.Mo
         replace(base, isolate=ISOLATE[own, others], tail="empty" if tail else "prompt")
         for own, others, tail in SEALS
     ]
-    more = {"before": f"{before}, ", "after": f" and {after}"}
-    prompts = [make_prompt(target, models, one, **more) for one in settings]
+    prompts = [
+        make_prompt(target, models, one, before=f"{before}, ", after=f" and {after}")
+        for one in settings
+    ]
     image, truth = data.image(triple[1].image_id), data.mask(triple[1])
     steps = base.timesteps or ()
     noised = add_noise(nb.encode_image(image, models), steps, models)
