@@ -68,11 +68,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="stickers")
     parser.add_argument("--split", default="val")
+    parser.add_argument("--first", type=int, help="only so many scenes (default: all)")
     parser.add_argument("--most", type=int, default=10, help="scenes to print (default: 10)")
     options = parser.parse_args()
     models, data = nb.load_models(options.model), nb.referring("stickers", options.split)
     rows = []
-    for triple in tqdm(triples(data), "scenes"):
+    for triple in tqdm(triples(data)[: options.first], "scenes"):
         ious = measure(triple, data, models)
         single = max(v for v, seals in zip(ious, SEALS, strict=True) if sum(seals) == 1)
         rows.append((ious[-1] - single, ious, triple))
