@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import itertools
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import nbhelpers as nb
 BOOK = Path(__file__).parents[1] / "book"
 TOC = yaml.safe_load((BOOK / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(page["file"] for part in TOC["parts"] for page in part["chapters"])]
+HIDDEN = ["status"]  # built, and linked from the index, and in no menu
 CHAPTERS = [page for page in PAGES if re.match(r"\d\d_", page)]
 KEYS = re.findall(r"^@\w+\{([^,\s]+),", (BOOK / "references.bib").read_text("utf-8"), re.MULTILINE)
 
@@ -32,21 +34,73 @@ def cells(page, kind="code"):
 
 
 def draws(cell):
-    """Whether a cell ends by showing a figure: `nb.show_maps(...)`, `nb.turn(...)`."""
+    """Whether a cell ends by showing a figure: `nb.show_maps(...)`, `nb.sliders(...)`."""
     last = ast.parse(cell.source).body[-1]
     if not isinstance(last, ast.Expr) or not isinstance(last.value, ast.Call):
         return False
     name = ast.unparse(last.value.func).rpartition(".")[2]
-    return name == "turn" or (name.startswith("show_") and name != "show_source")
+    return name == "sliders" or (name.startswith("show_") and name != "show_source")
 
 
 def test_the_table_of_contents_and_the_folder_agree():
-    assert sorted(PAGES) == sorted(path.stem for path in BOOK.glob("*.md"))
+    assert sorted([*PAGES, *HIDDEN]) == sorted(path.stem for path in BOOK.glob("*.md"))
     other = yaml.safe_load((BOOK / "myst.yml").read_text(encoding="utf-8"))
     first, *parts = other["project"]["toc"]
     assert [part["title"] for part in parts] == [part["caption"] for part in TOC["parts"]]
     pages = [first, *(page for part in parts for page in part["children"])]
     assert [page["file"].removesuffix(".md") for page in pages] == PAGES
+
+
+def test_a_chapters_number_is_its_files():
+    """The first chapter is the way in and has none; the menu numbers the others from 1."""
+    (numbered,) = (part for part in TOC["parts"] if part.get("numbered"))
+    files = [page["file"] for page in numbered["chapters"]]
+    assert [int(file[:2]) for file in files] == [*range(1, len(files) + 1)]
+    assert [f"00_{CHAPTERS[0][3:]}", *files] == CHAPTERS
+
+
+def test_hidden_pages_are_built_and_linked():
+    config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
+    assert not config["only_build_toc_files"]
+    assert {"_build", "recorded", "**.ipynb"} <= set(config["exclude_patterns"])
+    for page in HIDDEN:
+        assert yaml.safe_load(source(page).split("---")[1])["orphan"]
+        assert any(f"{{doc}}`{page}`" in source(other) for other in PAGES)
+
+
+def prose(page):
+    """What a reader reads of a page: its text, without code, headers and directives' options."""
+    text = "\n".join(cell.source for cell in cells(page, "markdown"))
+    text = re.sub(r"^(```|~~~)\n.*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL)  # commands
+    return re.sub(r"^:[\w-]+:.*$|^\$\$\n.*?^\$\$.*$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_chapter_is_read_in_half_an_hour(page):
+    before_the_lab = prose(page).partition("\n## Lab\n")[0]
+    assert 900 <= len(before_the_lab.split()) <= 2500
+    assert len(prose(page).split()) <= 2900
+
+
+def test_the_prose_says_findings_and_does_not_ask_to_look():
+    said = [word for page in [*PAGES, *HIDDEN] for word in re.findall(
+        r"\blook(?:s|ed|ing)?\b", prose(page), re.IGNORECASE)]  # fmt: skip
+    assert len(said) <= 10
+    asked = re.compile(r"^(?:Look|See (?:what|how|whether|that)|Watch)\b|[.:] (?:Look|Watch)\b")
+    for page in PAGES:
+        for line in prose(page).splitlines():
+            assert not asked.search(line), f"{page}: {line[:80]}"
+
+
+def test_a_finding_follows_every_figure_and_table():
+    """Prose, or a cell that says it in words; not the next figure, and not the next section."""
+    for page in CHAPTERS:
+        notebook = jupytext.reads(source(page), fmt="md:myst")
+        for cell, after in itertools.pairwise(notebook.cells):
+            if cell.cell_type == "code" and draws(cell):
+                text = after.source.strip() if after.cell_type == "markdown" else ""
+                assert text, f"{page}: nothing after {cell.source[-80:]}"
+                assert not text.startswith("#"), f"{page}: no finding before {text[:60]}"
 
 
 def test_no_notebook_with_outputs_is_kept():
@@ -78,10 +132,10 @@ def test_a_page_takes_its_model_and_its_device_from_the_environment(page):
     loads = [
         cell.source
         for cell in cells(page)
-        if "load_models(" in cell.source and 'load_models("shapes")' not in cell.source
+        if "load_models(" in cell.source and 'load_models("stickers")' not in cell.source
     ]
     for code in loads:
-        assert 'os.environ.get("NBHELPERS_MODEL", "shapes")' in code
+        assert 'os.environ.get("NBHELPERS_MODEL", "stickers")' in code
         assert 'device=os.environ.get("NBHELPERS_DEVICE", "cpu")' in code
     assert loads or page not in CHAPTERS
 

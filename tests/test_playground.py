@@ -35,7 +35,7 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def data():
-    return nb.referring("shapes", "testA")
+    return nb.referring("stickers", "testA")
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_the_drawing_says_the_iou_and_fits_a_page():
 
 @pytest.fixture(scope="module")
 def drawn():
-    return nb.load_models("shapes")
+    return nb.load_models("stickers")
 
 
 def test_a_change_takes_less_than_a_third_of_a_second(drawn, data):
@@ -177,9 +177,9 @@ def test_a_method_comes_with_its_own_weight(drawn, data):
 CELL = """\
 import nbhelpers as nb
 from nbhelpers.labs.playground import playground
-models = nb.load_models("shapes")
+models = nb.load_models("stickers")
 models.parser
-playground(models, nb.referring("shapes", "testA"))
+playground(models, nb.referring("stickers", "testA"))
 """
 
 

@@ -17,6 +17,7 @@ BOOK = Path(__file__).parents[1] / "book"
 SITE = BOOK / "_build" / "html"
 TOC = yaml.safe_load((BOOK / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(page["file"] for part in TOC["parts"] for page in part["chapters"])]
+PAGES.append("status")  # built, and in no menu
 NOTEBOOKS = [
     page
     for page in PAGES
@@ -212,6 +213,15 @@ def test_the_playground_shows_mask_and_iou_beside_each_slider(tab):
         box = figure.locator(".nb-frame:not([hidden]) img").bounding_box()
         assert box["y"] >= 0
         assert box["y"] + box["height"] <= 900
+
+
+def test_the_menu_numbers_the_chapters_and_leaves_out_the_status(tab):
+    read(tab, "index")
+    menu = tab.locator("nav.bd-links").first
+    entries = [entry.strip() for entry in menu.locator("a").all_text_contents()]
+    numbered = [entry for entry in entries if entry[:1].isdigit()]
+    assert [int(entry.split(".")[0]) for entry in numbered] == [*range(1, len(CHAPTERS))]
+    assert not any("Status" in entry for entry in entries)
 
 
 def test_there_are_knobs_to_turn(site):

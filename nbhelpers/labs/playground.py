@@ -29,7 +29,7 @@ from nbhelpers.models import Models
 from nbhelpers.segment import attend, make_prompt, target_maps
 from nbhelpers.settings import SETTINGS, Settings, resolve
 
-KEPT = 32  # recordings, about 2 MB each in the shapes world
+KEPT = 32  # recordings, about 2 MB each in the sticker world
 
 
 @dataclass(frozen=True)
