@@ -110,7 +110,7 @@ def check_in_blocks(
 
 
 class _Largest(TorchDispatchMode):
-    """Notes the size of the largest tensor made in the block."""
+    """Notes the size of the largest tensor of numbers made in the block."""
 
     most = 0
 
@@ -118,7 +118,8 @@ class _Largest(TorchDispatchMode):
         """Run an operation and note what it made."""
         out = func(*args, **(kwargs or {}))
         for each in out if isinstance(out, tuple | list) else [out]:
-            self.most = max(self.most, each.numel() if isinstance(each, Tensor) else 0)
+            if isinstance(each, Tensor) and each.is_floating_point():  # copies are made as bytes
+                self.most = max(self.most, each.numel())
         return out
 
 
