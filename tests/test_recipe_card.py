@@ -39,7 +39,7 @@ def test_the_cards_checksums_are_those_of_the_shipped_weights():
 
 
 def test_the_shipped_card_is_the_one_that_is_written(tmp_path):
-    """No figure in it is typed: the same comes of results.json and the files."""
+    """The same comes of results.json and the files again, so no table was edited by hand."""
     for name in (*PIECES, "results.json", "contact-sheet.png"):
         if (FOLDER / name).exists():
             (tmp_path / name).symlink_to((FOLDER / name).resolve())

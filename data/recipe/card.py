@@ -1,4 +1,4 @@
-"""The model card, written from `results.json` and the weights, so that no figure is typed."""
+"""The model card, its tables and limits written from `results.json` and the weights."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ LIMITS = (
     f"None of them knows a word that the captions don't have, or a thing beyond its {len(NOUNS)} "
     "nouns: they learned three drawings of each, not what a dog looks like.",
     "Small things lose their faces and wheels in the autoencoder.",
-    "BLIP names every thing that it sees and is never asked to leave one out; it counts to three.",
+    "BLIP learned to name everything in pictures of one to three things; more it never saw.",
     "The parser is weak on rare names, times of day, verbs that are written like a plural noun, "
     "and nouns side by side without an adjective.",
 )
