@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import itertools
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import nbhelpers as nb
 BOOK = Path(__file__).parents[1] / "book"
 TOC = yaml.safe_load((BOOK / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(page["file"] for part in TOC["parts"] for page in part["chapters"])]
+HIDDEN = ["status"]  # built, and linked from the index, and in no menu
 CHAPTERS = [page for page in PAGES if re.match(r"\d\d_", page)]
 KEYS = re.findall(r"^@\w+\{([^,\s]+),", (BOOK / "references.bib").read_text("utf-8"), re.MULTILINE)
 
@@ -32,21 +34,81 @@ def cells(page, kind="code"):
 
 
 def draws(cell):
-    """Whether a cell ends by showing a figure: `nb.show_maps(...)`, `nb.turn(...)`."""
+    """Whether a cell ends by showing a figure: `nb.show_maps(...)`, `nb.sliders(...)`."""
     last = ast.parse(cell.source).body[-1]
     if not isinstance(last, ast.Expr) or not isinstance(last.value, ast.Call):
         return False
     name = ast.unparse(last.value.func).rpartition(".")[2]
-    return name == "turn" or (name.startswith("show_") and name != "show_source")
+    return name == "sliders" or (name.startswith("show_") and name != "show_source")
 
 
 def test_the_table_of_contents_and_the_folder_agree():
-    assert sorted(PAGES) == sorted(path.stem for path in BOOK.glob("*.md"))
+    assert sorted([*PAGES, *HIDDEN]) == sorted(path.stem for path in BOOK.glob("*.md"))
     other = yaml.safe_load((BOOK / "myst.yml").read_text(encoding="utf-8"))
     first, *parts = other["project"]["toc"]
     assert [part["title"] for part in parts] == [part["caption"] for part in TOC["parts"]]
     pages = [first, *(page for part in parts for page in part["children"])]
     assert [page["file"].removesuffix(".md") for page in pages] == PAGES
+
+
+def test_a_chapters_number_is_its_files():
+    """The first chapter is the way in and has none; the menu numbers the others from 1."""
+    (numbered,) = (part for part in TOC["parts"] if part.get("numbered"))
+    files = [page["file"] for page in numbered["chapters"]]
+    assert [int(file[:2]) for file in files] == [*range(1, len(files) + 1)]
+    assert [f"00_{CHAPTERS[0][3:]}", *files] == CHAPTERS
+
+
+def test_hidden_pages_are_built_and_linked():
+    config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
+    assert not config["only_build_toc_files"]
+    assert {"_build", "recorded", "**.ipynb"} <= set(config["exclude_patterns"])
+    for page in HIDDEN:
+        assert yaml.safe_load(source(page).split("---")[1])["orphan"]
+        assert any(f"{{doc}}`{page}`" in source(other) for other in PAGES)
+
+
+def prose(page):
+    """What a reader reads of a page: no code, no commands, no equations, no options."""
+    kept, opened = [], []  # the fences that a line stands in
+    for line in "\n".join(cell.source for cell in cells(page, "markdown")).splitlines():
+        fence = re.match(r"(`{3,}|\$\$)(.*)", line)
+        if fence and fence[1] in opened:
+            opened.remove(fence[1])
+        elif fence:
+            opened.append(fence[1])
+            is_text = fence[2].startswith("{")  # of a directive
+        elif not (opened and not is_text) and not re.match(r":[\w-]+:", line):
+            kept.append(line)
+    return "\n".join(kept)
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_chapter_is_read_in_half_an_hour(page):
+    figures = [cell.metadata.get("mystnb", {}).get("figure", {}) for cell in cells(page)]
+    captions = " ".join(figure.get("caption", "") for figure in figures)
+    assert 1500 <= len((prose(page) + captions).split()) <= 2500
+
+
+def test_the_prose_says_findings_and_does_not_ask_to_look():
+    said = [word for page in [*PAGES, *HIDDEN] for word in re.findall(
+        r"\blook(?:s|ed|ing)?\b", prose(page), re.IGNORECASE)]  # fmt: skip
+    assert len(said) <= 10
+    asked = re.compile(r"^(?:Look|See (?:what|how|whether|that)|Watch)\b|[.:] (?:Look|Watch)\b")
+    for page in PAGES:
+        for line in prose(page).splitlines():
+            assert not asked.search(line), f"{page}: {line[:80]}"
+
+
+def test_a_finding_follows_every_figure_and_table():
+    """Prose, or a cell that says it in words; not the next figure, and not the next section."""
+    for page in CHAPTERS:
+        notebook = jupytext.reads(source(page), fmt="md:myst")
+        for cell, after in itertools.pairwise(notebook.cells):
+            if cell.cell_type == "code" and draws(cell):
+                text = after.source.strip() if after.cell_type == "markdown" else ""
+                assert text, f"{page}: nothing after {cell.source[-80:]}"
+                assert not text.startswith("#"), f"{page}: no finding before {text[:60]}"
 
 
 def test_no_notebook_with_outputs_is_kept():

@@ -259,7 +259,7 @@ def test_runs_of_other_weights_or_pictures_are_refused(runs):
     with pytest.raises(ValueError, match="different code, weights or settings of a system"):
         family_table(runs)
     shutil.rmtree(runs / "a-testA")
-    few = {"name": "shapes", "split": "testA", "broken": 0, "pictures": 3}
+    few = {"name": "stickers", "split": "testA", "broken": 0, "pictures": 3}
     made_run(runs / "a-testA", "testA", CHOICES, pictures=3, dataset=few)
     with pytest.raises(ValueError, match="of_pictures"):
         family_table(runs)

@@ -100,14 +100,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--work", type=Path, default=ROOT / "build" / "stickers", help="as in train"
     )
     score = commands.add_parser(
-        "score", help="measure the models on held-out scenes; write results.json"
+        "score", help="measure the models on held-out scenes; write results.json and the card"
     )
     score.add_argument("--parts", nargs="+", help="measure only these, keep the rest")
     score.add_argument("--treebanks", type=Path, metavar="DIR", help="as in train")
     score.add_argument(
         "--work", type=Path, default=ROOT / "build" / "stickers", help="as in train"
     )
-    for command in (family, score, commands.choices["draw"], commands.choices["binding"]):
+    commands.add_parser("card", help="write MODEL_CARD.md from results.json and the files")
+    for name in ("draw", "binding", "family", "score", "card"):
+        command = commands.choices[name]
         command.add_argument(
             "--out", type=Path, default=ROOT / "data" / "stickers", help="default: data/stickers"
         )
@@ -140,6 +142,10 @@ def main(arguments: list[str] | None = None) -> int:
         from recipe.score import score
 
         score(options.work, options.out, parts=options.parts, treebanks=options.treebanks)
+    elif options.command == "card":
+        from recipe.card import write_card
+
+        write_card(options.out)
     elif options.command == "family":
         import torch
 

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
+from nbhelpers.evaluation.binding import Asked, Judges, read_prompts
 from nbhelpers.files import write_whole
-from recipe.art import COLORS_OF, NOUNS, PEOPLE, UNSEEN
+from nbhelpers.models import Models
+from recipe.art import COLORS_OF, NOUNS, PEOPLE, STYLES, UNSEEN
 from recipe.color import COLORS
+from recipe.scenes import compose_scene, draw
 from recipe.sheets import prompt_of
 
 COUNTS = {"val": 40, "test": 200}
@@ -63,3 +67,35 @@ def write_binding(folder: Path) -> None:
         "nouns": {noun: list(COLORS_OF.get(noun, ())) for noun in NOUNS},
     }
     write_whole(folder / "binding.json", (json.dumps(record, indent=1) + "\n").encode())
+
+
+def true_pictures(count: int) -> list[tuple[UInt8[np.ndarray, "h w 3"], list[Asked]]]:
+    """Return drawn pictures of what the first test prompts ask for, with the things in them."""
+    found = []
+    for number, one in enumerate(read_prompts()["prompts"]["test"][:count]):
+        things = [Asked(**thing) for thing in one["things"]]
+        rng = np.random.default_rng((SEED, number))
+        names: list[tuple[str, str | None, int | None]] = [(t.noun, t.color, None) for t in things]
+        found.append((draw(compose_scene(rng, names, STYLES[number % 3]))[0], things))
+    return found
+
+
+def score_judges(models: Models, *, count: int = 200) -> dict[str, dict[str, float]]:
+    """Return how often each judge of attribute binding finds both colors on true pictures.
+
+    "right" is the share in which it finds what is there; "exchanged" that in which it finds the
+    two colors exchanged, which are never there.
+    """
+    world = read_prompts()
+    judges = Judges(models, world["nouns"], world["colors"])
+    pictures = true_pictures(count)
+    found: dict[str, dict[str, float]] = {}
+    for name, judge in judges.all.items():
+        right, exchanged = [], []
+        for picture, things in pictures:
+            first, second = things
+            right.append(all(judge(picture, things)))
+            swapped = [Asked(first.noun, second.color), Asked(second.noun, first.color)]
+            exchanged.append(all(judge(picture, swapped)))
+        found[name] = {"right": float(np.mean(right)), "exchanged": float(np.mean(exchanged))}
+    return found

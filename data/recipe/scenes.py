@@ -113,7 +113,19 @@ def sample_scene(
         raise ValueError(f"twins need two things or more (got count={count})")
     twins = bool(rng.random() < 0.35) if twins is None else twins
     style = STYLES[int(rng.integers(len(STYLES)))] if style is None else style
-    names = _sample_names(rng, count, twins and count > 1, unseen)
+    return compose_scene(rng, _sample_names(rng, count, twins and count > 1, unseen), style)
+
+
+def compose_scene(
+    rng: np.random.Generator, names: list[tuple[str, str | None, int | None]], style: str
+) -> Scene:
+    """Sample a scene of given things in which at least two thirds of each are visible.
+
+    Args:
+        rng: source of all chance.
+        names: the noun, the color and, for a hat that is worn, the number of its wearer.
+        style: a style of the art.
+    """
     while True:
         scene = Scene(_place(rng, names), style, sample_ground(rng))
         if (visible_shares(scene) >= 2 / 3).all():

@@ -23,7 +23,9 @@ from nbhelpers.versions import versions
 from recipe.art import COLORS_OF, HELD_OUT_STYLE
 from recipe.autoencoder import load_autoencoder, psnr
 from recipe.benchmark import SPLITS, scene_of
+from recipe.binding import score_judges
 from recipe.captions import article, name, said_of
+from recipe.card import write_card
 from recipe.chunk_scores import score_parser
 from recipe.clip import HELD_OUT, load_clip, zero_shot
 from recipe.judge import Judge, accuracy, verdicts
@@ -158,30 +160,38 @@ def time_loading(out: Path, *, pictures: int = 20) -> dict[str, float]:
     }
 
 
-def sizes(folder: Path) -> dict[str, float]:
-    """Return the megabytes of each model's folder."""
-    parts = ("clip", "stable-diffusion", "blip", "parser")
-    return {
-        part: sum(f.stat().st_size for f in (folder / part).rglob("*") if f.is_file()) / 1e6
-        for part in parts
-    }
+def training_cost(work: Path, out: Path) -> dict[str, Any]:
+    """Return the last figures of every part's log: its steps, loss and seconds.
 
-
-def training_cost(work: Path) -> dict[str, Any]:
-    """Return the last line of every part's log: its steps, loss and seconds."""
-    cost = {}
-    for path in sorted(work.rglob("*.log.jsonl")):
+    The parser's folder holds its own; its log is in epochs.
+    """
+    meta = json.loads((out / "parser" / "meta.json").read_text(encoding="utf-8"))
+    cost = {"parser": meta["training"]}
+    for path in sorted([*work.glob("*.log.jsonl"), *work.glob("seed-*/*.log.jsonl")]):
         merged: dict[str, Any] = {}
         for line in path.read_text().splitlines():
             merged.update(json.loads(line))
-        cost[str(path.relative_to(work)).removesuffix(".log.jsonl")] = merged
+        name = path.relative_to(work).as_posix().removesuffix(".log.jsonl")
+        if not name.endswith("/parser"):
+            cost[name] = merged
     return cost
+
+
+def machines(work: Path) -> list[dict[str, Any]]:
+    """Return the kinds of machine that trained the parts: device, threads, versions."""
+    path = work / "machines.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    kinds = [
+        {key: value for key, value in json.loads(line).items() if key != "finished"}
+        for line in lines
+    ]
+    return [kind for number, kind in enumerate(kinds) if kind not in kinds[:number]]
 
 
 def score(
     work: Path, out: Path, *, parts: Iterable[str] | None = None, treebanks: Path | None = None
 ) -> None:
-    """Measure `parts`, keep the rest of `results.json`, write it after each.
+    """Measure `parts`, keep the rest of `results.json`, write it after each, then the card.
 
     Args:
         work: where the logs of training and the judge lie.
@@ -209,13 +219,17 @@ def score(
         ),
         "contact sheet": sheet,
         "generated": lambda: score_generated(work, out),
+        "binding judges": lambda: score_judges(
+            load_models(out / "stable-diffusion", captioner=str(out / "blip"))
+        ),
         "seconds": lambda: time_loading(out),
-        "megabytes": lambda: sizes(out),
         # parts may be trained on several machines; what another one logged is kept
-        "training": lambda: record.get("training", {}) | training_cost(work),
+        "training": lambda: record.get("training", {}) | training_cost(work, out),
+        "machines": lambda: machines(work) or record.get("machines", []),
     }
     if unknown := sorted(set(parts or ()) - set(steps)):
         raise ValueError(f"the parts are {', '.join(steps)}; got {', '.join(unknown)}")
     for part in parts or steps:
         record.update({part: steps[part](), "versions": versions(PACKAGES)})
         write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
+    write_card(out)

@@ -9,6 +9,7 @@ from nbhelpers.figures.images import (
     overlay,
     show_chunks,
     show_image,
+    show_images,
     show_maps,
     show_masks,
     show_rows,
@@ -18,6 +19,7 @@ from nbhelpers.figures.sliders import Sliders, sliders
 
 __all__ = [
     "show_image",
+    "show_images",
     "show_masks",
     "show_maps",
     "show_chunks",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 import itertools
 import json
 import math
@@ -11,11 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
+from nbhelpers.display import Drawing, stack
 
-from nbhelpers.display import Drawing
-
-MOST = 64  # frames; a page has to stay light
+MOST = 128  # frames; a page has to stay light
 # Reads every control of the figure, shows the one frame that they name, and says its setting.
 _STEP = (
     "(function(f){var n=0;"
@@ -25,7 +22,7 @@ _STEP = (
     "var o=i.parentNode.querySelector('output');"
     "if(o){o.textContent=JSON.parse(i.dataset.values)[v];"
     "i.setAttribute('aria-valuetext',o.textContent)}});"
-    "f.querySelectorAll('img').forEach(function(p,k){p.hidden=k!=n})"
+    "f.querySelectorAll('.nb-frame').forEach(function(p,k){p.hidden=k!=n})"
     "})(this.closest('.nb-sliders'))"
 )
 
@@ -80,13 +77,15 @@ class Sliders:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Frames and controls for a page; the first frame for paper and terminals."""
         pictures = "".join(
-            frame.as_html(hidden=place != self._first) for place, frame in enumerate(self.frames)
+            f'<div class="nb-frame"{" hidden" * (place != self._first)}>{frame.as_html()}</div>'
+            for place, frame in enumerate(self.frames)
         )
         controls = "".join(
             _control(name, values, list(values).index(self.start[name]))
             for name, values in self.values.items()
         )
-        page = f'<div class="nb-sliders" role="group">{pictures}<div>{controls}</div></div>'
+        below = f'<div class="nb-controls">{controls}</div>'
+        page = f'<div class="nb-sliders" role="group">{pictures}{below}</div>'
         return {**self.still._repr_mimebundle_(), "text/html": page, "text/plain": repr(self)}
 
 
@@ -113,7 +112,7 @@ def sliders(
 
     Raises:
         ValueError: No slider, one with no value, a start that is none of its values, or more
-            than 64 settings.
+            than 128 settings.
         TypeError: `draw` returned something other than drawings.
     """
     if not values or not all(map(len, values.values())):
@@ -143,15 +142,8 @@ def _as_one(drawn: Any) -> Drawing:
         raise TypeError(f"draw must return a Drawing, as nb.show_maps does, or several; got {got}")
     if len(parts) == 1:
         return parts[0]
-    pictures = [Image.open(io.BytesIO(part.png)) for part in parts]
-    size = max(picture.width for picture in pictures), sum(picture.height for picture in pictures)
-    sheet, top, file = Image.new("RGB", size, "white"), 0, io.BytesIO()
-    for picture in pictures:
-        sheet.paste(picture, (0, top))
-        top += picture.height
-    sheet.save(file, "PNG")
-    words = " ".join(part.alt for part in parts)
-    return Drawing(file.getvalue(), words, max(part.width for part in parts))
+    rows = [row for part in parts for row in part.rows or ((part,),)]
+    return stack(rows, " ".join(part.alt for part in parts))
 
 
 def _word(value: Any) -> str:

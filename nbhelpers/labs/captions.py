@@ -1,4 +1,4 @@
-"""Checks of the lab of chapter 1: what a sentence is worth to its writer."""
+"""Checks of the lab on captions: what a sentence is worth to its writer."""
 
 import itertools
 import math

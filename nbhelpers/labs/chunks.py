@@ -1,4 +1,4 @@
-"""Checks of the lab of chapter 2: which words, and which tokens."""
+"""Checks of the lab on parse trees: which words, and which tokens."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,8 +9,8 @@ from nbhelpers.labs.checking import Round, rounds
 from nbhelpers.models import TextEncoder
 from nbhelpers.tokens import find_spans
 
-MARKS = "red teal turquoise very-old black striped violet".split()
-NOUNS = "ring moon crescent hoop cat house blossom".split()
+MARKS = "red brown very-old black striped pink yellow".split()
+NOUNS = "dog zebra umbrella giraffe cat car backpack".split()
 
 
 def check_places(

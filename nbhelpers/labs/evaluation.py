@@ -1,4 +1,4 @@
-"""Checks of the lab of chapter 6: two means, an honest threshold, an interval."""
+"""Checks of the lab on evaluation: two means, an honest threshold, an interval."""
 
 from collections.abc import Callable
 

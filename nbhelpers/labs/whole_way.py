@@ -1,4 +1,4 @@
-"""Checks of the lab of chapter 0: the first cut, and how good it is."""
+"""Checks of the lab on the whole way: the mask, and how good it is."""
 
 from collections.abc import Callable
 
