@@ -1,9 +1,18 @@
 """How the family's systems are trained: from what, how far, resumed, and what is shipped."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
-from recipe import family, family_captions, family_masks
+from recipe import (
+    family,
+    family_captions,
+    family_diffumask,
+    family_masks,
+    family_ovdiff,
+    family_reco,
+)
 from recipe.art import NOUNS
 from recipe.captions import plural
 from recipe.clip import HELD_OUT
@@ -116,7 +125,38 @@ def test_the_command_s_weights_are_small_and_are_read_again(name, tmp_path, monk
     assert found.shape == (2, 80, 80) and found.min() >= 0 and found.max() <= 1
 
 
+@needs_unet
+@pytest.mark.parametrize("name", family.MADE)
+def test_what_the_models_make_is_small_and_read_again(name, tmp_path, monkeypatch):
+    """Two classes, and as little of everything as there can be."""
+    monkeypatch.setattr(family, "NOUNS", ("teddy bear", "cat"))
+    for module, less in (
+        (family_reco, {"archive": 3}),
+        (family_ovdiff, {"pictures": 1, "progress": False}),
+        (family_diffumask, {"pictures": 1, "steps": 1, "progress": False}),
+    ):
+        monkeypatch.setattr(module, "make", partial(module.make, **less))
+    family.train([name], tmp_path / "work", tmp_path / "out", count=8)
+    path = tmp_path / "out" / "family" / f"{name}.safetensors"
+    assert path.stat().st_size <= 2e6
+    models = load_models("stickers")
+    image = referring("stickers", "val").image(1)
+    _ = models.clip  # loaded from where it was, before the folder was another
+    monkeypatch.setenv("NBHELPERS_DATA", str(tmp_path / "data"))
+    (tmp_path / "data" / "stickers").mkdir(parents=True)
+    (tmp_path / "out" / "family").rename(tmp_path / "data" / "stickers" / "family")
+    found = SYSTEMS[name].load()(image, ["teddy bear", "cat"], models)
+    assert found.shape == (2, 80, 80) and found.min() >= 0 and found.max() <= 1
+    assert not np.array_equal(*found)
+
+
+def test_every_system_with_weights_is_trained_by_the_command():
+    assert {s.name for s in SYSTEMS.values() if s.trained} == {*family.NAMES, *family.MADE}
+
+
 def test_an_unknown_system_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="tcl, clippy.*; got reco"):
+        family.measure_terms(["reco"], tmp_path, tmp_path)  # it has no term to switch off
     with pytest.raises(ValueError, match="tcl, clippy.*; got clap"):
         family.checked(["clap", "tcl"])
 

@@ -85,7 +85,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         required=True,
         metavar="NAME",
-        help="of tcl, clippy, viewco, segclip, ovsegmentor, segdiff, odise; or all",
+        help="of tcl, clippy, viewco, segclip, ovsegmentor, segdiff, odise, ovdiff, diffumask, "
+        "reco; or all",
     )
     family.add_argument(
         "--terms",
@@ -148,12 +149,12 @@ def main(arguments: list[str] | None = None) -> int:
     elif options.command == "family":
         import torch
 
-        from recipe.family import NAMES, measure_terms, train
+        from recipe.family import MADE, NAMES, measure_terms, train
 
         if options.threads:
             torch.set_num_threads(options.threads)
-        names = NAMES if options.systems == ["all"] else options.systems
-        run = measure_terms if options.terms else train
+        run, every = (measure_terms, NAMES) if options.terms else (train, (*NAMES, *MADE))
+        names = every if options.systems == ["all"] else options.systems
         run(names, options.work, options.out, seed=options.seed, device=options.device)
     else:
         import torch

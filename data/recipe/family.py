@@ -7,7 +7,7 @@ The weights lie in `family/NAME.safetensors`, the figures with and without the t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from nbhelpers.family import SYSTEMS
 from nbhelpers.files import write_whole
 from nbhelpers.metrics.classes import class_iou
 from nbhelpers.models import Models, load_models
-from recipe import family_captions, family_masks
+from recipe import family_captions, family_diffumask, family_masks, family_ovdiff, family_reco
+from recipe.art import NOUNS
 from recipe.pictures import draw_pictures
 
 NAMES = (*family_captions.NETWORKS, *family_masks.NETWORKS)
+MADE = ("ovdiff", "diffumask", "reco")  # by the shipped models, with no term to switch off
 STEPS = 700  # of every system
 TERM_STEPS = STEPS // 5  # of each side, where a system is trained with and without its term
 TERM_PICTURES = {"val": 100, "testA": 200}  # on which the two sides are measured
@@ -46,10 +48,10 @@ def train(
     """Train systems and save their weights in half precision; what is trained is loaded.
 
     Args:
-        names: a choice of `NAMES`.
+        names: a choice of `NAMES` and `MADE`.
         work: for pictures, checkpoints and logs; the same folder resumes.
         out: the sticker world's folder; `family` in it gets the weights.
-        steps: of each system.
+        steps: of each system in `NAMES`.
         seed: of weights and batches.
         device: "cpu" or "cuda".
         count: of training pictures.
@@ -58,20 +60,36 @@ def train(
         ValueError: if there is no such system.
     """
     models = load_models("stickers", device=device)
-    for name in checked(names):
+    for name in checked(names, (*NAMES, *MADE)):
         folder = work / "family"
-        network = train_one(name, models, work, folder, steps=steps, seed=seed, count=count)
+        if name in MADE:
+            weights = make_one(name, models, work, seed=seed, count=count)
+        else:
+            network = train_one(name, models, work, folder, steps=steps, seed=seed, count=count)
+            left_out = getattr(network, "training_only", ())
+            weights = {k: v for k, v in network.state_dict().items() if not k.startswith(left_out)}
         path = out / "family" / f"{name}.safetensors"
-        path.parent.mkdir(exist_ok=True)
-        save_file(shipped(network), path, metadata={"format": "pt"})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(halved(weights), path, metadata={"format": "pt"})
 
 
-def checked(names: Iterable[str]) -> list[str]:
-    """Return the names, which must be those of systems that are trained here."""
+def checked(names: Iterable[str], known: Sequence[str] = NAMES) -> list[str]:
+    """Return the names, which must be among those known."""
     names = list(names)
-    if unknown := sorted(set(names) - set(NAMES)):
-        raise ValueError(f"the systems are {', '.join(NAMES)}; got {', '.join(unknown)}")
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(f"the systems are {', '.join(known)}; got {', '.join(unknown)}")
     return names
+
+
+def make_one(
+    name: str, models: Models, work: Path, *, seed: int, count: int = PICTURES
+) -> dict[str, torch.Tensor]:
+    """Return what one of `MADE` ships, for the world's nouns."""
+    if name == "reco":
+        pictures = draw_pictures(work / "pictures", count=count, seed=0)
+        return family_reco.make(NOUNS, models, pictures, seed=seed)
+    make = family_ovdiff.make if name == "ovdiff" else family_diffumask.make
+    return make(NOUNS, models, work / "family", seed=seed)
 
 
 def train_one(
@@ -94,13 +112,11 @@ def train_one(
     )
 
 
-def shipped(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the weights that `maps` needs, in half precision."""
-    left_out = getattr(network, "training_only", ())
+def halved(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return weights in half precision, as they are shipped."""
     return {
         key: (value.half() if value.is_floating_point() else value).cpu().contiguous()
-        for key, value in network.state_dict().items()
-        if not key.startswith(left_out)
+        for key, value in weights.items()
     }
 
 
@@ -134,7 +150,7 @@ def measure_terms(
                 defining=side == "with",
             )
             found[name][side] = mean_iou(SYSTEMS[name].load(), network, models)
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, (json.dumps(found, indent=1) + "\n").encode())
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,14 +63,13 @@ def make(
         seed: of pictures, weights and batches.
         progress: whether to show a bar.
     """
-    folder = folder / f"diffumask-{digest(models)[:8]}"
+    folder = folder / f"diffumask-{digest(models)[:8]}-{seed}-{pictures}"
     for number, name in enumerate(names):
         # Each class has seeds of its own, so that no two begin from the same noise.
         write_pairs(folder, name, models, pictures=pictures, seed=seed + 10_000 * number)
-    segmenter = train(
-        load_pairs(folder, names, models), names, folder, steps=steps, seed=seed, progress=progress
-    )
-    return segmenter.state_dict()
+    pairs = load_pairs(folder, names, models)
+    more: dict[str, Any] = {"device": models.device, "progress": progress}
+    return train(pairs, names, folder, steps=steps, seed=seed, **more).state_dict()
 
 
 def write_pairs(folder: Path, name: str, models: Models, *, pictures: int, seed: int) -> None:
@@ -136,16 +136,17 @@ def train(
     *,
     steps: int,
     seed: int,
+    device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> Segmenter:
     """Train the segmenter on spliced pairs; checkpoints and the log go to `folder`."""
     torch.manual_seed(seed)
-    segmenter = Segmenter(names)
+    segmenter = Segmenter(names).to(device)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         pictures, labels = splice(pairs, generator, BATCH)
-        logits = segmenter(to_unit(pictures))
-        return nn.functional.cross_entropy(logits, labels, ignore_index=UNKNOWN)
+        logits = segmenter(to_unit(pictures).to(device))
+        return nn.functional.cross_entropy(logits, labels.to(device), ignore_index=UNKNOWN)
 
     fit(
         "segmenter",

@@ -70,6 +70,14 @@ SYSTEMS: dict[str, System] = {
             quoted=0.206,
         ),
         System(
+            "daam",
+            "DAAM",
+            "Tang et al., 2022, arXiv 2210.04885",
+            takes=("phrase", "classes"),
+            supervision="none",
+            maps="nbhelpers.family.daam.maps",
+        ),
+        System(
             "diffseg",
             "DiffSeg",
             "Tian et al., 2023, arXiv 2308.12469",
