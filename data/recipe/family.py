@@ -62,7 +62,7 @@ def train(
         folder = work / "family"
         network = train_one(name, models, work, folder, steps=steps, seed=seed, count=count)
         path = out / "family" / f"{name}.safetensors"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file(shipped(network), path, metadata={"format": "pt"})
 
 
@@ -134,7 +134,7 @@ def measure_terms(
                 defining=side == "with",
             )
             found[name][side] = mean_iou(SYSTEMS[name].load(), network, models)
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, (json.dumps(found, indent=1) + "\n").encode())
 
 
