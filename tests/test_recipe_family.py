@@ -171,5 +171,5 @@ def test_maps_that_are_the_truth_score_one():
 
     found = family.class_ious(oracle, None, None, "val")
     assert found[50] == 1.0
-    assert found[0] < 0.2  # nothing is background at a threshold of 0
+    assert found[0] < 0.5  # nothing is background at a threshold of 0
     assert found[90] < 0.05  # everything is background

@@ -35,7 +35,7 @@ RATES = {"tcl": 1e-3, "clippy": 2e-4, "viewco": 1e-3, "segclip": 3e-4, "ovsegmen
 _NAMED = re.compile(rf"\b(?:{'|'.join([*NOUNS, *map(plural, NOUNS)])})\b")
 
 
-def sample_batch(pictures: Pictures, generator: torch.Generator, size: int = BATCH) -> Batch:
+def sample_batch(pictures: Pictures, generator: torch.Generator, size: int) -> Batch:
     """Return pictures, each moved a little, with an ordinary caption and the nouns in it."""
     index, captions = pictures.sample(generator, size, "ordinary")
     pixels = jitter(to_unit(pictures.pictures[index.numpy()]), captions, generator)
@@ -71,7 +71,7 @@ def train(
     network.defining = defining
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        batch = sample_batch(pictures, generator)
+        batch = sample_batch(pictures, generator, BATCH)
         batch = Batch(batch.pixels.to(clip.device), batch.captions, batch.nouns)
         with torch.autocast(clip.device.type, torch.bfloat16):
             return network.loss(batch, clip, generator)

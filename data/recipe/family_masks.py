@@ -29,7 +29,7 @@ BATCH = 20
 RATE = 1e-3
 
 
-def draw_batch(step: int, size: int = BATCH) -> MaskBatch:
+def draw_batch(step: int, size: int) -> MaskBatch:
     """Return the scenes of one step, which no other step draws."""
     pictures, masks, names = [], [], []
     for number in range(size):
@@ -72,7 +72,7 @@ def train(
         models.unet.set_attn_processor(AttnProcessor())  # the fused one's backward takes longer
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        drawn = draw_batch(step)
+        drawn = draw_batch(step, BATCH)
         batch = MaskBatch(
             drawn.pixels.to(models.device),
             [masks.to(models.device) for masks in drawn.masks],
