@@ -29,12 +29,16 @@ ISOLATE: dict[tuple[bool, bool], Any] = {
 
 
 def triples(data: nb.datasets.Referring) -> list[list[Expression]]:
-    """Of each picture its three things as before, target and after; the first two are twins."""
+    """Of each picture its three things as before, target and after; the first two are twins.
+
+    A person's color stands behind the noun ("in red"), out of its chunk; such scenes are left out.
+    """
     found = []
     for number in sorted({e.image_id for e in data.expressions}):
         first: dict[int, Expression] = {}
         for e in data.expressions:
-            if e.image_id == number and e.text.split()[0] in ("the", "a", "an"):
+            articled = e.text.split()[0] in ("the", "a", "an")
+            if e.image_id == number and articled and " in " not in e.text:
                 first.setdefault(e.annotation_id, e)
         for before, target in itertools.permutations(first.values(), 2):
             others = [e for e in first.values() if e not in (before, target)]
@@ -45,7 +49,8 @@ def triples(data: nb.datasets.Referring) -> list[list[Expression]]:
 
 def measure(triple: list[Expression], data: nb.datasets.Referring, models: nb.Models) -> list:
     """The IoU of the target's mask for each combination of seals, at a threshold of 0.5."""
-    before, target, after = ("a " + e.text.split(" ", 1)[1] for e in triple)
+    names = (e.text.split(" ", 1)[1] for e in triple)
+    before, target, after = (f"an {n}" if n[0] in "aeiou" else f"a {n}" for n in names)
     base = resolve(models, "plain")
     settings = [
         replace(base, isolate=ISOLATE[own, others], tail="empty" if tail else "prompt")
