@@ -180,7 +180,7 @@ def _chosen(
 def note_grids(
     unet: nn.Module, transformers: Iterable[str]
 ) -> Iterator[dict[str, tuple[int, int]]]:
-    """Notes the grid of the latent and of each transformer's input as this thread runs passes.
+    """Records the grid of the latent and of each transformer's input as this thread runs passes.
 
     Args:
         unet: A UNet of diffusers.

@@ -350,7 +350,7 @@ def score_target(
 
 
 def target_spans(prompt: Prompt) -> Spans:
-    """Where the tokens of the prompt's target stand."""
+    """Returns where the tokens of the prompt's target stand."""
     spans, index = prompt.spans, prompt.target or 0
     return replace(spans, nouns=(spans.nouns[index],), chunks=(spans.chunks[index],))
 

@@ -84,7 +84,9 @@ def test_every_gathering_is_that_of_segment(kind, request, image):
     for name, settings in methods.items():
         for i in some:
             asked = replace(tried[i], weights=tried[i].weights or "equal")
-            given = replace(settings, **{f: getattr(asked, f) for f in as_record(asked)})
+            given = replace(
+                settings, **{f: getattr(asked, f) for f in Gathering.__dataclass_fields__}
+            )
             heat = nb.segment(
                 image, "the red strawberry", models, settings=given, latent=latent
             ).map
@@ -126,7 +128,7 @@ def made(means, noise=0.1, phrases=40, seed=0):
 @pytest.mark.parametrize(
     ("means", "chosen"),
     [
-        ((0.500, 0.500, 0.500, 0.505), SIMPLE),  # all within the noise, which is about .022
+        ((0.501, 0.500, 0.500, 0.505), SIMPLE),  # all within the noise, which is about .022
         ((0.500, 0.502, 0.500, 0.505), OTHER),  # equally simple, and better
         ((0.400, 0.400, 0.500, 0.505), UP),
         ((0.400, 0.400, 0.400, 0.505), SLOW),

@@ -229,7 +229,8 @@ def test_pictures_stand_side_by_side(image):
     shown = nb.show_images([image, other], ["a ring", "gray"])
     assert shown.alt == "Pictures side by side: a ring, 48 x 64 pixels; gray, 30 x 30 pixels."
     assert [len(row) for row in shown.rows] == [2]
-    columns = np.nonzero((pixels(shown) == 90).all(-1))[1]
+    gray = (pixels(shown) == 90).all(-1).sum(0)  # also in the edges of letters, a few a column
+    columns = np.nonzero(gray > 20)[0]
     assert columns.min() > pixels(shown).shape[1] / 2
     with pytest.raises(ValueError, match="one label for each panel: 1 for 2"):
         nb.show_images([image, other], ["one"])
