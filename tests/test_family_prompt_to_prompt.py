@@ -9,7 +9,7 @@ from nbhelpers.denoising import predict_noise
 from nbhelpers.embeddings import embed
 from nbhelpers.family import prompt_to_prompt
 from nbhelpers.family._alignment import align, inject
-from nbhelpers.family.editing import edit_attention
+from nbhelpers.family._editing import edit_attention
 from nbhelpers.family.prompt_to_prompt import blend_mask, edit_prompt, generate
 from nbhelpers.family.sampling import sample
 

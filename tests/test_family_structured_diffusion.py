@@ -6,7 +6,7 @@ import torch
 from nbhelpers.attention import record_attention
 from nbhelpers.denoising import predict_noise
 from nbhelpers.embeddings import embed
-from nbhelpers.family.editing import edit_attention
+from nbhelpers.family._editing import edit_attention
 from nbhelpers.family.sampling import sample
 from nbhelpers.family.structured_diffusion import generate, structured_prompt
 

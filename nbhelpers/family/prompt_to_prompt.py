@@ -24,8 +24,8 @@ from nbhelpers.attention import Layer, record_attention
 from nbhelpers.denoising import predict_noise
 from nbhelpers.embeddings import embed
 from nbhelpers.family._alignment import align, attend, inject
+from nbhelpers.family._editing import edit_attention
 from nbhelpers.family.cross_maps import cross_maps, main_factor
-from nbhelpers.family.editing import edit_attention
 from nbhelpers.family.sampling import GUIDANCE, Step, sample
 from nbhelpers.family.words import token_positions
 from nbhelpers.models import Models
