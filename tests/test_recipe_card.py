@@ -60,6 +60,7 @@ def out(tmp_path):
             "held-out style": {"noun": 0.4375, "color": 0.875},
         },
         "parser": {"verbs": 0.25, "corners": 0.75},
+        "remarks": ["One was trained in two pieces.", "The other wasn't."],
         "machines": [{"device": "cpu", "threads": 1}, {"device": "NVIDIA H100", "threads": 8}],
         "training": {
             "seed-1/unet": {"step": 20, "loss": 0.5, "seconds": 90.0},
@@ -88,6 +89,7 @@ def test_the_card_tells_what_was_measured_and_leaves_out_the_rest(out):
     assert table[0].endswith("| 10 | 1 | loss 0.125, psnr 31.5 |")
     assert table[1].endswith("| 28 epochs | 16 |  |")
     assert "| 12,000 | 10 | loss 0.0625 |" in table[2]
+    assert "\n\nOne was trained in two pieces.\n\nThe other wasn't.\n\n**Why" in card
     for unmeasured in ("BLIP, every noun", "generated", "contact-sheet", "PSNR", "`segment`"):
         assert unmeasured not in card, unmeasured
 

@@ -116,11 +116,11 @@ def test_the_command_s_weights_are_small_and_are_read_again(name, tmp_path, monk
     assert path.stat().st_size <= 2e6
     assert {value.dtype for value in load_file(path).values()} == {torch.float16}
     models = load_models("stickers")
+    _ = models.clip  # loaded on first use, which has to come before the folder is another
     image = referring("stickers", "val").image(1)
     monkeypatch.setenv("NBHELPERS_DATA", str(tmp_path / "data"))
     (tmp_path / "data" / "stickers").mkdir(parents=True)
     (tmp_path / "out" / "family").rename(tmp_path / "data" / "stickers" / "family")
-    _ = models.clip  # loaded from where it was, before the folder was another
     found = SYSTEMS[name].load()(image, ["dog", "the red car"], models)
     assert found.shape == (2, 80, 80) and found.min() >= 0 and found.max() <= 1
 
@@ -140,8 +140,8 @@ def test_what_the_models_make_is_small_and_read_again(name, tmp_path, monkeypatc
     path = tmp_path / "out" / "family" / f"{name}.safetensors"
     assert path.stat().st_size <= 2e6
     models = load_models("stickers")
+    _ = models.clip  # loaded on first use, which has to come before the folder is another
     image = referring("stickers", "val").image(1)
-    _ = models.clip  # loaded from where it was, before the folder was another
     monkeypatch.setenv("NBHELPERS_DATA", str(tmp_path / "data"))
     (tmp_path / "data" / "stickers").mkdir(parents=True)
     (tmp_path / "out" / "family").rename(tmp_path / "data" / "stickers" / "family")

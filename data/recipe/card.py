@@ -46,7 +46,7 @@ an upper bound.
 | part | loss | steps | minutes | at the end |
 |---|---|---|---|---|
 {training}
-
+{remarks}
 **Why CLIP is bound.** After contrastive training alone a noun's token holds the noun and next to
 nothing else: .93 of its variance over seven nouns and five colors is the noun's and .06 the
 color's, because CLIP's loss reads the end token only. Exchanged colors alone moved that to .90 and
@@ -131,6 +131,7 @@ def write_card(out: Path) -> None:
         ),
         machines=_machines(record.get("machines", [])),
         training=_rows(training_rows(record.get("training", {}))),
+        remarks="".join(f"\n{remark}\n" for remark in record.get("remarks", [])),
         scores=_rows(score_rows(record)),
         versions=", ".join(f"{name} {number}" for name, number in record["versions"].items()),
         sheet=CONTACTS.format(prompts=quoted) if sheet else "",

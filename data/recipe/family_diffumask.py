@@ -80,7 +80,7 @@ def write_pairs(folder: Path, name: str, models: Models, *, pictures: int, seed:
     folder.mkdir(parents=True, exist_ok=True)
     images, maps = zip(*sample_support(name, models, pictures=pictures, seed=seed), strict=True)
     tensors = {
-        "pictures": torch.from_numpy(np.stack(images)),
+        "pictures": torch.from_numpy(np.ascontiguousarray(np.stack(images))),
         "maps": torch.from_numpy(np.rint(255 * np.stack(maps)).astype(np.uint8)),
     }
     partial = path.with_suffix(".partial")

@@ -221,11 +221,14 @@ def _merge(first: Record, second: Record, path: Path) -> Record:
 
 
 def _compare(there: Any, wanted: Any, folder: Path, field: str = "") -> None:
-    """Refuse a folder that was made with other settings, naming the first that differs."""
+    """Refuse a folder that was made with other settings, naming the first that differs.
+
+    Settings come before items, which differ because of them.
+    """
     if there == wanted:
         return
     if isinstance(there, dict) and isinstance(wanted, dict):
-        for key in sorted({*there, *wanted}):
+        for key in sorted({*there, *wanted}, key=lambda key: (key == "items", key)):
             _compare(there.get(key), wanted.get(key), folder, f"{field}.{key}")
         return
     name = field.removeprefix(".settings").removeprefix(".")
