@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as coco_masks
+from recipe import score
 from recipe.art import FOLDER, NOUNS, UNSEEN
 from recipe.captions import said_of
 from recipe.color import COLORS
@@ -85,3 +86,20 @@ def test_a_share_has_the_interval_of_its_prompts():
     assert found["share"] == right[0].mean()
     assert abs(found["high"] - found["share"] - 1.96 * error) < 0.3 * error
     assert abs(found["share"] - found["low"] - 1.96 * error) < 0.3 * error
+
+
+def test_areas_are_the_share_of_pairs_in_the_right_order(monkeypatch):
+    """Of two pictures: what is there has 2 and 0, what isn't has 1 and 1; every peak is alike."""
+    seen = []
+
+    def presence(image, asked, models):
+        seen.append(asked)
+        return [2.0, 1.0] if len(seen) == 1 else [0.0, 1.0]
+
+    monkeypatch.setattr(score, "presence", presence)
+    alike = [SimpleNamespace(peak=0.5), SimpleNamespace(peak=0.5)]
+    monkeypatch.setattr(score, "segment", lambda image, asked, models: alike)
+    assert score.score_presence(None, count=2) == {"presence": 0.5, "peak": 0.5, "pictures": 2}
+    for number, (there, absent) in enumerate(seen, start=1 + score.SPLITS["val"]):
+        nouns = {thing.noun for thing in score.scene_of(number, "testA").things}
+        assert there.removeprefix("the ") in nouns and absent.removeprefix("the ") not in nouns

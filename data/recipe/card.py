@@ -201,6 +201,12 @@ def score_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             )
         for part, value in drawn["judge on true pictures"].items():
             yield f"the judge's own right verdicts on true pictures, {part}", f"{value:.3f}"
+    if found := record.get("presence"):
+        yield (
+            f"area under the ROC curve, nouns that are there against others, {found['pictures']} "
+            "pictures of testA",
+            f"`presence` {found['presence']:.2f}, a map's `peak` {found['peak']:.2f}",
+        )
     for part, value in record.get("parser", {}).items():
         yield f"parser, F1 of noun chunks, {part}", f"{value:.3f}"
     if seconds := record.get("seconds"):

@@ -18,9 +18,10 @@ import torch
 from nbhelpers.captions import caption
 from nbhelpers.files import write_whole
 from nbhelpers.models import Models, load_captioner, load_models, load_parser
+from nbhelpers.presence import presence
 from nbhelpers.segment import segment
 from nbhelpers.versions import versions
-from recipe.art import COLORS_OF, HELD_OUT_STYLE
+from recipe.art import COLORS_OF, HELD_OUT_STYLE, NOUNS
 from recipe.autoencoder import load_autoencoder, psnr
 from recipe.benchmark import SPLITS, scene_of
 from recipe.binding import score_judges
@@ -142,6 +143,29 @@ def share(right: np.ndarray, *, draws: int = 10_000) -> dict[str, float]:
     return {"share": float(means.mean()), "low": float(low), "high": float(high)}
 
 
+def score_presence(models: Models, *, count: int = 100) -> dict[str, float]:
+    """Return how well `presence` and a map's peak tell nouns that are there from others.
+
+    Each of the first `count` pictures of testA is asked for a noun of its own and for one that it
+    lacks. The area under the ROC curve is the chance that the first kind has the higher value.
+    """
+    first = 1 + SPLITS["val"]
+    values: dict[str, list[tuple[float, ...]]] = {"presence": [], "peak": []}
+    for number in range(first, first + count):
+        scene = scene_of(number, "testA")
+        rng = np.random.default_rng((HELD_OUT + 3, number))
+        own = sorted({thing.noun for thing in scene.things})
+        asked = [f"the {rng.choice(nouns)}" for nouns in (own, sorted({*NOUNS} - {*own}))]
+        image = draw(scene)[0]
+        values["presence"].append(tuple(presence(image, asked, models)))
+        values["peak"].append(tuple(found.peak for found in segment(image, asked, models)))
+    areas = {}
+    for measure, pairs in values.items():
+        there, absent = np.array(pairs).T[:, :, None]
+        areas[measure] = float((there > absent.T).mean() + (there == absent.T).mean() / 2)
+    return {**areas, "pictures": count}
+
+
 def time_loading(out: Path, *, pictures: int = 20) -> dict[str, float]:
     """Return the seconds that loading takes, and a picture."""
     started = time.perf_counter()
@@ -222,6 +246,7 @@ def score(
         "binding judges": lambda: score_judges(
             load_models(out / "stable-diffusion", captioner=str(out / "blip"))
         ),
+        "presence": lambda: score_presence(load_models(out / "stable-diffusion")),
         "seconds": lambda: time_loading(out),
         # parts may be trained on several machines; what another one logged is kept
         "training": lambda: record.get("training", {}) | training_cost(work, out),
