@@ -30,8 +30,9 @@ class Results:
         """One table.
 
         Args:
-            name: "table-1" to "table-4", "figure-8", "leaks", "leaks-into", "weight", "into",
-                "completion", "timesteps", "kinds", "gains" or "family".
+            name: "table-1" to "table-4", "table-2-code" (Table 2 over DiffSegmenter's code),
+                "figure-8", "leaks", "leaks-into", "weight", "into", "completion", "timesteps",
+                "kinds", "gains" or "family".
             split: Which the figures come from.
 
         Raises:
