@@ -83,16 +83,22 @@ def prose(page):
     return "\n".join(kept)
 
 
+def captions(page):
+    """The captions of the figures that a page's cells draw."""
+    if (BOOK / f"{page}.md").read_text(encoding="utf-8").startswith("---"):
+        figures = [cell.metadata.get("mystnb", {}).get("figure", {}) for cell in cells(page)]
+        return "\n".join(figure.get("caption", "") for figure in figures)
+    return ""
+
+
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_a_chapter_is_read_in_half_an_hour(page):
-    figures = [cell.metadata.get("mystnb", {}).get("figure", {}) for cell in cells(page)]
-    captions = " ".join(figure.get("caption", "") for figure in figures)
-    assert 1500 <= len((prose(page) + captions).split()) <= 2500
+    assert 1500 <= len(f"{prose(page)} {captions(page)}".split()) <= 2500
 
 
 def test_the_prose_says_findings_and_does_not_ask_to_look():
     said = [word for page in [*PAGES, *HIDDEN] for word in re.findall(
-        r"\blook(?:s|ed|ing)?\b", prose(page), re.IGNORECASE)]  # fmt: skip
+        r"\blook(?:s|ed|ing)?\b", f"{prose(page)} {captions(page)}", re.IGNORECASE)]  # fmt: skip
     assert len(said) <= 10
     asked = re.compile(r"^(?:Look|See (?:what|how|whether|that)|Watch)\b|[.:] (?:Look|Watch)\b")
     for page in PAGES:
@@ -109,6 +115,91 @@ def test_a_finding_follows_every_figure_and_table():
                 text = after.source.strip() if after.cell_type == "markdown" else ""
                 assert text, f"{page}: nothing after {cell.source[-80:]}"
                 assert not text.startswith("#"), f"{page}: no finding before {text[:60]}"
+
+
+NAMES = re.compile(r"\\(?:mathrm|text|operatorname\*?)\{[^{}]*\}")
+GREEK = "alpha varepsilon mu ell sigma kappa Delta"
+LETTER = re.compile(rf"(?P<bar>\\bar\s*\{{?)?(?P<letter>\\(?:{GREEK.replace(' ', '|')})(?![a-z])"
+                    r"|(?<![\\A-Za-z])[A-Za-z](?![A-Za-z]))(?P<prime>\}?')?")  # fmt: skip
+
+
+def letters(formula):
+    """The letters of a formula; one with a bar or a prime is another letter."""
+    plain = re.sub(
+        r"\\(?!bar|" + GREEK.replace(" ", "|") + r")[A-Za-z]+", " ", NAMES.sub(" ", formula)
+    )
+    found = LETTER.finditer(plain)
+    return {
+        ("bar " if m["bar"] else "") + m["letter"] + ("'" if m["prime"] else "") for m in found
+    }
+
+
+def symbols():
+    """What the notation explains: of each row of its table the formulas of its first column."""
+    table = source("notation").partition("```{list-table}")[2]
+    rows = re.findall(r"^\* - (.*)$", table.partition("\n```")[0], re.MULTILINE)[1:]
+    return [re.findall(r"\$([^$]+)\$", row) for row in rows]
+
+
+def test_a_letter_has_one_meaning():
+    """Of each symbol the letter before its index; an index has a row of its own."""
+    of_rows = [
+        {letter for symbol in row for letter in letters(re.split(r"[_^(]", symbol)[0])}
+        for row in symbols()
+    ]
+    every = [letter for row in of_rows for letter in row]
+    assert len(every) > 30
+    assert sorted(every) == sorted(set(every))
+
+
+@pytest.mark.parametrize("page", [*CHAPTERS, "knobs", "formula_to_bytes"])
+def test_the_notation_explains_every_letter(page):
+    known = {letter for row in symbols() for symbol in row for letter in letters(symbol)}
+    text = source(page).partition("\n## Lab")[0]
+    displayed = re.findall(r"^\$\$\n(.*?)^\$\$", text, re.MULTILINE | re.DOTALL)
+    inline = re.findall(
+        r"(?<![$\\])\$([^$\n]+)\$(?!\$)",
+        re.sub(r"^\$\$\n.*?^\$\$.*$", "", text, flags=re.M | re.S),
+    )
+    for formula in [*displayed, *inline]:
+        assert letters(formula) <= known | {"e"}, formula
+
+
+@pytest.fixture(scope="module")
+def parser():
+    return nb.load_models("stickers").parser
+
+
+@pytest.mark.parametrize(
+    ("phrase", "chunks"),
+    [
+        ("a photograph of children in red", ["a photograph", "children", "red"]),
+        ("a photograph of white dog playing", ["a photograph", "white dog"]),
+        ("a black and white horse", ["a black and white horse"]),
+        ("a red hat and umbrella", ["a red hat", "umbrella"]),
+        ("red orange and green strawberry", ["red orange and green strawberry"]),
+        ("a red orange and a green strawberry", ["a red orange", "a green strawberry"]),
+        ("a man on a horse with a hat", ["a man", "a horse", "a hat"]),
+        ("red shirt", ["red shirt"]),
+        ("second from left", ["left"]),
+    ],
+)  # fmt: skip
+def test_chunks_are_those_that_the_chapter_speaks_of(parser, phrase, chunks):
+    assert phrase in source("02_chunks")
+    assert [chunk.text for chunk in nb.noun_chunks(phrase, parser)] == chunks
+
+
+def test_a_picture_is_described_in_one_way():
+    pages = [source(page) for page in PAGES] + [(BOOK.parent / "README.md").read_text("utf-8")]
+    described = {}
+    for text in pages:
+        for path, alt in re.findall(r"\{figure\} (\S+)\n(?::name: .*\n)?:alt: (.*)", text):
+            described.setdefault(Path(path).name, set()).add(alt)
+        for alt, path in re.findall(r"!\[(.*?)\]\((\S+)\)", text):
+            described.setdefault(Path(path).name, set()).add(alt)
+    assert {"pipeline.png", "unet.png", "tiles.png"} <= set(described)
+    for name, alts in described.items():
+        assert len(alts) == 1, f"{name} is described as {alts}"
 
 
 def test_no_notebook_with_outputs_is_kept():

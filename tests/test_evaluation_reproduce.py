@@ -86,6 +86,7 @@ def test_all_by_one_command(world, few, capsys):
     results = load_results("out")
     assert [(table["name"], table["split"]) for table in results.tables] == [
         *(("table-1", "testA"), ("table-2", "testA"), ("table-2", "testB")),
+        *(("table-2-code", "testA"), ("table-2-code", "testB")),
         *(("table-3", "testA"), ("table-4", "testA"), ("table-4", "testB")),
         *(("figure-8", "testA"), ("figure-8", "testB"), ("leaks", "testA")),
         *(("weight", "testA"), ("into", "testA"), ("completion", "testA")),

@@ -147,7 +147,7 @@ def test_what_was_not_read_is_left_out(both):
 def test_the_papers_tables_have_the_papers_numbers(both):
     val, test = both
     found = {table["name"]: table for table in make_tables(val, [test])}
-    assert list(found) == ["table-2", "table-3", "table-4"]
+    assert list(found) == ["table-2", "table-2-code", "table-3", "table-4"]
     theirs = [
         (r["alpha"], r["paper"]["threshold"], r["paper"]["miou"]) for r in found["table-3"]["rows"]
     ]
@@ -169,6 +169,25 @@ def test_the_papers_tables_have_the_papers_numbers(both):
     curve = found["table-2"]["rows"][2]["curve"]
     names = ["paper", "paper, seed 1"]
     assert curve[30] == pytest.approx(loop_miou("testA", names, made_items(6), 30), abs=1e-12)
+
+
+def test_table_2_is_told_over_both_baselines(both):
+    val, test = both
+    (table,) = make_tables(val, [test], {"table-2-code": TABLES["table-2-code"]})
+    assert [row["method"] for row in table["rows"]] == ["diffsegmenter", "paper", "sealed"]
+    assert table["rows"][0]["gain"] is None
+    code = SETTINGS["diffsegmenter"]
+    for row in table["rows"][1:]:
+        value = compare(val, test, SETTINGS[row["method"]], code, seeds=[0, 1])
+        assert row["gain"] == asdict(value.gain)
+        assert row["overall_gain"] == asdict(value.overall_gain)
+
+
+def test_gains_over_what_was_not_read_make_no_table(tmp_path):
+    made_run(tmp_path / "val", "val", methods(), pictures=2)
+    made_run(tmp_path / "testA", "testA", TWO, pictures=2)
+    val, tests = load_runs(tmp_path)
+    assert "table-2-code" not in [table["name"] for table in make_tables(val, tests)]
 
 
 def test_every_setting_of_the_tables_is_read():
@@ -602,7 +621,8 @@ def test_the_tables_command(runs, tmp_path, capsys):
     assert made["tables"] == json.loads(json.dumps(paper_tables(runs)))
     assert main(["questions", str(runs), "--out", str(tmp_path), "--quiet"]) == 0
     names = [table["name"] for table in load_results(tmp_path).tables]
-    assert names == ["table-2", "table-3", "table-4", "figure-8", "kinds", "gains"]
+    tables = ["table-2", "table-2-code", "table-3", "table-4", "figure-8"]
+    assert names == [*tables, "kinds", "gains"]
     assert main(["questions", str(runs), "--out", str(tmp_path), "--beside", str(tmp_path)]) == 0
     beside = (tmp_path / "beside.md").read_text()
     assert f"|  | place | here | {tmp_path.name.replace('_', '&#95;')} |" in beside

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import itertools
 import os
 import re
 import subprocess
@@ -101,6 +102,36 @@ def pasted(path, exercise):
             yield f"def {function.name}({', '.join(names)}):\n{code}\n    return {result}\n"
 
 
+def copied(path, exercise):
+    """An exercise answered by each function of its chapter that takes as many arguments.
+
+    Alone and with its arguments in any order, beside all that the chapter defines.
+    """
+    (function,) = (node for node in ast.parse(exercise).body if isinstance(node, ast.FunctionDef))
+    names = [argument.arg for argument in function.args.args]
+    defined = []
+    for cell in jupytext.read(path, fmt="md:myst").cells:
+        if cell.cell_type == "code" and "exercise" not in cell.metadata.get("tags", ()):
+            defined += [node for node in ast.parse(cell.source).body if defines(node)]
+    known = "\n".join(map(ast.unparse, defined))
+    for node in defined:
+        if isinstance(node, ast.FunctionDef) and len(node.args.args) == len(names):
+            own = f"_{node.name}"  # a chapter's function may have the exercise's name
+            for order in itertools.permutations(names):
+                call = f"return {own}({', '.join(order)})"
+                head = f"def {function.name}({', '.join(names)}):"
+                yield f"{known}\n{own} = {node.name}\n{head}\n    {call}\n"
+
+
+def defines(node):
+    """Whether a statement needs nothing to have run: an import, a function, a literal."""
+    if isinstance(node, ast.Assign):
+        return not any(
+            isinstance(n, ast.Call | ast.Name | ast.Attribute) for n in ast.walk(node.value)
+        )
+    return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef)
+
+
 def passes(answer, check, models):
     """Whether a check takes an answer; what a pasted cell lacks is an answer too, a wrong one."""
     spoken = run_time(models)
@@ -116,7 +147,7 @@ def test_one_exercise_at_least_is_not_answered_by_a_cell_of_its_chapter(path, mo
     own = []
     for exercise in exercises(path):
         (check,) = re.findall(r"nb\.labs\.check_\w+\(.*\)", exercise)
-        for answer in pasted(path, exercise):
+        for answer in itertools.chain(pasted(path, exercise), copied(path, exercise)):
             if passes(answer, check, models):
                 break
         else:
@@ -138,6 +169,10 @@ def test_a_copied_answer_is_found(tmp_path, models, capsys):
     passed = [answer for answer in pasted(page, exercise) if passes(answer, check, models)]
     assert len(passed) == 1
     assert passed[0].endswith("return by_hand(mask, truth)\n")
+    passed = [answer for answer in copied(page, exercise) if passes(answer, check, models)]
+    assert [answer.splitlines()[-1].strip() for answer in passed] == (
+        ["return _by_hand(mask, truth)", "return _by_hand(truth, mask)"]
+    )
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=name)

@@ -12,6 +12,7 @@ from typing import Any
 from nbhelpers.files import write_whole
 
 FILES = ("tables.json", "questions.json", "family.json")
+BASELINES = {"table-2": "plain", "table-2-code": "DiffSegmenter's code"}  # what gains are over
 ESCAPED = str.maketrans({c: f"&#{ord(c)};" for c in "&<>|`*_[]\\$"})
 Record = Mapping[str, Any]
 
@@ -30,8 +31,9 @@ class Results:
         """One table.
 
         Args:
-            name: "table-1" to "table-4", "figure-8", "leaks", "leaks-into", "weight", "into",
-                "completion", "timesteps", "kinds", "gains" or "family".
+            name: "table-1" to "table-4", "table-2-code" (Table 2 over DiffSegmenter's code),
+                "figure-8", "leaks", "leaks-into", "weight", "into", "completion", "timesteps",
+                "kinds", "gains" or "family".
             split: Which the figures come from.
 
         Raises:
@@ -191,6 +193,35 @@ def save_beside(folder: Path, first: Results, second: Results, names: Sequence[s
     text = "\n\n".join(["# The same from two models", *parts]) + "\n"
     write_whole(path, text.encode("utf-8"))
     return path
+
+
+def over_baselines(
+    results: Results, method: str = "sealed", split: str = "testA"
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """A method's rows of Table 2 over both baselines: plain, and DiffSegmenter's code.
+
+    Args:
+        results: Whose tables are read.
+        method: A name in `SETTINGS`.
+        split: Which the figures come from.
+
+    Returns:
+        The name of each baseline that was read, with the row whose "gain" and "overall_gain" are
+        over it, every method at its own calibration.
+
+    Example:
+        >>> row = {"method": "sealed", "gain": {"mean": 0.1}}
+        >>> made = Results(({"name": "table-2", "split": "testA", "rows": [row]},))
+        >>> [name for name, row in over_baselines(made)]
+        ['plain']
+    """
+    return [
+        (BASELINES[table["name"]], row)
+        for table in results.tables
+        if table["name"] in BASELINES and table["split"] == split
+        for row in table["rows"]
+        if row["method"] == method and row["gain"]
+    ]
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
