@@ -51,7 +51,7 @@ def measure(triple: list[Expression], data: nb.datasets.Referring, models: nb.Mo
     """The IoU of the target's mask for each combination of seals, at a threshold of 0.5."""
     names = (e.text.split(" ", 1)[1] for e in triple)
     before, target, after = (f"an {n}" if n[0] in "aeiou" else f"a {n}" for n in names)
-    base = resolve(models, "plain")
+    base = resolve(models, "sealed")  # as the chapter reads all of them
     settings = [
         replace(base, isolate=ISOLATE[own, others], tail="empty" if tail else "prompt")
         for own, others, tail in SEALS
