@@ -55,7 +55,7 @@ FULL = Budget(
     bind=1200,
     unet=13_000,
     captioner=6000,
-    judge=7500,
+    judge=3500,
     parser=28,
 )
 QUICK = Budget(120, 200, autoencoder=3, clip=2, bind=1, unet=2, captioner=2, judge=1, parser=1)
