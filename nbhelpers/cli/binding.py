@@ -30,7 +30,7 @@ examples
 
 def describe(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments to its parser."""
-    from nbhelpers.evaluation.binding import SYSTEMS
+    from nbhelpers.family.evaluation.binding import SYSTEMS
 
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
@@ -54,8 +54,8 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Choose on val, run test, write the result."""
-    from nbhelpers.evaluation.binding import FILE, SYSTEMS, BindingJob, measure_binding
     from nbhelpers.evaluation.run import RunOptions
+    from nbhelpers.family.evaluation.binding import FILE, SYSTEMS, BindingJob, measure_binding
 
     out = Path(options.out) if options.out else default_out()
     check_writable(out, [FILE])

@@ -72,10 +72,10 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run part by part; write tables and answers as soon as what they need is there."""
-    from nbhelpers.evaluation.costs import measure_costs
-    from nbhelpers.evaluation.family import family_jobs, job_of_each
     from nbhelpers.evaluation.jobs import Job
     from nbhelpers.evaluation.questions import OF_QUESTIONS, OF_TABLES, make_jobs
+    from nbhelpers.family.evaluation.costs import measure_costs
+    from nbhelpers.family.evaluation.tables import family_jobs, job_of_each
 
     work = Path(options.work)
     out = Path(options.out) if options.out else default_out()

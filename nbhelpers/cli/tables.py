@@ -60,8 +60,8 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read the runs, write the tables, draw the figures."""
-    from nbhelpers.evaluation.family import PROTOCOLS
     from nbhelpers.evaluation.runs import find_runs
+    from nbhelpers.family.evaluation.tables import PROTOCOLS
 
     folder, out = places(options, [*FILES, *FAMILY])
     if any(find_runs(folder, prompts, systems=True) for prompts in PROTOCOLS):
@@ -95,9 +95,9 @@ def write(folder: Path, out: Path, options: argparse.Namespace) -> int:
 
 def write_family(folder: Path, out: Path, options: argparse.Namespace) -> int:
     """Make the table of all systems, with what each costs where that was measured."""
-    from nbhelpers.evaluation.costs import read_costs
-    from nbhelpers.evaluation.family import family_table
     from nbhelpers.evaluation.results import save_tables
+    from nbhelpers.family.evaluation.costs import read_costs
+    from nbhelpers.family.evaluation.tables import family_table
 
     tables = family_table(folder, read_costs(folder))
     for path in save_tables(out, "family", "The family", tables):

@@ -19,7 +19,7 @@ from torch import Tensor
 from nbhelpers.datasets import Broken, Coco, Referring
 from nbhelpers.datasets.coco import IGNORED
 from nbhelpers.evaluation.batched import THRESHOLDS, Reader
-from nbhelpers.evaluation.systems import SystemReader
+from nbhelpers.family.reading import SystemReader
 from nbhelpers.metrics import class_intersection_union
 
 

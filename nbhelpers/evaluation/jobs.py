@@ -15,8 +15,8 @@ from nbhelpers.datasets import Broken, Coco, Expression, Referring, coco, referr
 from nbhelpers.evaluation._classes import Drawn, digest, read_classes
 from nbhelpers.evaluation.batched import Question, Reader, count, one_thread
 from nbhelpers.evaluation.run import Evaluate, Item
-from nbhelpers.evaluation.systems import SOURCES as OF_SYSTEMS
-from nbhelpers.evaluation.systems import SystemReader, find_system, records_of
+from nbhelpers.family.reading import SOURCES as OF_SYSTEMS
+from nbhelpers.family.reading import SystemReader, find_system, records_of
 from nbhelpers.models import load_models
 from nbhelpers.segment import SETTINGS, Settings
 from nbhelpers.versions import version_of

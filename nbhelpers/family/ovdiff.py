@@ -24,7 +24,7 @@ from nbhelpers.attention import record_attention
 from nbhelpers.denoising import denoise_once
 from nbhelpers.embeddings import embed
 from nbhelpers.family import load_weights
-from nbhelpers.family.support import sample_support
+from nbhelpers.family.sampling import sample_support
 from nbhelpers.models import Models
 
 TIMESTEP = 200

@@ -15,9 +15,12 @@ from torch import Tensor
 
 from nbhelpers.denoising import predict_noise
 from nbhelpers.embeddings import Prompt, embed
+from nbhelpers.family.dense import TEMPLATES, with_article
 from nbhelpers.models import Models
+from nbhelpers.segment import segment
 
 GUIDANCE = 4.0  # suits the sticker world; the pipelines of Stable Diffusion use 7.5
+TOGETHER = 8  # pictures of `sample_support` in one batch
 
 
 @dataclass(frozen=True)
@@ -146,3 +149,28 @@ def _noise(shape: Sequence[int], seed: int) -> Tensor:
     """Normal noise from a seed; the default dtype would draw other numbers from it."""
     generator = torch.Generator("cpu").manual_seed(seed)
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device="cpu")
+
+
+def sample_support(
+    name: str, models: Models, *, pictures: int, seed: int = 0, steps: int = 20
+) -> list[tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]]:
+    """Returns pictures sampled from a class's name, each with its attention map.
+
+    Args:
+        name: Of the class.
+        models: Samples and reads.
+        pictures: How many.
+        seed: Of the first.
+        steps: Of denoising.
+
+    Returns:
+        uint8 pictures, and maps in [0, 1] as large: those of DiffSegmenter's method.
+    """
+    prompts = [TEMPLATES[i % len(TEMPLATES)].format(with_article(name)) for i in range(pictures)]
+    found = []
+    for start in range(0, pictures, TOGETHER):
+        some = prompts[start : start + TOGETHER]
+        seeds = list(range(seed + start, seed + start + len(some)))
+        for image in decode(sample(some, models, seeds=seeds, steps=steps), models):
+            found.append((image, segment(image, name, models, method="diffsegmenter").map))
+    return found

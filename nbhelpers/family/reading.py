@@ -10,12 +10,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from nbhelpers.evaluation.batched import Question
 from nbhelpers.family import SYSTEMS, System, load_weights
 from nbhelpers.models import CLIP, Models
 from nbhelpers.weights import EMBEDDED, HUB, locate
 
-SOURCES = ("family/*.py", "evaluation/systems.py")  # on these a system's numbers depend as well
+SOURCES = ("family/*.py",)  # on these a system's numbers depend as well
 
 
 class SystemReader:
@@ -32,8 +31,8 @@ class SystemReader:
         self.names = tuple(self.choices)
         self._maps = system.load()
 
-    def maps(self, questions: Sequence[Question]) -> list[Float[Tensor, "variant h w"]]:
-        """The maps of each question, one a choice, in their order.
+    def maps(self, questions: Sequence[Any]) -> list[Float[Tensor, "variant h w"]]:
+        """The maps of each question, an `image` and a `phrase`: one a choice, in their order.
 
         Raises:
             ValueError: Anything that the system refuses.

@@ -1,7 +1,7 @@
 """Attribute binding: in how many generated pictures does each thing have the color asked for?
 
 Every prompt names two things in two colors. Systems that generate are run on the same prompts and
-seeds, and three judges look at each picture (`nbhelpers.evaluation._judges`). A system's own
+seeds, and three judges see each picture (`nbhelpers.family.evaluation._judges`). A system's own
 choices, such as the size of its step, are made on other prompts, val, and test is run once.
 """
 
@@ -18,12 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nbhelpers.embeddings import embed
-from nbhelpers.evaluation._judges import Asked, Judges
 from nbhelpers.evaluation.batched import one_thread
 from nbhelpers.evaluation.jobs import PACKAGES, SOURCES, code_version, folder_digest
 from nbhelpers.evaluation.journal import Record
 from nbhelpers.evaluation.run import Evaluate, Item, RunOptions, complete_records, run
 from nbhelpers.evaluation.store import Store
+from nbhelpers.family.evaluation._judges import Asked, Judges
 from nbhelpers.family.sampling import GUIDANCE, decode, sample
 from nbhelpers.family.words import find_things
 from nbhelpers.files import write_whole
@@ -64,7 +64,7 @@ class System:
 # Steps are larger and smaller than the papers' 20, since latents of 20 x 20 have fewer numbers.
 SYSTEMS: Mapping[str, System] = {
     "plain": System("Plain prompt", "nbhelpers.family.sampling.sample"),
-    "sealed": System("Sealed prompt", "nbhelpers.evaluation.binding.generate_sealed"),
+    "sealed": System("Sealed prompt", "nbhelpers.family.evaluation.binding.generate_sealed"),
     "prompt-to-prompt": System(
         "Prompt-to-Prompt, colors added",
         "nbhelpers.family.prompt_to_prompt.generate",
@@ -124,7 +124,7 @@ class BindingJob:
             "guidance": self.guidance,
             "model": {"name": self.model, "sha256": None if commit else folder_digest(source)},
             "device": self.device.partition(":")[0],
-            "code": code_version((*SOURCES, "family/*.py", "evaluation/_judges.py")),
+            "code": code_version((*SOURCES, "family/*.py", "family/evaluation/_judges.py")),
             "packages": {name: version_of(name) for name in PACKAGES},
         }
 
