@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -11,8 +11,10 @@ from torch import Tensor
 from nbhelpers import kernels
 from nbhelpers.attention import Layer
 from nbhelpers.calibration import Layers, Normalize, SoftmaxOver
+from nbhelpers.errors import refused
 from nbhelpers.tokens import Spans
 
+Subtokens = Literal["all", "last"]
 PLACES = {"all": ("down", "mid", "up"), "no-mid": ("down", "up"), "down": ("down",), "up": ("up",)}
 
 
@@ -23,7 +25,7 @@ def score_maps(
     softmax_over: SoftmaxOver = "all",
     weights: Mapping[int, float] | None = None,
     normalize: Normalize = "min-max",
-    subtokens: Literal["all", "last"] = "all",
+    subtokens: Subtokens = "all",
     size: tuple[int, int] | None = None,
 ) -> Float[Tensor, "chunk h w"]:
     """How much each location of the picture attends to each chunk's noun.
@@ -55,10 +57,15 @@ def score_maps(
         one cell, say) tells nothing and, normalized, adds 0.
 
     Raises:
-        ValueError: No layers or no chunks, a token beyond the recorded keys, weights that are
-            negative or all 0, one resolution with two grids, or NaN or infinity in what was
-            recorded.
+        ValueError: No layers or no chunks, a choice that there isn't, a token beyond the recorded
+            keys, weights that are negative or all 0, one resolution with two grids, or NaN or
+            infinity in what was recorded.
     """
+    choices = {"softmax_over": SoftmaxOver, "normalize": Normalize, "subtokens": Subtokens}
+    given = {"softmax_over": softmax_over, "normalize": normalize, "subtokens": subtokens}
+    for name, value in given.items():
+        if value not in (known := get_args(choices[name])):
+            raise refused("score_maps", f"{name} is one of {', '.join(known)}", **{name: value})
     if not layers:
         raise ValueError(
             "no cross-attention was recorded; call denoise_once inside record_attention "
@@ -127,7 +134,7 @@ def noun_maps(
     layer: Layer,
     spans: Spans,
     softmax_over: SoftmaxOver = "all",
-    subtokens: Literal["all", "last"] = "all",
+    subtokens: Subtokens = "all",
 ) -> Float[Tensor, "chunk h w"]:
     """One layer's map of every noun: the mean probability of its tokens."""
     nouns = [noun[-1:] if subtokens == "last" else noun for noun in spans.nouns]
