@@ -28,7 +28,7 @@ def score_maps(
     subtokens: Subtokens = "all",
     size: tuple[int, int] | None = None,
 ) -> Float[Tensor, "chunk h w"]:
-    """How much each location of the picture attends to each chunk's noun.
+    """Returns how much each location of the picture attends to each chunk's noun.
 
     The score map of section 3.1, with DiffSegmenter's arithmetic: the probabilities of the noun's
     tokens, their mean over sub-tokens, batch (timesteps), heads and the layers of one
@@ -82,7 +82,7 @@ def score_maps(
 
 
 def select_layers(layers: Sequence[Layer], which: Layers = "all") -> list[Layer]:
-    """The layers of some parts of the UNet: all, all but the middle block's, or one way's.
+    """Returns the layers of some parts of the UNet: all, all but the middle block's, or one way's.
 
     Args:
         layers: From `record_attention`.
@@ -109,7 +109,7 @@ def join_maps(
     normalize: Normalize,
     size: tuple[int, int],
 ) -> Float[Tensor, "chunk h w"]:
-    """The second half of `score_maps`: the layers' maps of the nouns as one score map a chunk.
+    """Joins the layers' maps of the nouns into a score map a chunk: `score_maps`' second half.
 
     Args:
         layers: Whose maps they are; none has weight 0.
@@ -136,7 +136,7 @@ def noun_maps(
     softmax_over: SoftmaxOver = "all",
     subtokens: Subtokens = "all",
 ) -> Float[Tensor, "chunk h w"]:
-    """One layer's map of every noun: the mean probability of its tokens."""
+    """Returns one layer's map of every noun: the mean probability of its tokens."""
     nouns = [noun[-1:] if subtokens == "last" else noun for noun in spans.nouns]
     subset = spans.words if softmax_over == "words" else None
     wanted = sorted({token for noun in nouns for token in noun})
@@ -156,7 +156,7 @@ def noun_maps(
 
 
 def _by_factor(layers: Sequence[Layer]) -> dict[int, list[Layer]]:
-    """The layers of each resolution."""
+    """Returns the layers of each resolution."""
     groups: dict[int, list[Layer]] = {}
     for layer in layers:
         group = groups.setdefault(layer.factor, [])
@@ -170,7 +170,7 @@ def _by_factor(layers: Sequence[Layer]) -> dict[int, list[Layer]]:
 
 
 def _shares(weights: Mapping[int, float] | None, factors: Sequence[int]) -> dict[int, float]:
-    """The share of each resolution present; together they are 1."""
+    """Returns the share of each resolution present; together they are 1."""
     named = dict.fromkeys(factors, 1.0) if weights is None else weights
     wrong = {factor: w for factor, w in named.items() if not math.isfinite(w) or w < 0}
     if wrong:

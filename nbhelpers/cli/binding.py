@@ -29,7 +29,7 @@ examples
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommand's arguments to its parser."""
+    """Adds the subcommand's arguments to its parser."""
     from nbhelpers.family.evaluation.binding import SYSTEMS
 
     parser.description, parser.epilog = DESCRIPTION, ENDING
@@ -53,7 +53,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Choose on val, run test, write the result."""
+    """Chooses on val, runs test and writes the result."""
     from nbhelpers.evaluation.run import RunOptions
     from nbhelpers.family.evaluation.binding import FILE, SYSTEMS, BindingJob, measure_binding
 

@@ -48,7 +48,7 @@ a model of another seed, and both models' gains side by side
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommand's arguments to its parser."""
+    """Adds the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
     add(
@@ -71,7 +71,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run part by part; write tables and answers as soon as what they need is there."""
+    """Runs part by part; writes tables and answers as soon as what they need is there."""
     from nbhelpers.evaluation.jobs import Job
     from nbhelpers.evaluation.questions import OF_QUESTIONS, OF_TABLES, make_jobs
     from nbhelpers.family.evaluation.costs import measure_costs
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def fill(jobs: Mapping[str, Any], work: Path, options: argparse.Namespace) -> tuple[int, bool]:
-    """Run jobs, each in a folder of its name.
+    """Runs jobs, each in a folder of its name.
 
     Returns:
         3 where an item of one ended in an error, else 0; and whether every item of all is done.
@@ -115,7 +115,7 @@ def fill(jobs: Mapping[str, Any], work: Path, options: argparse.Namespace) -> tu
 
 
 def default_out() -> Path:
-    """The results recorded in a checkout; an installed package keeps its own as they are."""
+    """Returns the results recorded in a checkout; an installed package keeps its own unchanged."""
     recorded = data_folder() / "results"
     package = Path(__file__).resolve().parents[1]
     return Path("out") if recorded.resolve().is_relative_to(package) else recorded

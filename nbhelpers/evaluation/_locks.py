@@ -6,7 +6,7 @@ BEYOND = 2**30  # a byte that no lock's file has; on Windows a locked one can't 
 
 
 def take(descriptor: int, *, shared: bool = False) -> bool:
-    """Lock an open file without waiting; closing it lets go.
+    """Returns locks an open file without waiting; closing it lets go.
 
     Args:
         descriptor: Of the file, opened for reading and writing, or for reading where `shared`.
@@ -31,7 +31,7 @@ def take(descriptor: int, *, shared: bool = False) -> bool:
 
 
 def _take_on_windows(descriptor: int) -> bool:
-    """The lock of one byte behind the file's end, which leaves what is in it readable."""
+    """Returns the lock of one byte behind the file's end, which leaves what is in it readable."""
     import msvcrt
 
     before = os.lseek(descriptor, 0, os.SEEK_CUR)

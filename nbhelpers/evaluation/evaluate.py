@@ -55,10 +55,10 @@ class Evaluation:
     broken: int
 
     def table(self) -> Table:
-        """A row a method, in per cent and points, and under what it was read from."""
+        """Returns a row a method, in per cent and points, and under what it was read from."""
 
         def span(found: Interval | None, sign: str) -> str:
-            """An interval in per cent."""
+            """Returns an interval in per cent."""
             if found is None:
                 return "-"
             mean, low, high = (f"{100 * x:{sign}.1f}" for x in (found.mean, found.low, found.high))
@@ -86,7 +86,7 @@ class Evaluation:
         return repr(self.table())
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The table, as a notebook wants it."""
+        """Returns the table, as a notebook wants it."""
         return self.table()._repr_mimebundle_()
 
 
@@ -100,7 +100,7 @@ def evaluate(
     seed: int = 0,
     progress: bool = True,
 ) -> Evaluation:
-    """Read a dataset by several methods and say how well each does, with intervals.
+    """Reads a dataset by several methods and says how well each does, with intervals.
 
     Args:
         models: From `load_models`.
@@ -145,7 +145,7 @@ def evaluate(
     images: dict[int, np.ndarray] = {}  # the pictures of the batch: each is encoded once
 
     def read(items: Sequence[Item]) -> list[Record]:
-        """The counts of some expressions, a method each."""
+        """Returns the counts of some expressions, a method each."""
         some = [asked[item["id"]] for item in items]
         wanted = {e.image_id for e in some}
         for number in images.keys() - wanted:

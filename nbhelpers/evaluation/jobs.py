@@ -119,10 +119,11 @@ class Job:
         return self.scenes.broken if self.prompts == "classes" else self.data.broken
 
     def items(self) -> list[dict[str, Any]]:
-        """What is to be done, picture by picture.
+        """Returns what is to be done, picture by picture.
 
         Raises:
-            OSError, ValueError: The dataset isn't there, or can't be used.
+            OSError: The dataset isn't there.
+            ValueError: It can't be used.
         """
         if self.prompts == "classes":
             return [
@@ -138,10 +139,11 @@ class Job:
         return [item for group in chosen for item in _placed(group, places)]
 
     def settings(self) -> dict[str, Any]:
-        """All that the numbers depend on, as plain JSON; loads no weights.
+        """Returns all that the numbers depend on, as plain JSON; loads no weights.
 
         Raises:
-            OSError, ValueError: Data or model aren't there.
+            OSError: Data or model aren't there.
+            ValueError: They can't be used.
         """
         source, commit = locate(self.model, self.revision, "model")
         calibration = read_calibration(Path(source)).record()
@@ -176,14 +178,14 @@ class Job:
         }
 
     def _variants(self) -> dict[str, dict[str, Any]]:
-        """What is read, by name, as plain JSON."""
+        """Returns what is read, by name, as plain JSON."""
         if self.system is None:
             return {name: as_json(asdict(s)) for name, s in self.variants.items()}
         system = find_system(self.system, self.prompts)
         return records_of(system, self.model, code_version(OF_SYSTEMS))
 
     def reader(self) -> Reader | SystemReader:
-        """Load the models, and what makes maps with them."""
+        """Loads the models, and what makes maps with them."""
         models = load_models(
             self.model, device=self.device, revision=self.revision, parser=self.parser
         )
@@ -192,7 +194,7 @@ class Job:
         return Reader(models, self.variants)
 
     def open(self) -> Evaluate:
-        """Load the models; what it returns makes the records of items.
+        """Loads the models; what it returns makes the records of items.
 
         On a CPU one thread computes, since more would round otherwise: use more processes.
         """
@@ -211,7 +213,7 @@ class Job:
         pictures: dict[int, Any] = {}
 
         def evaluate(items: Sequence[Item]) -> list[dict[str, Any]]:
-            """The counts of each item."""
+            """Returns the counts of each item."""
             wanted = {item["image"] for item in items}
             for number in pictures.keys() - wanted:
                 del pictures[number]
@@ -238,7 +240,7 @@ class Job:
 def variants_of(
     methods: Iterable[str], alphas: Iterable[float] = (), seeds: Iterable[int] = ()
 ) -> dict[str, Settings]:
-    """The settings of every method at every weight and from every seed, by name.
+    """Returns the settings of every method at every weight and from every seed, by name.
 
     Raises:
         ValueError: There is no such method.
@@ -262,7 +264,7 @@ def variants_of(
 
 
 def kind_of(phrase: str, category: str) -> Literal["position", "noun", "attribute"]:
-    """What a phrase tells its thing by: a place, nothing but the noun, or anything else.
+    """Returns what a phrase tells its thing by: a place, nothing but the noun, or anything else.
 
     A rule of words, so that any dataset can be parted the same way: some "left" is a verb.
 
@@ -277,7 +279,7 @@ def kind_of(phrase: str, category: str) -> Literal["position", "noun", "attribut
 
 
 def code_version(sources: Iterable[str] = SOURCES) -> str:
-    """The SHA-256 of the sources that the numbers depend on."""
+    """Returns the SHA-256 of the sources that the numbers depend on."""
     folder = Path(nbhelpers.__file__).parent
     total = hashlib.sha256()
     for path in [path for pattern in sources for path in sorted(folder.glob(pattern))]:
@@ -286,7 +288,7 @@ def code_version(sources: Iterable[str] = SOURCES) -> str:
 
 
 def _item(e: Expression) -> dict[str, Any]:
-    """An expression, read alone."""
+    """Returns an expression, read alone."""
     return {
         "id": str(e.id),
         "expression": e.id,
@@ -298,7 +300,7 @@ def _item(e: Expression) -> dict[str, Any]:
 
 
 def _placed(group: Sequence[Expression], places: Sequence[str]) -> list[dict[str, Any]]:
-    """The first thing of a picture at these places among its other things' phrases."""
+    """Returns the first thing of a picture at these places among its other things' phrases."""
     by_kind = sorted(group, key=lambda e: (kind_of(e.text, e.category) != "attribute", e.id))
     things = {e.annotation_id: e for e in reversed(by_kind)}  # its first, most telling phrase
     target, *others = (things[number] for number in sorted(things))
@@ -317,7 +319,7 @@ def _placed(group: Sequence[Expression], places: Sequence[str]) -> list[dict[str
 
 
 def as_json(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON has them: names of weights are text, tuples are lists."""
+    """Returns settings as JSON has them: names of weights are text, tuples are lists."""
     weights = record["weights"]
     if isinstance(weights, Mapping):
         weights = {str(factor): weight for factor, weight in weights.items()}

@@ -32,7 +32,7 @@ def run_with_ray(
     workers: int = 1,
     gpus: int = 0,
 ) -> None:
-    """Do what is still to be done of a store's items, in several processes.
+    """Does what is still to be done of a store's items, in several processes.
 
     Joins the cluster that ``ray start`` made, where RAY_ADDRESS names one; else the processes
     run here and end with this one, however it ends. All machines must see the store's folder.
@@ -85,7 +85,7 @@ def run_with_ray(
 
 
 def _start(ray: Any) -> None:
-    """Join or start Ray; on a busy machine its own agent is too slow for it now and then."""
+    """Joins or starts Ray; on a busy machine its own agent is too slow for it now and then."""
     for tries_left in reversed(range(TRIES)):
         try:
             ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)

@@ -69,7 +69,7 @@ class Store:
 
     @classmethod
     def of(cls, folder: Path) -> "Store":
-        """The run that a folder holds.
+        """Returns the run that a folder holds.
 
         Raises:
             ValueError: It holds none, or a damaged one.
@@ -78,7 +78,7 @@ class Store:
         return cls(folder, manifest["settings"], manifest["items"])
 
     def results(self) -> dict[str, Record]:
-        """What is known of each item, by id.
+        """Returns what is known of each item, by id.
 
         A result stands in the place of an error of the same item.
 
@@ -103,13 +103,13 @@ class Store:
         return found
 
     def pending(self, *, retry_errors: bool = False) -> set[str]:
-        """The ids of the items that are still to be done, those with errors too if wished."""
+        """Returns the ids of the items that are still to be done, with errors too if wished."""
         done = self.results()
         kept = {name for name, r in done.items() if not (retry_errors and "error" in r)}
         return set(self.ids) - kept
 
     def writer(self, **environment: Any) -> "Writer":
-        """A new part to append to; `environment` is noted in its first line.
+        """Returns a new part to append to; `environment` is noted in its first line.
 
         Raises:
             OSError: The folder can't be written to.
@@ -122,7 +122,7 @@ class Store:
 
     @contextmanager
     def share(self, shard: tuple[int, int]) -> Iterator[None]:
-        """Hold the lock of the i-th of n shares while the block runs, as `lock`.
+        """Holds the lock of the i-th of n shares while the block runs, as `lock`.
 
         Shares of the same n are filled side by side; those of another n hold the same items.
 
@@ -143,7 +143,7 @@ class Store:
             yield
 
     def _owner(self, path: Path) -> str:
-        """Who holds a lock; nothing where nobody does."""
+        """Returns who holds a lock; nothing where nobody does."""
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except OSError as error:
@@ -155,7 +155,7 @@ class Store:
 
     @contextmanager
     def lock(self, name: str = "run") -> Iterator[None]:
-        """Hold a lock of the folder while the block runs; never waits for it.
+        """Holds a lock of the folder while the block runs; never waits for it.
 
         The system lets go of it when the process ends, however it ends.
 
@@ -181,12 +181,12 @@ class Store:
 
 
 def _named(descriptor: int) -> str:
-    """Who wrote itself into a lock's file."""
+    """Returns who wrote itself into a lock's file."""
     return os.read(descriptor, 200).decode("utf-8", "replace").strip() or "another process"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a folder's run is.
+    """Returns what a folder's run is.
 
     Raises:
         ValueError: The folder holds no run, or its manifest is damaged.
@@ -207,7 +207,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _merge(first: Record, second: Record, path: Path) -> Record:
-    """Of two records of one item the one that counts, whatever their order."""
+    """Returns the one that counts of two records of an item, whatever their order."""
     if "error" in first and "error" in second:
         return min(first, second, key=canonical)
     if "error" in first or "error" in second:
@@ -221,7 +221,7 @@ def _merge(first: Record, second: Record, path: Path) -> Record:
 
 
 def _compare(there: Any, wanted: Any, folder: Path, field: str = "") -> None:
-    """Refuse a folder that was made with other settings, naming the first that differs."""
+    """Refuses a folder that was made with other settings, naming the first that differs."""
     if there == wanted:
         return
     if isinstance(there, dict) and isinstance(wanted, dict):

@@ -31,7 +31,7 @@ NEIGHBORS = 8  # items that are handed out together: most are of the same pictur
 def run_with_processes(
     store: Store, open_evaluator: Callable[[], Evaluate], options: RunOptions, *, workers: int
 ) -> None:
-    """Do what is still to be done of a store's items, in several processes.
+    """Does what is still to be done of a store's items, in several processes.
 
     Args:
         store: Where the items stand and the records go.
@@ -70,7 +70,7 @@ def run_with_processes(
 
 @contextmanager
 def _ended(pool: ProcessPoolExecutor) -> Iterator[None]:
-    """Let the pool's processes end with the block, in the middle of an item where it failed."""
+    """Lets the pool's processes end with the block, in the middle of an item where it failed."""
     others = set(active_children())
     try:
         yield
@@ -87,7 +87,7 @@ _given: list[Callable[[], Worker]] = []
 
 
 def _begin(make: Callable[[], Worker]) -> None:
-    """What a process does first."""
+    """Makes a process ready: it leaves Ctrl-C to its parent and ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; who started us answers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _given.append(make)
@@ -95,17 +95,17 @@ def _begin(make: Callable[[], Worker]) -> None:
 
 @cache
 def _worker() -> Worker:
-    """The worker of this process, made once."""
+    """Returns the worker of this process, made once."""
     return _given[0]()
 
 
 def _do(items: list[Item], batch: int) -> int:
-    """A task: write a record of each item."""
+    """Returns a task: write a record of each item."""
     return _worker().do(items, batch)
 
 
 def _end_with_parent() -> None:
-    """End this process as soon as the one that started it has ended, even by kill -9."""
+    """Ends this process as soon as the one that started it has ended, even by kill -9."""
     parent = parent_process()
     if parent is not None:
         parent.join()

@@ -21,7 +21,7 @@ layer's output ``batch head n d``, which is plain attention unless something is 
 
 @contextmanager
 def edit_attention(unet: nn.Module, edit: Edit) -> Iterator[None]:
-    """Let a function compute the output of every attention layer while the block runs.
+    """Lets a function compute the output of every attention layer while the block runs.
 
     The layers' processors are exchanged, and put back even when the block raises. A recorder may
     run inside: it sees the queries and keys before they are edited. Unlike a recorder it

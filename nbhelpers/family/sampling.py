@@ -55,7 +55,7 @@ def sample(
     predict: Hook | None = None,
     after: Hook | None = None,
 ) -> Float[Tensor, "picture channel h_latent w_latent"]:
-    """The latents of generated pictures, one for each prompt, in one batch.
+    """Returns the latents of generated pictures, one for each prompt, in one batch.
 
     Each step predicts ``e_empty + g (e_prompt - e_empty)``, with g the guidance and e the UNet's
     noise predictions, and takes DDIM's step without new noise.
@@ -66,7 +66,7 @@ def sample(
         seeds: One for each prompt: of the noise that its picture starts from, drawn on the CPU,
             so that every device starts alike.
         steps: How many denoising steps.
-        guidance: g; 1 uses the prompt's prediction alone and skips the other pass.
+        guidance: The factor g; 1 uses the prompt's prediction alone and skips the other pass.
         size: ``(h, w)`` of the pictures in pixels; the model's own when None.
         before: Changes the latents before a step, such as by a gradient's step.
         predict: Predicts the noise with the prompts in place of `predict_noise`, such as inside
@@ -130,7 +130,7 @@ def sample(
 def decode(
     latents: Float[Tensor, "picture channel h_latent w_latent"], models: Models
 ) -> UInt8[np.ndarray, "picture h w 3"]:
-    """The pictures of latents, by the model's autoencoder.
+    """Returns the pictures of latents, by the model's autoencoder.
 
     Args:
         latents: From `sample` or `encode_image`.
@@ -146,7 +146,7 @@ def decode(
 
 
 def _noise(shape: Sequence[int], seed: int) -> Tensor:
-    """Normal noise from a seed; the default dtype would draw other numbers from it."""
+    """Returns normal noise from a seed; the default dtype would draw other numbers from it."""
     generator = torch.Generator("cpu").manual_seed(seed)
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device="cpu")
 

@@ -71,7 +71,7 @@ def _carry(query: Tensor, key: Tensor, maps: Tensor, scale: float, lse: Tensor |
 def aggregate(
     maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int, int], normalize: bool
 ) -> Tensor:
-    """As `blend.aggregate`."""
+    """Computes `blend.aggregate`."""
     first = maps[0]
     sizes = [tuple(level.shape[-2:]) for level in maps]
     areas = [h * w for h, w in sizes]

@@ -11,7 +11,7 @@ def blend_kernel(
     NORMALIZE: tl.constexpr, TELLS: tl.constexpr,
     LEVELS: tl.constexpr, LONGEST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Enlarge every level of a chunk, stretch it to [0, 1] if wished, and sum: a tile of pixels.
+    """Writes the sum of a chunk's enlarged levels, each in [0, 1] if wished: a tile of pixels.
 
     The levels lie one after the other; the table holds each one's start, height and width.
     Every program finds the range of the levels by itself: they are small and in the cache.

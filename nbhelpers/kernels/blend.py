@@ -13,7 +13,7 @@ TELLS = 1e-6  # what differs by less, as a share of the largest value, is the sa
 def aggregate(
     maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int, int], normalize: bool
 ) -> Float[Tensor, "chunk h w"]:
-    """The weighted sum of maps, each enlarged, and stretched to [0, 1] if wished: float32."""
+    """Computes the weighted sum of maps, each enlarged, and stretched to [0, 1] if wished."""
     total = torch.zeros(len(maps[0]), *size, device=maps[0].device, dtype=torch.float32)
     for level, weight in zip(maps, weights, strict=True):
         values = _stretched(level.float()) if normalize else level.float()
@@ -25,6 +25,6 @@ def aggregate(
 
 
 def _stretched(values: Tensor) -> Tensor:
-    """Each map from 0 to 1; 0 where it is the same everywhere."""
+    """Returns each map from 0 to 1; 0 where it is the same everywhere."""
     low, high = values.amin(dim=(1, 2), keepdim=True), values.amax(dim=(1, 2), keepdim=True)
     return torch.where(high - low > TELLS * high, (values - low) / (high - low), 0.0)

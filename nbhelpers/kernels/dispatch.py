@@ -161,7 +161,7 @@ def aggregate(
     normalize: bool = True,
     backend: Form | None = None,
 ) -> Float[Tensor, "chunk h w"]:
-    """Maps of several resolutions joined: each stretched to [0, 1], enlarged, weighted, summed.
+    """Joins maps of several resolutions: each stretched to [0, 1], enlarged, weighted, summed.
 
     Args:
         maps: One tensor for each resolution.

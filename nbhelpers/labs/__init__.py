@@ -1,4 +1,4 @@
-"""Checks of the labs that end the chapters: each tries a student's function and teaches.
+"""The checks of the labs that end the chapters: each tries a student's function and teaches.
 
 They are plain functions, shared by notebooks, pytest and graders: a check returns when the answer
 is right, and else raises `Wrong` with what differs and a hint.
