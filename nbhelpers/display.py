@@ -98,7 +98,7 @@ def stack(rows: Sequence[Sequence[Drawing]], alt: str) -> Drawing:
 
 
 def as_drawing(pixels: UInt8[np.ndarray, "h w 3"], alt: str) -> Drawing:
-    """Returns pixels as a figure of their own size."""
+    """Shows pixels as a figure of their own size."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return Drawing(file.getvalue(), alt, pixels.shape[1])
@@ -260,7 +260,7 @@ class Source:
         return self.code
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Returns highlighted where Markdown is; a fence longer than any in the code."""
+        """Returns Markdown, which is highlighted; its fence is longer than any in the code."""
         fence = "`" * (3 + (self.code + self.whole).count("```"))
         page = f"{fence}python\n{self.code}{fence}"
         if self.whole:

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def dispatch(arguments: Sequence[str]) -> int:
-    """Returns parses the arguments with the subcommand's own parser and run it."""
+    """Parses the arguments with the subcommand's own parser and runs it."""
     if arguments and arguments[0] in SUBCOMMANDS:
         name = arguments[0]
         subcommand = importlib.import_module(f"nbhelpers.cli.{name}")

@@ -6,7 +6,7 @@ BEYOND = 2**30  # a byte that no lock's file has; on Windows a locked one can't 
 
 
 def take(descriptor: int, *, shared: bool = False) -> bool:
-    """Returns locks an open file without waiting; closing it lets go.
+    """Locks an open file without waiting; closing it lets go.
 
     Args:
         descriptor: Of the file, opened for reading and writing, or for reading where `shared`.

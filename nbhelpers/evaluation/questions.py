@@ -43,7 +43,7 @@ def changed(label: str, settings: Settings, facts: Mapping[str, Any], **changes:
 
 
 def leaks() -> list[Row]:
-    """Returns which chunks are isolated, how, whose tail follows, what the softmax runs over."""
+    """Lists which chunks are isolated, how, whose tail follows, what the softmax runs over."""
     rows = []
     for (isolate, by), tail, tokens in product(ISOLATED, TAILS, ("all", "words")):
         how = "" if isolate == "none" or by == "encoding" else f" by {by}"

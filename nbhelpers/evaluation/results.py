@@ -306,7 +306,7 @@ def class_columns(table: Record) -> tuple[list[str], list[list[str]]]:
 
 
 def family_columns(table: Record) -> tuple[list[str], list[list[str]]]:
-    """Returns table 1, measured: what masks supervise comes last, as a ceiling."""
+    """Lays out Table 1, measured: what masks supervise comes last, as a ceiling."""
 
     def score(row: Record, protocol: str) -> str:
         """Returns mIoU with its interval; nothing where the system doesn't take such texts."""
@@ -337,7 +337,7 @@ def family_columns(table: Record) -> tuple[list[str], list[list[str]]]:
 
 
 def example_columns(table: Record) -> tuple[list[str], list[list[str]]]:
-    """Returns figure 8: which pictures it shows, and how well each method does there."""
+    """Lays out Figure 8: which pictures it shows, and how well each method does there."""
     rows = table["rows"]
     names = list(rows[0]["iou"])
     lines = [
@@ -391,7 +391,7 @@ def bounds(interval: Record, sign: str) -> str:
 
 
 def beside(rows: Sequence[Record], names: Sequence[str]) -> str:
-    """Returns gains of two models beside each other, from `side_by_side`, as a Markdown table."""
+    """Lays gains of two models beside each other, from `side_by_side`, as a Markdown table."""
     lines = [
         [row["label"], row["place"] or "", *(span(gain) for gain in row["gains"])] for row in rows
     ]

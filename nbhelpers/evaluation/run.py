@@ -135,7 +135,7 @@ def shard_of(items: Sequence[T], shard: tuple[int, int]) -> Sequence[T]:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """Returns ``"2/8"`` as the third of eight shares: they count from 0, as Slurm's arrays do.
+    """Reads ``"2/8"`` as the third of eight shares: they count from 0, as Slurm's arrays do.
 
     Raises:
         ValueError: It isn't of this form, or there is no such share.

@@ -146,7 +146,7 @@ def variants() -> dict[str, Settings]:
 def make_tables(
     val: Run, tests: Sequence[Run], plans: Mapping[str, Table] = TABLES, *, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Returns tables of every test split, as far as their rows were read.
+    """Makes tables of every test split, as far as their rows were read.
 
     All rows of a table are read from the same seeds: those that every one of them was read from.
     An axis is left out for a split that wasn't read along all of it that val was.
@@ -203,7 +203,7 @@ def about(run: Run) -> dict[str, Any]:
 def examples(
     val: Run, test: Run, methods: Sequence[str] = ("plain", "chunk", "paper")
 ) -> dict[str, Any] | None:
-    """Returns figure 8's pictures, chosen by a rule and not by taste.
+    """Picks Figure 8's pictures, chosen by a rule and not by taste.
 
     Of the expressions with an attribute: where the last method gains most over the first, where
     it gains as much as it does in the middle of all, and where it loses most.
@@ -236,7 +236,7 @@ def examples(
 def class_tables(
     val: ClassRun, tests: Sequence[ClassRun], *, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Returns table 1 of every test split: mIoU over classes, their pixels pooled.
+    """Makes Table 1 of every test split: mIoU over classes, their pixels pooled.
 
     Args:
         val: Where thresholds are chosen.
@@ -293,7 +293,7 @@ def best(curves: Mapping[str, np.ndarray]) -> tuple[int, float]:
 
 
 def paper_tables(folder: Path, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Returns tables 1 to 4 and what Figures 7 and 8 show, from the runs in a folder.
+    """Makes Tables 1 to 4 and what Figures 7 and 8 show, from the runs in a folder.
 
     Args:
         folder: Holds complete runs side by side.
@@ -345,7 +345,7 @@ def show_weights(table: Mapping[str, Any]) -> Drawing:
 def show_ablation(
     rows: Sequence[Mapping[str, Any]], benchmark: Referring, models: Models
 ) -> Drawing:
-    """Returns figure 8: the completed maps of each method for pictures that `examples` chose.
+    """Draws Figure 8: the completed maps of each method for pictures that `examples` chose.
 
     Args:
         rows: Of a "figure-8".

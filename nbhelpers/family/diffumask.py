@@ -58,7 +58,7 @@ class Segmenter(nn.Module):
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
-    """Returns two convolutions of one resolution."""
+    """Makes two convolutions of one resolution."""
     layers: list[nn.Module] = []
     for width in (inputs, outputs):
         layers += [nn.Conv2d(width, outputs, 3, padding=1), nn.GroupNorm(8, outputs), nn.SiLU()]

@@ -86,7 +86,7 @@ class Tcl(nn.Module):
         return torch.sigmoid(self.slope * cosines + self.offset)
 
     def loss(self, batch: Batch, clip: Clip, generator: torch.Generator) -> Float[Tensor, ""]:
-        """Returns contrast within the masks, their area and their smoothness.
+        """Computes contrast within the masks, their area and their smoothness.
 
         Args:
             batch: Pictures and captions.

@@ -89,7 +89,7 @@ def show_lines(
     logarithmic: bool = False,
     alt: str | None = None,
 ) -> Drawing:
-    """Returns curves over one axis, with their intervals as bands.
+    """Draws curves over one axis, with their intervals as bands.
 
     Args:
         x: Where the points stand.
@@ -152,7 +152,7 @@ def show_intervals(
     x_label: str,
     alt: str | None = None,
 ) -> Drawing:
-    """Returns means with their intervals, a row each, beside a line at zero.
+    """Draws means with their intervals, a row each, beside a line at zero.
 
     Args:
         rows: What each row measures, from the top.

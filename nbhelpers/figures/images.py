@@ -57,7 +57,7 @@ def show_image(image: Picture, label: Any = "", *, alt: str | None = None) -> Dr
 def show_images(
     images: Sequence[np.ndarray], labels: Sequence[Any], *, alt: str | None = None
 ) -> Drawing:
-    """Returns pictures side by side, each with a line above it.
+    """Shows pictures side by side, each with a line above it.
 
     Args:
         images: uint8 ``(h, w, 3)``, of any sizes.

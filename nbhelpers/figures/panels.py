@@ -48,7 +48,7 @@ def drawable(text: str, family: str = "DejaVu Sans") -> str:
 
 
 def laid_out(panels: Sequence[Panel]) -> list[Sequence[Drawing]]:
-    """Returns panels drawn in rows of nearly equal length, so that none stands alone."""
+    """Draws panels in rows of nearly equal length, so that none stands alone."""
     count = -(-len(panels) // COLUMNS)
     drawn = draw(panels, PANEL)
     ends = [-(-len(panels) * row // count) for row in range(count + 1)]
@@ -56,7 +56,7 @@ def laid_out(panels: Sequence[Panel]) -> list[Sequence[Drawing]]:
 
 
 def draw(panels: Sequence[Panel], side: float) -> list[Drawing]:
-    """Returns panels of one width, their pictures on one line.
+    """Draws panels of one width, their pictures on one line.
 
     Args:
         panels: What they show.

@@ -139,7 +139,7 @@ def nearest_colors(
 
 
 def to_lab(rgb: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape 3"]:
-    """Returns sRGB in [0, 1] as CIELAB under D65 (CIE 15:2004, IEC 61966-2-1)."""
+    """Converts sRGB in [0, 1] to CIELAB under D65 (CIE 15:2004, IEC 61966-2-1)."""
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array(
         [
