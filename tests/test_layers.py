@@ -95,11 +95,6 @@ def test_heavy_imports_stand_where_they_may(path):
         assert room(path) in HEAVY.get(head, {room(path)}), f"{head} is imported by {path.name}"
 
 
-# Read by one other module, and named without an underscore: the kernels' equations, which every
-# reader of a kernel is sent to.
-SHOWN = {"nbhelpers.kernels.eager"}
-
-
 def importers():
     """For every module in a room, the modules of the package that import it."""
     found = {
@@ -120,7 +115,7 @@ def test_what_one_sibling_alone_imports_is_marked_private():
         private = name.rpartition(".")[2].startswith("_")
         fronts = [path for path in paths if path.stem == "__init__" or room(path) == "cli"]
         assert not (private and (len(paths) > 1 or fronts)), f"{name} is imported by {paths}"
-        alone = len(paths) == 1 and not fronts and name not in SHOWN | by_name
+        alone = len(paths) == 1 and not fronts and name not in by_name
         assert private or not alone, f"{name} is imported by {paths} alone"
 
 

@@ -173,7 +173,7 @@ def finish(job: Any, folder: Path, options: argparse.Namespace) -> int:
         environment={"versions": versions(PACKAGES), "device": options.device},
     )
     if options.engine == "ray":
-        from nbhelpers.evaluation.ray_workers import run_with_ray
+        from nbhelpers.evaluation.workers import run_with_ray
 
         run_with_ray(store, job.open, how, workers=options.workers, gpus=gpus(options))
     elif options.workers > 1:

@@ -5,7 +5,7 @@ this is for what takes minutes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
@@ -17,6 +17,7 @@ from nbhelpers.datasets import Referring
 from nbhelpers.display import Table, tabulate
 from nbhelpers.evaluation.batched import Question, Reader
 from nbhelpers.evaluation.journal import Record
+from nbhelpers.evaluation.results import bounds
 from nbhelpers.evaluation.run import Item, work
 from nbhelpers.metrics import Interval, intersection_union, overall_iou, paired_bootstrap
 from nbhelpers.models import Models
@@ -56,21 +57,13 @@ class Evaluation:
 
     def table(self) -> Table:
         """Returns a row a method, in per cent and points, and under what it was read from."""
-
-        def span(found: Interval | None, sign: str) -> str:
-            """Returns an interval in per cent."""
-            if found is None:
-                return "-"
-            mean, low, high = (f"{100 * x:{sign}.1f}" for x in (found.mean, found.low, found.high))
-            return f"{mean} [{low}, {high}]"
-
         rows = [
             [
                 name,
                 f"{self.thresholds[name]:.2f}",
-                span(self.miou[name], ""),
+                bounds(asdict(self.miou[name]), ""),
                 f"{100 * self.oiou[name]:.1f}",
-                span(self.gain[name], "+"),
+                bounds(asdict(gain), "+") if (gain := self.gain[name]) else "-",
             ]
             for name in self.ious
         ]

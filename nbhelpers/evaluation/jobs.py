@@ -25,34 +25,10 @@ from nbhelpers.weights import EMBEDDED, locate
 PLACES = ("alone", "1 of 2", "2 of 2", "1 of 3", "2 of 3", "3 of 3")
 # On these the numbers depend; what draws and reports them doesn't matter.
 SOURCES = (
-    *(
-        "kernels/*.py",
-        "errors.py",
-        "weights.py",
-        "calibration.py",
-        "models.py",
-        "datasets/*.py",
-        "captions.py",
-        "words.py",
-        "display.py",
-        "chunks.py",
-    ),
-    *(
-        "embeddings.py",
-        "tokens.py",
-        "denoising.py",
-        "attention.py",
-        "scores.py",
-        "completion.py",
-        "masks.py",
-    ),
-    *(
-        "settings.py",
-        "segment.py",
-        "evaluation/batched.py",
-        "evaluation/_classes.py",
-        "metrics/classes.py",
-    ),
+    *("kernels/*.py", "errors.py", "weights.py", "calibration.py", "models.py", "datasets/*.py"),
+    *("captions.py", "words.py", "display.py", "chunks.py", "embeddings.py", "tokens.py"),
+    *("denoising.py", "attention.py", "scores.py", "completion.py", "masks.py", "settings.py"),
+    *("segment.py", "evaluation/batched.py", "evaluation/_classes.py", "metrics/classes.py"),
 )
 FORMAT = 3  # of a run's settings, see `nbhelpers.evaluation.runs`
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "spacy", "numpy", "pillow")

@@ -25,7 +25,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from nbhelpers.evaluation import _locks
 from nbhelpers.evaluation.journal import (
     Record,
     Writer,
@@ -34,6 +33,8 @@ from nbhelpers.evaluation.journal import (
     unwritable,
 )
 from nbhelpers.files import write_whole
+
+BEYOND = 2**30  # a byte that no lock's file has; on Windows a locked one can't be read
 
 
 class Store:
@@ -149,7 +150,7 @@ class Store:
         except OSError as error:
             raise unwritable(self.folder, error) from error
         try:
-            return "" if _locks.take(descriptor, shared=True) else _named(descriptor)
+            return "" if _take(descriptor, shared=True) else _named(descriptor)
         finally:
             os.close(descriptor)
 
@@ -168,7 +169,7 @@ class Store:
         except OSError as error:
             raise unwritable(self.folder, error) from error
         try:
-            if not _locks.take(descriptor):
+            if not _take(descriptor):
                 raise BlockingIOError(
                     f"{self.folder} is being filled by {_named(descriptor)} ({name}); "
                     "wait until it ends, or choose another folder with --out"
@@ -235,3 +236,43 @@ def _compare(there: Any, wanted: Any, folder: Path, field: str = "") -> None:
         f"{folder} holds a run with other settings: {name} is {str(there)[:80]} there and "
         f"{str(wanted)[:80]} here; choose another folder with --out, or give the same settings"
     )
+
+
+def _take(descriptor: int, *, shared: bool = False) -> bool:
+    """Locks an open file without waiting; closing it lets go, and so does the process's end.
+
+    Args:
+        descriptor: Of the file, opened for reading and writing, or for reading where `shared`.
+        shared: Whether others may hold a shared lock at the same time. Windows has none, so there
+            the lock is the caller's alone.
+
+    Returns:
+        Whether it was taken; False where another process holds it.
+
+    Raises:
+        OSError: The file system has no locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return _take_on_windows(descriptor)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _take_on_windows(descriptor: int) -> bool:
+    """Returns the lock of one byte behind the file's end, which leaves what is in it readable."""
+    import msvcrt
+
+    before = os.lseek(descriptor, 0, os.SEEK_CUR)
+    os.lseek(descriptor, BEYOND, os.SEEK_SET)
+    try:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+    except PermissionError:
+        return False
+    finally:
+        os.lseek(descriptor, before, os.SEEK_SET)
+    return True
