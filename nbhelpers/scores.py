@@ -131,10 +131,7 @@ def join_maps(
 
 
 def noun_maps(
-    layer: Layer,
-    spans: Spans,
-    softmax_over: SoftmaxOver = "all",
-    subtokens: Subtokens = "all",
+    layer: Layer, spans: Spans, softmax_over: SoftmaxOver = "all", subtokens: Subtokens = "all"
 ) -> Float[Tensor, "chunk h w"]:
     """Returns one layer's map of every noun: the mean probability of its tokens."""
     nouns = [noun[-1:] if subtokens == "last" else noun for noun in spans.nouns]

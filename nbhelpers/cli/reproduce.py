@@ -52,11 +52,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
     add(
-        "--dataset",
-        type=dataset,
-        choices=REFERRING,
-        default=EMBEDDED,
-        help=f"default: {EMBEDDED}",
+        "--dataset", type=dataset, choices=REFERRING, default=EMBEDDED, help=f"default: {EMBEDDED}"
     )
     add("--parts", choices=PARTS, nargs="+", default=list(PARTS), help="default: all")
     add("--pictures", metavar="N", type=whole, help="of each split (default: each part's own)")

@@ -174,9 +174,7 @@ def one_thread() -> Iterator[None]:
 
 
 def count(
-    maps: Float[Tensor, "variant h w"],
-    truth: Bool[np.ndarray, "h w"],
-    names: Sequence[str],
+    maps: Float[Tensor, "variant h w"], truth: Bool[np.ndarray, "h w"], names: Sequence[str]
 ) -> dict[str, list[list[int]]]:
     """Returns the pixels that each map shares with the truth, and those that either has.
 

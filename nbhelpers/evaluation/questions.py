@@ -28,10 +28,7 @@ TIMESTEPS = (
     *((20,), (50,), (100,), (200,), (300,), (400,), (600,), (800,)),
     *((100, 200, 300), (200, 400, 600), tuple(range(20, 201, 20))),
 )
-ISOLATED = (
-    ("none", "encoding"),
-    *product(("target", "others", "every"), ("encoding", "masking")),
-)
+ISOLATED = (("none", "encoding"), *product(("target", "others", "every"), ("encoding", "masking")))
 TAILS = ("prompt", "empty", "empty-eos", "empty-padding")
 WITH_CHUNK = {"plain": PLAIN, "chunk": CHUNK}
 WITH_SEALED = {"plain": PLAIN, "sealed": SEALED}
@@ -76,10 +73,7 @@ def weights() -> list[Row]:
     """
     axis = sorted({*WEIGHTS, *MARKED.values(), 0.85, 0.95})
     compel = replace(PLAIN, unconditional="masked")
-    asked = [
-        *product(WITH_CHUNK.items(), axis),
-        *((("compel", compel), w) for w in axis if w < 1),
-    ]
+    asked = [*product(WITH_CHUNK.items(), axis), *((("compel", compel), w) for w in axis if w < 1)]
     return [
         changed(f"{name}, w = {w:g}", settings, {"method": name}, alpha=w)
         for (name, settings), w in asked

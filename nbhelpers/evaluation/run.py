@@ -104,11 +104,7 @@ class Worker:
     """One of several processes: with the models loaded, and a part of the store of its own."""
 
     def __init__(
-        self,
-        folder: str,
-        open_evaluator: Callable[[], Evaluate],
-        options: RunOptions,
-        engine: str,
+        self, folder: str, open_evaluator: Callable[[], Evaluate], options: RunOptions, engine: str
     ) -> None:
         self.writer = Store.of(Path(folder)).writer(**options.about(engine))
         self.evaluate = open_evaluator()

@@ -25,13 +25,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from nbhelpers.evaluation.journal import (
-    Record,
-    Writer,
-    canonical,
-    read_part,
-    unwritable,
-)
+from nbhelpers.evaluation.journal import Record, Writer, canonical, read_part, unwritable
 from nbhelpers.files import write_whole
 
 BEYOND = 2**30  # a byte that no lock's file has; on Windows a locked one can't be read

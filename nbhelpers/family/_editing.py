@@ -6,13 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nbhelpers.attention import (
-    Layer,
-    factor_of,
-    find_attentions,
-    note_grids,
-    place_of,
-)
+from nbhelpers.attention import Layer, factor_of, find_attentions, note_grids, place_of
 
 Edit = Callable[[Layer, Tensor], Tensor]
 """Takes a layer with its queries and keys, and its values ``batch head token d``; returns the

@@ -118,10 +118,7 @@ def check_leaks_into(
 
 
 def check_sees(
-    sees: Callable[[tuple[int, ...], int], Tensor],
-    text: TextEncoder,
-    *,
-    seed: int | None = None,
+    sees: Callable[[tuple[int, ...], int], Tensor], text: TextEncoder, *, seed: int | None = None
 ) -> None:
     """Checks ``sees(places, length)``: what a chunk may attend to, where it stands.
 

@@ -66,9 +66,7 @@ SYSTEMS: Mapping[str, System] = {
     "plain": System("Plain prompt", "nbhelpers.family.sampling.sample"),
     "sealed": System("Sealed prompt", "nbhelpers.family.evaluation.binding.generate_sealed"),
     "prompt-to-prompt": System(
-        "Prompt-to-Prompt, colors added",
-        "nbhelpers.family.prompt_to_prompt.generate",
-        edits=True,
+        "Prompt-to-Prompt, colors added", "nbhelpers.family.prompt_to_prompt.generate", edits=True
     ),
     "structured-diffusion": System(
         "Structured Diffusion Guidance", "nbhelpers.family.structured_diffusion.generate"

@@ -13,14 +13,7 @@ import numpy as np
 from nbhelpers.datasets.published import splits_of
 from nbhelpers.evaluation.batched import THRESHOLDS
 from nbhelpers.evaluation.jobs import Job
-from nbhelpers.evaluation.runs import (
-    ClassRun,
-    Run,
-    find_runs,
-    load,
-    load_classes,
-    part_by_split,
-)
+from nbhelpers.evaluation.runs import ClassRun, Run, find_runs, load, load_classes, part_by_split
 from nbhelpers.family import SYSTEMS
 from nbhelpers.metrics import Interval, paired_bootstrap, paired_bootstrap_classes
 from nbhelpers.segment import SETTINGS
