@@ -7,19 +7,6 @@ from nbhelpers.evaluation.runs import compare, load
 from nbhelpers.evaluation.store import Store
 from nbhelpers.evaluation.tables import show_ablation, show_weights
 
-__all__ = [
-    "Store",
-    "run",
-    "RunOptions",
-    "evaluate",
-    "Evaluation",
-    "write_report",
-    "load",
-    "compare",
-    "Results",
-    "load_results",
-    "markdown",
-    "side_by_side",
-    "show_weights",
-    "show_ablation",
-]
+__all__ = ["Store", "run", "RunOptions", "evaluate", "Evaluation", "write_report"]
+__all__ += ["load", "compare", "Results", "load_results", "markdown", "side_by_side"]
+__all__ += ["show_weights", "show_ablation"]
