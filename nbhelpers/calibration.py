@@ -74,18 +74,18 @@ class Calibration(Gathering):
     chosen: tuple[Mapping[str, Any], ...] = ()
 
     def of(self, method: str | None) -> Gathering:
-        """The gathering of a method; that of unnamed settings where it has none of its own."""
+        """Returns the gathering of a method; that of unnamed settings where it has none."""
         return self.methods.get(method or "", self)
 
     def record(self) -> dict[str, Any]:
-        """The calibration as ``nbhelpers.json`` holds it."""
+        """Returns the calibration as ``nbhelpers.json`` holds it."""
         methods = {name: as_record(gathering) for name, gathering in self.methods.items()}
         own = {**as_record(self), "methods": methods, "chosen": list(self.chosen)}
         return {"format": FORMAT, **own}
 
 
 def as_record(gathering: Gathering) -> dict[str, Any]:
-    """A gathering's fields as plain JSON."""
+    """Returns a gathering's fields as plain JSON."""
     found = {f.name: getattr(gathering, f.name) for f in fields(Gathering)}
     weights = gathering.weights
     found["weights"] = weights and {str(factor): w for factor, w in sorted(weights.items())}
@@ -93,7 +93,7 @@ def as_record(gathering: Gathering) -> dict[str, Any]:
 
 
 def read_calibration(folder: Path) -> Calibration:
-    """The calibration in a model folder's ``nbhelpers.json``; DiffSegmenter's where there is none.
+    """Reads the calibration in a folder's ``nbhelpers.json``; DiffSegmenter's where there is none.
 
     A method's entry may name only what differs from the calibration of unnamed settings.
 
@@ -123,7 +123,7 @@ def read_calibration(folder: Path) -> Calibration:
 
 
 def _methods_of_format_1(found: dict[str, Any]) -> dict[str, Any]:
-    """What each method had of its own: a threshold. The rest was the same for all."""
+    """Returns what each method had of its own: a threshold. The rest was the same for all."""
     unknown = sorted(set(found) - {"timesteps", "weights", "thresholds"})
     if unknown:
         raise ValueError(f'{", ".join(unknown)} is no field of it without "format": {FORMAT}')
@@ -131,7 +131,7 @@ def _methods_of_format_1(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A gathering's fields from JSON."""
+    """Returns a gathering's fields from JSON."""
     found = dict(record)
     if "timesteps" in found:
         found["timesteps"] = tuple(found["timesteps"])

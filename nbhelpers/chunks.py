@@ -37,9 +37,7 @@ OBJECTS = frozenset({"nsubj", "nsubjpass", "dobj", "pobj", "dative"})
 # What stands behind a noun.
 BEHIND = frozenset({"prep", "acl", "relcl", "appos", "conj", "cc", "punct", "case"})
 # What a noun phrase keeps to the left of its noun.
-INSIDE = frozenset(
-    "det amod compound nmod nummod poss predet quantmod advmod neg".split(),
-)
+INSIDE = frozenset("det amod compound nmod nummod poss predet quantmod advmod neg".split())
 
 
 @dataclass(frozen=True)

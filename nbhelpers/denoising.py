@@ -19,11 +19,7 @@ from nbhelpers.models import Models
 
 @torch.no_grad()
 def encode_image(
-    image: Picture,
-    models: Models,
-    *,
-    seed: int = 0,
-    size: tuple[int, int] | None = None,
+    image: Picture, models: Models, *, seed: int = 0, size: tuple[int, int] | None = None
 ) -> Float[Tensor, "1 channel h_latent w_latent"]:
     """Returns the latent that the UNet works on: one scaled sample of the autoencoder's posterior.
 

@@ -48,14 +48,14 @@ class Drawing:
     rows: tuple[tuple["Drawing", ...], ...] = ()
 
     def save(self, path: str | Path) -> None:
-        """Write the PNG."""
+        """Writes the PNG."""
         Path(path).write_bytes(self.png)
 
     def __repr__(self) -> str:
         return f"<Drawing: {self.alt}>"
 
     def as_html(self) -> str:
-        """The figure as an element of a page, which holds all of it."""
+        """Returns the figure as an element of a page, which holds all of it."""
         alt = html.escape(self.alt, quote=True)
         if not self.rows:
             data = base64.b64encode(self.png).decode("ascii")
@@ -70,13 +70,13 @@ class Drawing:
         return f'<div class="nb-panels" role="group" aria-label="{alt}">{lines}</div>'
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The figure as a notebook, a site, a printed page and a terminal want it."""
+        """Returns the figure as a notebook, a site, a printed page and a terminal want it."""
         data = base64.b64encode(self.png).decode("ascii")
         return {"text/html": self.as_html(), "image/png": data, "text/plain": self.alt}
 
 
 def stack(rows: Sequence[Sequence[Drawing]], alt: str) -> Drawing:
-    """Panels composed into one figure: rows from top to bottom, each centered.
+    """Returns panels composed into one figure: rows from top to bottom, each centered.
 
     Args:
         rows: The panels of each row, from left to right.
@@ -98,7 +98,7 @@ def stack(rows: Sequence[Sequence[Drawing]], alt: str) -> Drawing:
 
 
 def as_drawing(pixels: UInt8[np.ndarray, "h w 3"], alt: str) -> Drawing:
-    """Pixels as a figure of their own size."""
+    """Shows pixels as a figure of their own size."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return Drawing(file.getvalue(), alt, pixels.shape[1])
@@ -107,7 +107,7 @@ def as_drawing(pixels: UInt8[np.ndarray, "h w 3"], alt: str) -> Drawing:
 def overlay(
     image: Picture, mask: Bool[np.ndarray, "h w"], truth: Bool[np.ndarray, "h w"] | None = None
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture in gray, with the mask as a colored tint over it.
+    """Returns the picture in gray, with the mask as a colored tint over it.
 
     Shading shows through the tint, and what lies outside keeps its lightness, so that white things
     stay visible inside and outside. Where the true mask is known, three colors part the pixels
@@ -137,7 +137,7 @@ def overlay(
 
 
 def as_arrays(image: Any, panels: Any, kind: type) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Image and panels as arrays of the promised type and size, or what is wrong with them."""
+    """Checks image and panels: returns arrays of the promised type and size, or what is wrong."""
     image = as_image(image)
     panels = [
         p.float() if isinstance(p, Tensor) and p.dtype.is_floating_point else p for p in panels
@@ -193,10 +193,10 @@ class Table:
         return "\n".join([self.caption] * bool(self.caption) + text)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """As HTML, which scrolls where the page is narrow, and as text."""
+        """Returns HTML, which scrolls where the page is narrow, and text."""
 
         def line(cells: Sequence[str], tag: str) -> str:
-            """One row."""
+            """Returns one row."""
             sides = ["right" if right else "left" for right in self._right]
             return "".join(
                 f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>'
@@ -213,7 +213,7 @@ class Table:
 
 
 def tabulate(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, caption: str = "") -> Table:
-    """Rows under headings, for a page or a terminal.
+    """Returns rows under headings, for a page or a terminal.
 
     Args:
         columns: The headings.
@@ -236,7 +236,7 @@ def tabulate(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, caption: 
             raise ValueError(f"{len(columns)} columns ({', '.join(columns)}), {len(row)} cells")
 
     def cell(value: Any) -> str:
-        """A value as the table has it."""
+        """Returns a value as the table has it."""
         if value is None:
             return "-"
         return f"{value:.3f}" if isinstance(value, float) else str(value)
@@ -260,7 +260,7 @@ class Source:
         return self.code
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Highlighted where Markdown is; a fence longer than any in the code."""
+        """Returns Markdown, which is highlighted; its fence is longer than any in the code."""
         fence = "`" * (3 + (self.code + self.whole).count("```"))
         page = f"{fence}python\n{self.code}{fence}"
         if self.whole:
@@ -270,7 +270,7 @@ class Source:
 
 
 def show_source(function: Any, *, start: str = "", stop: str = "") -> Source:
-    """The core of a function as it runs and is tested, with its file and line.
+    """Returns the core of a function as it runs and is tested, with its file and line.
 
     The docstring and the checks that raise are left out; the whole function is folded below.
 
@@ -308,7 +308,7 @@ def show_source(function: Any, *, start: str = "", stop: str = "") -> Source:
 
 
 def _core(code: str) -> list[int]:
-    """The lines of a function without its docstring and its checks, counted from 0."""
+    """Returns the lines of a function without its docstring and its checks, counted from 0."""
     left_out: set[int] = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.If) and not node.orelse and isinstance(node.body[-1], ast.Raise):

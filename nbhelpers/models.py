@@ -72,7 +72,7 @@ class Models:
     Attributes:
         name: As it was asked for.
         revision: The commit on the Hub; None for a folder.
-        unet: Looks at the noised picture with the prompt.
+        unet: Predicts the noise in a picture, given the prompt.
         vae: Makes pictures latents.
         scheduler: Says how much noise a timestep has.
         text: Embeds prompts.
@@ -131,7 +131,7 @@ def load_models(
     captioner: str | Captioner | None = None,
     parser: Any = None,
 ) -> Models:
-    """The models of the method: text encoder, autoencoder and UNet, and on demand BLIP and spaCy.
+    """Loads the method's models: text encoder, autoencoder and UNet, on demand BLIP and spaCy.
 
     Args:
         name: "stickers", which comes with the package; a folder in diffusers' layout; or the Hub's
@@ -171,7 +171,7 @@ def load_models(
         )
 
     def load(part: str, kind: Any) -> Any:
-        """One part of the pipeline, from its folder."""
+        """Returns one part of the pipeline, from its folder."""
         is_model = issubclass(kind, nn.Module)
         more: dict[str, Any] = {"dtype": dtype, "variant": variant} if is_model else {}
         return from_pretrained(kind, source, commit, subfolder=part, **more)
@@ -218,7 +218,7 @@ def load_captioner(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Captioner:
-    """A BLIP by itself: "stickers", a folder, or "owner/name@commit" on the Hub.
+    """Returns a BLIP by itself: "stickers", a folder, or "owner/name@commit" on the Hub.
 
     Raises:
         OSError: The weights are missing.
@@ -240,7 +240,7 @@ def load_captioner(
 def load_clip(
     name: str | os.PathLike[str] = EMBEDDED, *, device: str | torch.device = "cpu"
 ) -> Clip:
-    """A CLIP by itself, in float32: "stickers", a folder, or "owner/name@commit".
+    """Returns a CLIP by itself, in float32: "stickers", a folder, or "owner/name@commit".
 
     Raises:
         OSError: The weights are missing.
@@ -258,10 +258,10 @@ def load_clip(
 
 
 def load_parser(name: str | os.PathLike[str] = EMBEDDED) -> Any:
-    """A spaCy pipeline by itself: "stickers", an installed package's name, or a folder.
+    """Returns a spaCy pipeline by itself: "stickers", an installed package's name, or a folder.
 
     Raises:
-        ImportError: spaCy isn't installed.
+        ImportError: There is no spaCy.
         OSError: The pipeline isn't installed.
         ValueError: The name of a parser of an earlier version.
     """
@@ -295,7 +295,7 @@ def load_parser(name: str | os.PathLike[str] = EMBEDDED) -> Any:
 
 
 def find_device(name: str | torch.device) -> torch.device:
-    """The device of that name, if it is there."""
+    """Returns the device of that name, if it is there."""
     there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
         there.append("mps")

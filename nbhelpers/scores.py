@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -11,8 +11,10 @@ from torch import Tensor
 from nbhelpers import kernels
 from nbhelpers.attention import Layer
 from nbhelpers.calibration import Layers, Normalize, SoftmaxOver
+from nbhelpers.errors import refused
 from nbhelpers.tokens import Spans
 
+Subtokens = Literal["all", "last"]
 PLACES = {"all": ("down", "mid", "up"), "no-mid": ("down", "up"), "down": ("down",), "up": ("up",)}
 
 
@@ -23,10 +25,10 @@ def score_maps(
     softmax_over: SoftmaxOver = "all",
     weights: Mapping[int, float] | None = None,
     normalize: Normalize = "min-max",
-    subtokens: Literal["all", "last"] = "all",
+    subtokens: Subtokens = "all",
     size: tuple[int, int] | None = None,
 ) -> Float[Tensor, "chunk h w"]:
-    """How much each location of the picture attends to each chunk's noun.
+    """Returns how much each location of the picture attends to each chunk's noun.
 
     The score map of section 3.1, with DiffSegmenter's arithmetic: the probabilities of the noun's
     tokens, their mean over sub-tokens, batch (timesteps), heads and the layers of one
@@ -55,10 +57,15 @@ def score_maps(
         one cell, say) tells nothing and, normalized, adds 0.
 
     Raises:
-        ValueError: No layers or no chunks, a token beyond the recorded keys, weights that are
-            negative or all 0, one resolution with two grids, or NaN or infinity in what was
-            recorded.
+        ValueError: No layers or no chunks, a choice that there isn't, a token beyond the recorded
+            keys, weights that are negative or all 0, one resolution with two grids, or NaN or
+            infinity in what was recorded.
     """
+    choices = {"softmax_over": SoftmaxOver, "normalize": Normalize, "subtokens": Subtokens}
+    given = {"softmax_over": softmax_over, "normalize": normalize, "subtokens": subtokens}
+    for name, value in given.items():
+        if value not in (known := get_args(choices[name])):
+            raise refused("score_maps", f"{name} is one of {', '.join(known)}", **{name: value})
     if not layers:
         raise ValueError(
             "no cross-attention was recorded; call denoise_once inside record_attention "
@@ -75,7 +82,7 @@ def score_maps(
 
 
 def select_layers(layers: Sequence[Layer], which: Layers = "all") -> list[Layer]:
-    """The layers of some parts of the UNet: all, all but the middle block's, or one way's.
+    """Returns the layers of some parts of the UNet: all, all but the middle block's, or one way's.
 
     Args:
         layers: From `record_attention`.
@@ -102,7 +109,7 @@ def join_maps(
     normalize: Normalize,
     size: tuple[int, int],
 ) -> Float[Tensor, "chunk h w"]:
-    """The second half of `score_maps`: the layers' maps of the nouns as one score map a chunk.
+    """Joins the layers' maps of the nouns into a score map a chunk: `score_maps`' second half.
 
     Args:
         layers: Whose maps they are; none has weight 0.
@@ -124,12 +131,9 @@ def join_maps(
 
 
 def noun_maps(
-    layer: Layer,
-    spans: Spans,
-    softmax_over: SoftmaxOver = "all",
-    subtokens: Literal["all", "last"] = "all",
+    layer: Layer, spans: Spans, softmax_over: SoftmaxOver = "all", subtokens: Subtokens = "all"
 ) -> Float[Tensor, "chunk h w"]:
-    """One layer's map of every noun: the mean probability of its tokens."""
+    """Returns one layer's map of every noun: the mean probability of its tokens."""
     nouns = [noun[-1:] if subtokens == "last" else noun for noun in spans.nouns]
     subset = spans.words if softmax_over == "words" else None
     wanted = sorted({token for noun in nouns for token in noun})
@@ -149,7 +153,7 @@ def noun_maps(
 
 
 def _by_factor(layers: Sequence[Layer]) -> dict[int, list[Layer]]:
-    """The layers of each resolution."""
+    """Returns the layers of each resolution."""
     groups: dict[int, list[Layer]] = {}
     for layer in layers:
         group = groups.setdefault(layer.factor, [])
@@ -163,7 +167,7 @@ def _by_factor(layers: Sequence[Layer]) -> dict[int, list[Layer]]:
 
 
 def _shares(weights: Mapping[int, float] | None, factors: Sequence[int]) -> dict[int, float]:
-    """The share of each resolution present; together they are 1."""
+    """Returns the share of each resolution present; together they are 1."""
     named = dict.fromkeys(factors, 1.0) if weights is None else weights
     wrong = {factor: w for factor, w in named.items() if not math.isfinite(w) or w < 0}
     if wrong:

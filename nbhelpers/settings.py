@@ -56,7 +56,7 @@ OF_THE_PROMPT = ("isolate", "by", "tail", "alpha", "unconditional", "into")
 def resolve(
     models: Models, method: str | None = None, settings: Settings | None = None, **overrides: Any
 ) -> Settings:
-    """The settings as they are used with a model, nothing left open.
+    """Returns the settings as they are used with a model, nothing left open.
 
     Args:
         models: Whose `Calibration` fills what the settings leave open.

@@ -47,7 +47,7 @@ PIECES = {"model": "stable-diffusion", "captioner": "blip", "clip": "clip", "par
 
 
 def data_folder() -> Path:
-    """Where the embedded models, their pictures and the recorded results lie.
+    """Returns where the embedded models, their pictures and the recorded results lie.
 
     Returns:
         The folder that NBHELPERS_DATA names; else the one inside the package, which an installed
@@ -65,7 +65,7 @@ def data_folder() -> Path:
 
 
 def refuse_replaced(name: str) -> None:
-    """Refuse the name of models and data that an earlier version had.
+    """Refuses the name of models and data that an earlier version had.
 
     Raises:
         ValueError: It is one; says what took its place.
@@ -77,7 +77,7 @@ def refuse_replaced(name: str) -> None:
 
 
 def locate(name: str, revision: str | None, piece: str) -> tuple[str, str | None]:
-    """The folder or Hub id that a name stands for, and its commit."""
+    """Returns the folder or Hub id that a name stands for, and its commit."""
     refuse_replaced(name)
     if name == EMBEDDED:
         folder = data_folder() / name / PIECES[piece]
@@ -113,7 +113,7 @@ def locate(name: str, revision: str | None, piece: str) -> tuple[str, str | None
 
 
 def from_pretrained(kind: Any, source: str, commit: str | None, **more: Any) -> Any:
-    """One part, from safetensors, at one commit, without remote code, and all of it.
+    """Returns one part, from safetensors, at one commit, without remote code, and all of it.
 
     Args:
         kind: A class of diffusers or transformers.
@@ -149,7 +149,7 @@ def from_pretrained(kind: Any, source: str, commit: str | None, **more: Any) -> 
 
 
 def check_tokenizer(tokenizer: Any, vocabulary: int, name: str) -> None:
-    """Refuse a tokenizer that isn't its model's: without its files, one of no words is made.
+    """Refuses a tokenizer that isn't its model's: without its files, one of no words is made.
 
     Args:
         tokenizer: As it was loaded.
@@ -168,7 +168,7 @@ def check_tokenizer(tokenizer: Any, vocabulary: int, name: str) -> None:
 
 
 def warn_of_loras(folder: Path) -> None:
-    """Say that LoRA files in a model's folder are not used, which nothing else would show."""
+    """Says that LoRA files in a model's folder are not used, which nothing else would show."""
     found = sorted(
         path.relative_to(folder).as_posix()
         for pattern in ("*lora*.safetensors", "adapter_model.safetensors")
@@ -184,7 +184,7 @@ def warn_of_loras(folder: Path) -> None:
 
 
 def _variant(folder: Path, wanted: str | None) -> str | None:
-    """The form of the weights to read: the one asked for, or the only one that is there."""
+    """Chooses the form of the weights to read: the one asked for, or the only one there."""
     if not (folder / "config.json").is_file():
         there = sorted(path.name for path in folder.glob("*"))[:8]
         raise FileNotFoundError(
@@ -213,7 +213,7 @@ def _variant(folder: Path, wanted: str | None) -> str | None:
 
 
 def _refuse_gaps(where: str, info: Mapping[str, Any]) -> None:
-    """Refuse weights that a file left out, or has in another shape.
+    """Refuses weights that a file left out, or has in another shape.
 
     Args:
         where: The part.
@@ -239,7 +239,7 @@ def _refuse_gaps(where: str, info: Mapping[str, Any]) -> None:
 
 
 def read_index(source: str, commit: str | None, name: str) -> dict[str, Any]:
-    """The pipeline's ``model_index.json``.
+    """Returns the pipeline's ``model_index.json``.
 
     Raises:
         OSError: It isn't there or can't be read.
@@ -268,7 +268,7 @@ def read_index(source: str, commit: str | None, name: str) -> dict[str, Any]:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """No bars and no logs for what is read from disk; a download from the Hub shows its own."""
+    """Keeps bars and logs out of what is read from disk; a download shows its own."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging
 
@@ -288,13 +288,13 @@ def _without_bars() -> Iterator[None]:
 
 
 def _moved(name: str) -> str:
-    """Where else to look for a repository that its owner took off the Hub; nothing for others."""
+    """Says where else a repository is kept that its owner took off the Hub; nothing for others."""
     copy = MOVED.get(name)
     return f". {name} was taken off the Hub; a copy is kept as {copy}" if copy else ""
 
 
 def _missing(source: str, commit: str | None, part: str, error: Exception) -> OSError:
-    """What to tell a person whose weights aren't there."""
+    """Returns what to tell a person whose weights aren't there."""
     reason = str(error).strip().partition("\n")[0][:200]
     if commit is None and part == "model_index.json" and isinstance(error, FileNotFoundError):
         there = ", ".join(sorted(path.name for path in Path(source).glob("*"))[:8]) or "nothing"
@@ -315,7 +315,7 @@ def _missing(source: str, commit: str | None, part: str, error: Exception) -> OS
 
 
 def _short(text: Any) -> str:
-    """A name or path as a message shows it: its end, which tells most, and not all of a long one.
+    """Returns a name or path as a message shows it: of a long one the end, which tells most.
 
     Example:
         >>> len(_short("a" * 5000))

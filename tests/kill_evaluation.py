@@ -24,8 +24,7 @@ from pathlib import Path
 
 from nbhelpers.evaluation import RunOptions, Store, run, write_report
 from nbhelpers.evaluation.jobs import Job, variants_of
-from nbhelpers.evaluation.ray_workers import run_with_ray
-from nbhelpers.evaluation.workers import run_with_processes
+from nbhelpers.evaluation.workers import run_with_processes, run_with_ray
 
 CALLS = ("write", "fsync", "replace", "open", "close")
 ENGINES = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nbhelpers import captions, completion, datasets, embeddings, kernels, masks, metrics
+from nbhelpers import captions, completion, datasets, embeddings, kernels, masks, metrics, scores
 from nbhelpers.datasets.regions import Region
 from nbhelpers.errors import Shown, refused
 
@@ -18,6 +18,9 @@ CALLS = {
     "to_masks(threshold=1.5)": lambda: masks.to_masks(MAPS, (3, 4), 1.5),
     "to_masks(threshold=nan)": lambda: masks.to_masks(MAPS, (3, 4), math.nan),
     "complete(steps=0)": lambda: completion.complete(MAPS, ["a layer"], steps=0),
+    "score_maps(softmax_over='keys')": lambda: scores.score_maps([], None, softmax_over="keys"),
+    "score_maps(normalize=True)": lambda: scores.score_maps([], None, normalize=True),
+    "score_maps(subtokens='first')": lambda: scores.score_maps([], None, subtokens="first"),
     "caption(max_tokens=501)": lambda: captions.caption(None, None, max_tokens=501),
     "caption(about=' ')": lambda: captions.caption(None, None, about=" "),
     "embed(alpha=3)": lambda: embeddings.embed("a ring", (), None, alpha=3),
@@ -46,7 +49,17 @@ CALLS = {
 @pytest.mark.parametrize("call", CALLS)
 def test_an_error_quotes_the_call(call, monkeypatch):
     # Unchecked, as a caller without the shape checks would reach them.
-    for module in (captions, completion, embeddings, kernels, masks, metrics, datasets, Region):
+    for module in (
+        captions,
+        completion,
+        embeddings,
+        kernels,
+        masks,
+        metrics,
+        scores,
+        datasets,
+        Region,
+    ):
         for name, function in vars(module).copy().items():
             if inspect.isfunction(function) and hasattr(function, "__wrapped__"):
                 monkeypatch.setattr(module, name, inspect.unwrap(function))

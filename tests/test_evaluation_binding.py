@@ -9,12 +9,13 @@ import torch
 from recipe.binding import true_pictures
 from recipe.color import to_lab as lab_of_the_recipe
 
-from nbhelpers.evaluation import _judges, binding
-from nbhelpers.evaluation._judges import Asked, Judges, crops, nearest_colors, to_lab
-from nbhelpers.evaluation.binding import BindingJob, measure_binding, read_prompts
 from nbhelpers.evaluation.run import RunOptions
+from nbhelpers.evaluation.store import Store
+from nbhelpers.family.evaluation import _judges, binding
+from nbhelpers.family.evaluation._judges import Asked, Judges, crops, nearest_colors, to_lab
+from nbhelpers.family.evaluation.binding import BindingJob, measure_binding, read_prompts
 from nbhelpers.family.sampling import sample
-from nbhelpers.models import load_clip
+from nbhelpers.models import Models, load_clip
 from nbhelpers.segment import make_prompt
 from nbhelpers.settings import SETTINGS
 from nbhelpers.weights import data_folder
@@ -26,12 +27,11 @@ clip_is_there = pytest.mark.skipif(
 )
 
 
-class Seen:
+class Seen(Models):
     """Models of which the judges use the CLIP alone."""
 
     def __init__(self):
-        self.clip = load_clip("stickers")
-        self.captioner = self.parser = None
+        vars(self).update(clip=load_clip("stickers"), captioner=None, parser=None)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_clip_tells_true_pictures_from_exchanged_colors(judges):
 
 @clip_is_there
 def test_blip_must_say_the_color_in_the_nouns_own_phrase(judges, toy_parser, monkeypatch):
-    monkeypatch.setattr(judges.models, "parser", toy_parser)
+    monkeypatch.setitem(vars(judges.models), "parser", toy_parser)
     picture = np.zeros((8, 8, 3), dtype=np.uint8)
     dog, hat = Asked("dog", "black"), Asked("hat", "red")
     for said, verdict in (
@@ -193,17 +193,18 @@ def test_val_chooses_and_test_runs_the_choice_alone(tiny, tmp_path, monkeypatch)
     assert (tried["split"], tried["seeds"]) == ("val", [0])
 
 
-def test_rows_are_shares_with_intervals_over_prompts(monkeypatch):
+def test_rows_are_shares_with_intervals_over_prompts(monkeypatch, tmp_path):
     verdicts = {
         ("plain", 0, "clip"): {0: [True, False], 1: [False, False]},
         ("sealed", 0, "clip"): {0: [True, True], 1: [True, False]},
     }
     monkeypatch.setattr(binding, "bound", lambda store: verdicts)
-    plain, sealed = binding.rows_of(None)
+    store = Store(tmp_path, {}, [])
+    plain, sealed = binding.rows_of(store)
     assert (plain["share"], plain["gain"], plain["pictures"], plain["prompts"]) == (0.25, 0, 4, 2)
     assert (sealed["share"], sealed["gain"]) == (0.75, 0.5)
     assert sealed["interval"] == [0.5, 1.0] and sealed["gain_interval"] == [0.5, 0.5]
-    (first, second) = binding.choices_of(None)
+    (first, second) = binding.choices_of(store)
     assert (first["clip"], second["mean"]) == (0.25, 0.75)
 
 

@@ -12,14 +12,15 @@ import torch
 
 import nbhelpers as nb
 from nbhelpers.cli import main
-from nbhelpers.evaluation import costs, family, jobs, load_results
+from nbhelpers.evaluation import jobs, load_results
 from nbhelpers.evaluation._classes import Drawn, count_classes
 from nbhelpers.evaluation.batched import Question
-from nbhelpers.evaluation.costs import measure, measure_costs, read_costs
-from nbhelpers.evaluation.family import family_jobs, family_table, job_of_each
 from nbhelpers.evaluation.jobs import Job
-from nbhelpers.evaluation.systems import SystemReader, choices_of, find_system
 from nbhelpers.family import SYSTEMS, System, maskclip
+from nbhelpers.family.evaluation import costs, tables
+from nbhelpers.family.evaluation.costs import measure, measure_costs, read_costs
+from nbhelpers.family.evaluation.tables import family_jobs, family_table, job_of_each
+from nbhelpers.family.reading import SystemReader, choices_of, find_system
 from nbhelpers.segment import SETTINGS
 from tests.evaluated_runs import made_counts, made_run
 from tests.tiny_clip import make_clip
@@ -244,8 +245,8 @@ def test_the_table_is_written_and_read(runs, capsys):
 
 
 def test_a_system_that_masks_supervise_is_a_ceiling(runs, monkeypatch):
-    entry = replace(family.ENTRIES["diffseg"], supervision="masks")
-    monkeypatch.setitem(family.ENTRIES, "diffseg", entry)
+    entry = replace(tables.ENTRIES["diffseg"], supervision="masks")
+    monkeypatch.setitem(tables.ENTRIES, "diffseg", entry)
     (table,) = family_table(runs)
     page = nb.evaluation.markdown(table)
     assert "| DiffSeg, supervised: a ceiling | masks |" in page
@@ -271,8 +272,8 @@ def test_without_runs_there_is_no_table(tmp_path):
 
 
 def test_all_by_one_command(world, monkeypatch, capsys):
-    monkeypatch.setattr(family, "SYSTEMS", TWO)
-    monkeypatch.setattr("nbhelpers.evaluation.systems.SYSTEMS", TWO)
+    monkeypatch.setattr(tables, "SYSTEMS", TWO)
+    monkeypatch.setattr("nbhelpers.family.reading.SYSTEMS", TWO)
     command = ["reproduce", "--dataset", "stickers", "--model", "stickers", "--parts", "family"]
     command += ["--work", "runs", "--out", "out"]
     assert main([*command, "--shard", "0/2"]) == 0
@@ -324,7 +325,7 @@ def hungry_maps(image, texts, models):
 
 def test_memory_is_measured_at_its_peak(world, monkeypatch):
     hungry = replace(SYSTEMS["maskclip"], name="hungry", maps=f"{__name__}.hungry_maps")
-    monkeypatch.setattr("nbhelpers.evaluation.systems.SYSTEMS", {**TWO, "hungry": hungry})
+    monkeypatch.setattr("nbhelpers.family.reading.SYSTEMS", {**TWO, "hungry": hungry})
     job = Job("stickers", "val", {}, model="stickers", system="maskclip", prompts="classes")
     plain, more = measure(job), measure(replace(job, system="hungry"))
     assert 150 < more["mib"] - plain["mib"] < 260

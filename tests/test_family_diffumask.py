@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 import nbhelpers as nb
 from nbhelpers.family.dense import text_features, to_input
 from nbhelpers.family.diffumask import Segmenter, maps, read_segmenter
-from nbhelpers.family.support import sample_support
+from nbhelpers.family.sampling import sample_support
 from tests.tiny_clip import make_clip
 
 NAMES = ("cat", "dog")

@@ -16,8 +16,7 @@ from nbhelpers.family.ovdiff import (
     maps,
     pixel_features,
 )
-from nbhelpers.family.sampling import decode, sample
-from nbhelpers.family.support import sample_support
+from nbhelpers.family.sampling import decode, sample, sample_support
 
 PROMPTS = ("a photograph of a cat", "a drawing of a cat", "a picture of a cat")
 

@@ -179,7 +179,7 @@ import torch, triton
 from triton.backends.compiler import GPUTarget
 import triton.backends.nvidia
 from triton.compiler import ASTSource
-from nbhelpers.kernels import _launch, _tiled, _tiled_maps
+from nbhelpers.kernels import _launch, _tiled
 
 def compiled(name, kernel, types, constants):
     names = kernel.arg_names
@@ -221,9 +221,9 @@ for chunks, width in ((1, 1), (3, _launch.TOGETHER)):
 if d == 40:
     levels = {"TELLS": 1e-6, "LEVELS": 4, "LONGEST": 4096, "BLOCK": 512}
     for normalize in (True, False):
-        compiled("blend", _tiled_maps.blend_kernel, types, levels | {"NORMALIZE": normalize})
+        compiled("blend", _tiled.blend_kernel, types, levels | {"NORMALIZE": normalize})
     bins = {"THRESHOLDS": 100, "BITS": 7, "BINS": 256, "BLOCK": 2048}
-    compiled("places", _tiled_maps.places_kernel, types, bins)
+    compiled("places", _tiled.places_kernel, types, bins)
 """
 
 
@@ -246,11 +246,10 @@ def test_the_kernels_bounds_are_constants():
     """The interpreter of Triton 3.6 fails on others, where NumPy is new."""
     import ast
 
-    for name in ("_tiled", "_tiled_maps"):
-        path = Path(kernels.__file__).with_name(f"{name}.py")
-        loops = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.For)]
-        assert loops
-        for loop in loops:
-            for bound in loop.iter.args:
-                constant = isinstance(bound, ast.Constant) or bound.id.isupper()
-                assert constant, f"{name}.py, line {loop.lineno}: {ast.unparse(bound)}"
+    path = Path(kernels.__file__).with_name("_tiled.py")
+    loops = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.For)]
+    assert loops
+    for loop in loops:
+        for bound in loop.iter.args:
+            constant = isinstance(bound, ast.Constant) or bound.id.isupper()
+            assert constant, f"line {loop.lineno}: {ast.unparse(bound)}"

@@ -19,7 +19,8 @@ ORDER = (
     *("captions", "chunks"),
     *("tokens", "embeddings", "attention", "denoising", "scores", "completion", "masks"),
     *("metrics", "display", "settings", "segment", "presence", "batches"),
-    *("figures", "benchmarks", "files", "family", "evaluation", "labs", "cli", "__main__"),
+    *("figures", "benchmarks", "files", "family", "evaluation", "family.evaluation"),
+    *("labs", "cli", "__main__"),
 )
 # Imported only inside of functions, or only by these modules.
 HEAVY = {
@@ -36,8 +37,15 @@ RECIPE = sorted((ROOT / "data" / "recipe").glob("*.py"))
 
 
 def room(path):
-    """The module, or the folder of modules, that a file belongs to."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """The module, or the folder of modules, that a file belongs to: the innermost in `ORDER`."""
+    return room_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+
+
+def room_of(name):
+    """The room of a module, or of a name in one, from its dotted name within the package."""
+    parts = name.split(".")
+    rooms = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((found for found in rooms if found in ORDER), parts[0])
 
 
 def imports(tree):
@@ -74,8 +82,9 @@ def test_imports_point_up_the_pipeline(path):
         if head == "nbhelpers" and not rest:  # the public names, which stand on all stages
             assert ORDER.index(mine) >= ORDER.index("evaluation"), mine
         elif head == "nbhelpers":
-            theirs = rest.partition(".")[0]
-            if (PACKAGE / theirs).is_dir() or (PACKAGE / f"{theirs}.py").is_file():
+            theirs = room_of(rest)
+            place = PACKAGE / theirs.replace(".", "/")
+            if place.is_dir() or place.with_suffix(".py").is_file():
                 assert ORDER.index(theirs) <= ORDER.index(mine), f"{mine} imports {theirs}"
 
 
@@ -84,11 +93,6 @@ def test_heavy_imports_stand_where_they_may(path):
     for name in at_import(ast.parse(path.read_text(encoding="utf-8"))):
         head = name.partition(".")[0]
         assert room(path) in HEAVY.get(head, {room(path)}), f"{head} is imported by {path.name}"
-
-
-# Read by one other module, and named without an underscore: the kernels' equations, which every
-# reader of a kernel is sent to.
-SHOWN = {"nbhelpers.kernels.eager"}
 
 
 def importers():
@@ -112,7 +116,7 @@ def test_what_one_sibling_alone_imports_is_marked_private():
         private = name.rpartition(".")[2].startswith("_")
         fronts = [path for path in paths if path.stem == "__init__" or room(path) == "cli"]
         assert not (private and (len(paths) > 1 or fronts)), f"{name} is imported by {paths}"
-        alone = len(paths) == 1 and not fronts and name not in SHOWN | by_name | by_recipe
+        alone = len(paths) == 1 and not fronts and name not in by_name | by_recipe
         assert private or not alone, f"{name} is imported by {paths} alone"
 
 

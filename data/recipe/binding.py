@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from nbhelpers.evaluation.binding import Asked, Judges, read_prompts
+from nbhelpers.family.evaluation.binding import Asked, Judges, read_prompts
 from nbhelpers.files import write_whole
 from nbhelpers.models import Models
 from recipe.art import COLORS_OF, NOUNS, PEOPLE, STYLES, UNSEEN

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nbhelpers.family.dense import text_features, to_input
 from nbhelpers.family.diffumask import Segmenter
-from nbhelpers.family.support import sample_support
+from nbhelpers.family.sampling import sample_support
 from nbhelpers.models import Models
 from nbhelpers.segment import segment
 from recipe.pictures import to_unit

@@ -29,8 +29,8 @@ examples
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommand's arguments to its parser."""
-    from nbhelpers.evaluation.binding import SYSTEMS
+    """Adds the subcommand's arguments to its parser."""
+    from nbhelpers.family.evaluation.binding import SYSTEMS
 
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
@@ -53,9 +53,9 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Choose on val, run test, write the result."""
-    from nbhelpers.evaluation.binding import FILE, SYSTEMS, BindingJob, measure_binding
+    """Chooses on val, runs test and writes the result."""
     from nbhelpers.evaluation.run import RunOptions
+    from nbhelpers.family.evaluation.binding import FILE, SYSTEMS, BindingJob, measure_binding
 
     out = Path(options.out) if options.out else default_out()
     check_writable(out, [FILE])

@@ -39,7 +39,7 @@ examples
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommand's arguments to its parser."""
+    """Adds the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
     add("--dataset", choices=REFERRING, default="stickers", help="default: stickers")
@@ -66,7 +66,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Look at everything that was given, search, write the file, show the tables."""
+    """Checks everything that was given, searches, writes the file and shows the tables."""
     from nbhelpers.calibration import FILE, read_calibration
     from nbhelpers.evaluation.calibrate import Search, calibrate
     from nbhelpers.evaluation.jobs import Job, variants_of
@@ -121,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def table(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The best gatherings of a method, as lines."""
+    """Returns the best gatherings of a method, as lines."""
     from nbhelpers.display import tabulate
 
     cells = []
@@ -145,7 +145,7 @@ def table(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def spread(value: Any, indent: int = 0) -> str:
-    """JSON in which what fits on a line stands on one."""
+    """Returns JSON in which what fits on a line stands on one."""
     text = json.dumps(value)
     if len(text) + indent <= LINE or not isinstance(value, dict | list):
         return text

@@ -51,7 +51,7 @@ Rays ask nobody who they are)
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommand's arguments to its parser."""
+    """Adds the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
     add(
@@ -100,7 +100,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """What the numbers depend on besides the method."""
+    """Adds what the numbers depend on besides the method."""
     add = parser.add_argument
     add("--root", metavar="DIR", help="where the dataset lies (default: the project's own)")
     add("--splits-by", metavar="WHO", help="whose splits: unc, umd, google (default: the usual)")
@@ -111,7 +111,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_manner(parser: argparse.ArgumentParser) -> None:
-    """How it is run, which the numbers don't depend on."""
+    """Adds how it is run, which the numbers don't depend on."""
     add = parser.add_argument
     add("--batch", metavar="N", type=whole, default=1, help="prompts a pass (default: 1)")
     add("--shard", metavar="I/N", type=share, default=(0, 1), help="only the I-th of N, from 0")
@@ -136,7 +136,7 @@ def add_manner(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Look at everything that was given, then load the models and go through the items."""
+    """Checks everything that was given, then loads the models and goes through the items."""
     from nbhelpers.evaluation.jobs import Job, variants_of
 
     systems = [SYSTEMS[name] for name in options.method if name in SYSTEMS]
@@ -160,7 +160,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def finish(job: Any, folder: Path, options: argparse.Namespace) -> int:
-    """Run a job in a folder as the options say, write its report if it is complete, and tell."""
+    """Runs a job in a folder as the options say, reports on it if it is complete, and tells."""
     from nbhelpers.evaluation import RunOptions, Store, run, write_report
 
     store = Store(folder, job.settings(), job.items())
@@ -173,7 +173,7 @@ def finish(job: Any, folder: Path, options: argparse.Namespace) -> int:
         environment={"versions": versions(PACKAGES), "device": options.device},
     )
     if options.engine == "ray":
-        from nbhelpers.evaluation.ray_workers import run_with_ray
+        from nbhelpers.evaluation.workers import run_with_ray
 
         run_with_ray(store, job.open, how, workers=options.workers, gpus=gpus(options))
     elif options.workers > 1:
@@ -204,18 +204,18 @@ def finish(job: Any, folder: Path, options: argparse.Namespace) -> int:
 
 
 def model_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Dataset and model as a job wants them."""
+    """Returns dataset and model as a job wants them."""
     names = ("root", "model", "revision", "parser", "device")
     return {"by": options.splits_by, **{name: getattr(options, name) for name in names}}
 
 
 def gpus(options: argparse.Namespace) -> int:
-    """How many GPUs a worker of Ray's needs."""
+    """Returns how many GPUs a worker of Ray's needs."""
     return 1 if options.device.startswith("cuda") else 0
 
 
 def dataset(text: str) -> str:
-    """A dataset's name, if it isn't one of an earlier version; its `choices` say what there is."""
+    """Returns a dataset's name, unless an earlier version had it; `choices` say what there is."""
     try:
         refuse_replaced(text)
     except ValueError as error:
@@ -224,14 +224,14 @@ def dataset(text: str) -> str:
 
 
 def whole(text: str) -> int:
-    """A count of at least 1."""
+    """Returns a count of at least 1."""
     if not (text.isascii() and text.isdigit()) or int(text[:12]) < 1:
         raise argparse.ArgumentTypeError(f"wanted a whole number of 1 or more; got {quoted(text)}")
     return int(text[:12])
 
 
 def share(text: str) -> tuple[int, int]:
-    """A share such as 0/8."""
+    """Returns a share such as 0/8."""
     from nbhelpers.evaluation.run import parse_shard
 
     try:

@@ -48,15 +48,11 @@ a model of another seed, and both models' gains side by side
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommand's arguments to its parser."""
+    """Adds the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
     add(
-        "--dataset",
-        type=dataset,
-        choices=REFERRING,
-        default=EMBEDDED,
-        help=f"default: {EMBEDDED}",
+        "--dataset", type=dataset, choices=REFERRING, default=EMBEDDED, help=f"default: {EMBEDDED}"
     )
     add("--parts", choices=PARTS, nargs="+", default=list(PARTS), help="default: all")
     add("--pictures", metavar="N", type=whole, help="of each split (default: each part's own)")
@@ -71,11 +67,11 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run part by part; write tables and answers as soon as what they need is there."""
-    from nbhelpers.evaluation.costs import measure_costs
-    from nbhelpers.evaluation.family import family_jobs, job_of_each
+    """Runs part by part; writes tables and answers as soon as what they need is there."""
     from nbhelpers.evaluation.jobs import Job
     from nbhelpers.evaluation.questions import OF_QUESTIONS, OF_TABLES, make_jobs
+    from nbhelpers.family.evaluation.costs import measure_costs
+    from nbhelpers.family.evaluation.tables import family_jobs, job_of_each
 
     work = Path(options.work)
     out = Path(options.out) if options.out else default_out()
@@ -98,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def fill(jobs: Mapping[str, Any], work: Path, options: argparse.Namespace) -> tuple[int, bool]:
-    """Run jobs, each in a folder of its name.
+    """Runs jobs, each in a folder of its name.
 
     Returns:
         3 where an item of one ended in an error, else 0; and whether every item of all is done.
@@ -115,7 +111,7 @@ def fill(jobs: Mapping[str, Any], work: Path, options: argparse.Namespace) -> tu
 
 
 def default_out() -> Path:
-    """The results recorded in a checkout; an installed package keeps its own as they are."""
+    """Returns the results recorded in a checkout; an installed package keeps its own unchanged."""
     recorded = data_folder() / "results"
     package = Path(__file__).resolve().parents[1]
     return Path("out") if recorded.resolve().is_relative_to(package) else recorded

@@ -37,7 +37,7 @@ all runs that the tables need, and the tables, by one command
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommand's arguments to its parser."""
+    """Adds the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add_places(parser)
     add = parser.add_argument
@@ -51,7 +51,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
-    """Where the runs are and where the tables go."""
+    """Adds where the runs are and where the tables go."""
     add = parser.add_argument
     add("folder", metavar="DIR", help="holds the runs, one of val and others, side by side")
     add("--out", metavar="DIR", help="the folder of what is written (default: DIR)")
@@ -59,9 +59,9 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Read the runs, write the tables, draw the figures."""
-    from nbhelpers.evaluation.family import PROTOCOLS
+    """Reads the runs, writes the tables and draws the figures."""
     from nbhelpers.evaluation.runs import find_runs
+    from nbhelpers.family.evaluation.tables import PROTOCOLS
 
     folder, out = places(options, [*FILES, *FAMILY])
     if any(find_runs(folder, prompts, systems=True) for prompts in PROTOCOLS):
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def places(options: argparse.Namespace, files: Sequence[str]) -> tuple[Path, Path]:
-    """The folder of the runs, and the one to write to, which is looked at first."""
+    """Returns the folder of the runs, and the one to write to, which is checked first."""
     folder, out = Path(options.folder), Path(options.out or options.folder)
     if "\0" in f"{folder}{out}" or not folder.is_dir():
         raise ValueError(f"{quoted(options.folder)} is no folder; give one that holds runs")
@@ -79,7 +79,7 @@ def places(options: argparse.Namespace, files: Sequence[str]) -> tuple[Path, Pat
 
 
 def write(folder: Path, out: Path, options: argparse.Namespace) -> int:
-    """Make the tables and figures of a folder."""
+    """Makes the tables and figures of a folder."""
     from nbhelpers.evaluation.results import save_tables
     from nbhelpers.evaluation.tables import paper_tables
 
@@ -94,10 +94,10 @@ def write(folder: Path, out: Path, options: argparse.Namespace) -> int:
 
 
 def write_family(folder: Path, out: Path, options: argparse.Namespace) -> int:
-    """Make the table of all systems, with what each costs where that was measured."""
-    from nbhelpers.evaluation.costs import read_costs
-    from nbhelpers.evaluation.family import family_table
+    """Makes the table of all systems, with what each costs where that was measured."""
     from nbhelpers.evaluation.results import save_tables
+    from nbhelpers.family.evaluation.costs import read_costs
+    from nbhelpers.family.evaluation.tables import family_table
 
     tables = family_table(folder, read_costs(folder))
     for path in save_tables(out, "family", "The family", tables):
@@ -107,7 +107,7 @@ def write_family(folder: Path, out: Path, options: argparse.Namespace) -> int:
 
 
 def drawings(tables: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
-    """Figure 7 of the first test split with a Table 3, Figure 8 of the first that has one."""
+    """Draws Figure 7 of the first test split with a Table 3, Figure 8 of the first with one."""
     from nbhelpers.evaluation.tables import show_ablation, show_weights
 
     firsts = {table["name"]: table for table in reversed(tables)}
@@ -125,7 +125,7 @@ def drawings(tables: Sequence[Mapping[str, Any]], options: argparse.Namespace) -
 
 
 def loaded(table: Mapping[str, Any], options: argparse.Namespace) -> tuple[Any, Any]:
-    """The split and the models that a table's runs were of."""
+    """Returns the split and the models that a table's runs were of."""
     from nbhelpers.datasets import referring
     from nbhelpers.models import load_models
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from nbhelpers.datasets import Broken, Coco, Referring
 from nbhelpers.datasets.coco import IGNORED
 from nbhelpers.evaluation.batched import THRESHOLDS, Reader
-from nbhelpers.evaluation.systems import SystemReader
+from nbhelpers.family.reading import SystemReader
 from nbhelpers.metrics import class_intersection_union
 
 
@@ -35,10 +35,10 @@ class Scenes(Protocol):
         """The classes' names, background first."""
 
     def image(self, image_id: int) -> UInt8[np.ndarray, "h w 3"]:
-        """A picture."""
+        """Returns a picture."""
 
     def class_map(self, image_id: int) -> UInt8[np.ndarray, "h w"]:
-        """The class of each pixel, a place in `categories`; 255 for what doesn't count."""
+        """Returns the class of each pixel, a place in `categories`; 255 for what doesn't count."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class Drawn:
         return ("background", *sorted({e.category for e in self.data.expressions}))
 
     def image(self, image_id: int) -> UInt8[np.ndarray, "h w 3"]:
-        """A picture."""
+        """Returns a picture."""
         return self.data.image(image_id)
 
     def class_map(self, image_id: int) -> UInt8[np.ndarray, "h w"]:
-        """The class of each pixel; no two things of a picture have a pixel in common."""
+        """Returns the class of each pixel; no two things of a picture have a pixel in common."""
         found = np.zeros(self.data.pictures[image_id].size, np.uint8)
         things = {e.annotation_id: e for e in self.data.expressions if e.image_id == image_id}
         for expression in things.values():
@@ -76,7 +76,7 @@ class Drawn:
 
 
 def digest(scenes: Coco | Drawn) -> str:
-    """The SHA-256 of what the truths are made of; COCO's pictures themselves are not read."""
+    """Returns the SHA-256 of what the truths are made of; COCO's pictures are not read."""
     if isinstance(scenes, Drawn):
         return scenes.data.sha256()
     total = hashlib.sha256(json.dumps(scenes.categories).encode())
@@ -89,7 +89,7 @@ def digest(scenes: Coco | Drawn) -> str:
 def read_classes(
     scenes: Scenes, image_id: int, reader: Reader | SystemReader
 ) -> dict[str, dict[str, list[list[int]]]]:
-    """The counts of one picture.
+    """Returns the counts of one picture.
 
     Returns:
         For every variant and every class of the picture (its place, as text), the
@@ -116,7 +116,7 @@ def count_classes(
     truth: UInt8[np.ndarray, "h w"],
     classes: int,
 ) -> dict[str, list[list[int]]]:
-    """The pooled counts of one picture by one variant.
+    """Returns the pooled counts of one picture by one variant.
 
     Args:
         maps: One a class that is asked for, in [0, 1].

@@ -56,7 +56,7 @@ class Search:
     phrases: int = 1
 
     def items(self) -> list[dict[str, Any]]:
-        """The phrases to be read, picture by picture; the same ones in every search."""
+        """Returns the phrases to be read, picture by picture; the same ones in every search."""
         found = []
         for image, group in groupby(self.job.items(), key=lambda item: item["image"]):
             asked = list(group)
@@ -65,14 +65,14 @@ class Search:
         return found
 
     def settings(self) -> dict[str, Any]:
-        """All that the IoUs depend on: not the calibration, which is what is sought."""
+        """Returns all that the IoUs depend on: not the calibration, which is what is sought."""
         known = self.job.settings()
         del known["calibration"]
         code = code_version((*SOURCES, "evaluation/_gatherings.py"))
         return {**known, "prompts": "calibrate", "phrases": self.phrases, "code": code}
 
     def open(self) -> Evaluate:
-        """Load the models; what it returns makes the records of items."""
+        """Loads the models; what it returns makes the records of items."""
         job = self.job
         models = load_models(
             job.model, device=job.device, revision=job.revision, parser=job.parser
@@ -80,7 +80,7 @@ class Search:
         expressions = {e.id: e for e in job.data.expressions}
 
         def evaluate(items: Sequence[Item]) -> list[Record]:
-            """The IoUs of each item."""
+            """Returns the IoUs of each item."""
             records: list[Record] = []
             for item in items:
                 image = job.data.image(item["image"])
@@ -94,13 +94,13 @@ class Search:
 
 
 def pack(ious: UInt16[np.ndarray, "gathering threshold"]) -> str:
-    """IoUs as text: their differences along the thresholds, which are small, compressed."""
+    """Writes IoUs as text: their differences along the thresholds, which are small, compressed."""
     steps = np.diff(ious, axis=-1, prepend=np.uint16(0))  # modulo 2 ** 16, as their sum is
     return base64.b85encode(zlib.compress(steps.astype("<u2").tobytes(), 6)).decode("ascii")
 
 
 def unpack(text: str) -> UInt16[np.ndarray, "gathering threshold"]:
-    """What `pack` made a text of."""
+    """Returns what `pack` made a text of."""
     steps = np.frombuffer(zlib.decompress(base64.b85decode(text)), "<u2")
     return steps.reshape(-1, len(THRESHOLDS)).cumsum(axis=-1, dtype=np.uint16)
 
@@ -110,7 +110,7 @@ def choose(
     pictures: Int64[np.ndarray, " phrase"],
     tried: Sequence[Gathering],
 ) -> tuple[Gathering, list[dict[str, Any]]]:
-    """The gathering to be used, by `HOW`, and the table that shows how far the others are.
+    """Returns the gathering to be used, by `HOW`, and the table that shows how far the others are.
 
     Args:
         ious: In [0, 1].
@@ -151,7 +151,7 @@ def choose(
 def standard_errors(
     values: Float[np.ndarray, "phrase column"], pictures: Int64[np.ndarray, " phrase"]
 ) -> Float[np.ndarray, " column"]:
-    """The standard error of each column's mean, phrases of one picture counted together."""
+    """Returns each column mean's standard error, the phrases of a picture taken together."""
     names, place = np.unique(pictures, return_inverse=True)
     sums = np.zeros((len(names), values.shape[1]))
     np.add.at(sums, place, values - values.mean(axis=0))
@@ -161,7 +161,7 @@ def standard_errors(
 
 
 def calibrate(store: Store, before: Calibration) -> Calibration:
-    """The calibration that a finished search found.
+    """Returns the calibration that a finished search found.
 
     Args:
         store: Of the search; every item has a record.
@@ -218,7 +218,7 @@ def calibrate(store: Store, before: Calibration) -> Calibration:
 
 
 def _lists(tried: Sequence[Gathering]) -> dict[str, list[Any]]:
-    """Every value of each field that was tried, once."""
+    """Returns every value of each field that was tried, once."""
     rows = [as_record(gathering) for gathering in tried]
     fields = ("timesteps", "weights", "layers", "normalize", "softmax_over")
     return {

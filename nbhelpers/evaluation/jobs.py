@@ -15,8 +15,8 @@ from nbhelpers.datasets import Broken, Coco, Expression, Referring, coco, referr
 from nbhelpers.evaluation._classes import Drawn, digest, read_classes
 from nbhelpers.evaluation.batched import Question, Reader, count, one_thread
 from nbhelpers.evaluation.run import Evaluate, Item
-from nbhelpers.evaluation.systems import SOURCES as OF_SYSTEMS
-from nbhelpers.evaluation.systems import SystemReader, find_system, records_of
+from nbhelpers.family.reading import SOURCES as OF_SYSTEMS
+from nbhelpers.family.reading import SystemReader, find_system, records_of
 from nbhelpers.models import load_models
 from nbhelpers.segment import SETTINGS, Settings
 from nbhelpers.versions import version_of
@@ -25,34 +25,10 @@ from nbhelpers.weights import EMBEDDED, locate
 PLACES = ("alone", "1 of 2", "2 of 2", "1 of 3", "2 of 3", "3 of 3")
 # On these the numbers depend; what draws and reports them doesn't matter.
 SOURCES = (
-    *(
-        "kernels/*.py",
-        "errors.py",
-        "weights.py",
-        "calibration.py",
-        "models.py",
-        "datasets/*.py",
-        "captions.py",
-        "words.py",
-        "display.py",
-        "chunks.py",
-    ),
-    *(
-        "embeddings.py",
-        "tokens.py",
-        "denoising.py",
-        "attention.py",
-        "scores.py",
-        "completion.py",
-        "masks.py",
-    ),
-    *(
-        "settings.py",
-        "segment.py",
-        "evaluation/batched.py",
-        "evaluation/_classes.py",
-        "metrics/classes.py",
-    ),
+    *("kernels/*.py", "errors.py", "weights.py", "calibration.py", "models.py", "datasets/*.py"),
+    *("captions.py", "words.py", "display.py", "chunks.py", "embeddings.py", "tokens.py"),
+    *("denoising.py", "attention.py", "scores.py", "completion.py", "masks.py", "settings.py"),
+    *("segment.py", "evaluation/batched.py", "evaluation/_classes.py", "metrics/classes.py"),
 )
 FORMAT = 3  # of a run's settings, see `nbhelpers.evaluation.runs`
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "spacy", "numpy", "pillow")
@@ -119,10 +95,11 @@ class Job:
         return self.scenes.broken if self.prompts == "classes" else self.data.broken
 
     def items(self) -> list[dict[str, Any]]:
-        """What is to be done, picture by picture.
+        """Returns what is to be done, picture by picture.
 
         Raises:
-            OSError, ValueError: The dataset isn't there, or can't be used.
+            OSError: The dataset isn't there.
+            ValueError: It can't be used.
         """
         if self.prompts == "classes":
             return [
@@ -138,10 +115,11 @@ class Job:
         return [item for group in chosen for item in _placed(group, places)]
 
     def settings(self) -> dict[str, Any]:
-        """All that the numbers depend on, as plain JSON; loads no weights.
+        """Returns all that the numbers depend on, as plain JSON; loads no weights.
 
         Raises:
-            OSError, ValueError: Data or model aren't there.
+            OSError: Data or model aren't there.
+            ValueError: They can't be used.
         """
         source, commit = locate(self.model, self.revision, "model")
         calibration = read_calibration(Path(source)).record()
@@ -176,14 +154,14 @@ class Job:
         }
 
     def _variants(self) -> dict[str, dict[str, Any]]:
-        """What is read, by name, as plain JSON."""
+        """Returns what is read, by name, as plain JSON."""
         if self.system is None:
             return {name: as_json(asdict(s)) for name, s in self.variants.items()}
         system = find_system(self.system, self.prompts)
         return records_of(system, self.model, code_version(OF_SYSTEMS))
 
     def reader(self) -> Reader | SystemReader:
-        """Load the models, and what makes maps with them."""
+        """Loads the models, and what makes maps with them."""
         models = load_models(
             self.model, device=self.device, revision=self.revision, parser=self.parser
         )
@@ -192,7 +170,7 @@ class Job:
         return Reader(models, self.variants)
 
     def open(self) -> Evaluate:
-        """Load the models; what it returns makes the records of items.
+        """Loads the models; what it returns makes the records of items.
 
         On a CPU one thread computes, since more would round otherwise: use more processes.
         """
@@ -211,7 +189,7 @@ class Job:
         pictures: dict[int, Any] = {}
 
         def evaluate(items: Sequence[Item]) -> list[dict[str, Any]]:
-            """The counts of each item."""
+            """Returns the counts of each item."""
             wanted = {item["image"] for item in items}
             for number in pictures.keys() - wanted:
                 del pictures[number]
@@ -238,7 +216,7 @@ class Job:
 def variants_of(
     methods: Iterable[str], alphas: Iterable[float] = (), seeds: Iterable[int] = ()
 ) -> dict[str, Settings]:
-    """The settings of every method at every weight and from every seed, by name.
+    """Returns the settings of every method at every weight and from every seed, by name.
 
     Raises:
         ValueError: There is no such method.
@@ -262,7 +240,7 @@ def variants_of(
 
 
 def kind_of(phrase: str, category: str) -> Literal["position", "noun", "attribute"]:
-    """What a phrase tells its thing by: a place, nothing but the noun, or anything else.
+    """Returns what a phrase tells its thing by: a place, nothing but the noun, or anything else.
 
     A rule of words, so that any dataset can be parted the same way: some "left" is a verb.
 
@@ -277,7 +255,7 @@ def kind_of(phrase: str, category: str) -> Literal["position", "noun", "attribut
 
 
 def code_version(sources: Iterable[str] = SOURCES) -> str:
-    """The SHA-256 of the sources that the numbers depend on."""
+    """Returns the SHA-256 of the sources that the numbers depend on."""
     folder = Path(nbhelpers.__file__).parent
     total = hashlib.sha256()
     for path in [path for pattern in sources for path in sorted(folder.glob(pattern))]:
@@ -286,7 +264,7 @@ def code_version(sources: Iterable[str] = SOURCES) -> str:
 
 
 def _item(e: Expression) -> dict[str, Any]:
-    """An expression, read alone."""
+    """Returns an expression, read alone."""
     return {
         "id": str(e.id),
         "expression": e.id,
@@ -298,7 +276,7 @@ def _item(e: Expression) -> dict[str, Any]:
 
 
 def _placed(group: Sequence[Expression], places: Sequence[str]) -> list[dict[str, Any]]:
-    """The first thing of a picture at these places among its other things' phrases."""
+    """Returns the first thing of a picture at these places among its other things' phrases."""
     by_kind = sorted(group, key=lambda e: (kind_of(e.text, e.category) != "attribute", e.id))
     things = {e.annotation_id: e for e in reversed(by_kind)}  # its first, most telling phrase
     target, *others = (things[number] for number in sorted(things))
@@ -317,7 +295,7 @@ def _placed(group: Sequence[Expression], places: Sequence[str]) -> list[dict[str
 
 
 def as_json(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON has them: names of weights are text, tuples are lists."""
+    """Returns settings as JSON has them: names of weights are text, tuples are lists."""
     weights = record["weights"]
     if isinstance(weights, Mapping):
         weights = {str(factor): weight for factor, weight in weights.items()}

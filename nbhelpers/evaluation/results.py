@@ -28,7 +28,7 @@ class Results:
     tables: tuple[Mapping[str, Any], ...]
 
     def table(self, name: str, split: str = "testA") -> Mapping[str, Any]:
-        """One table.
+        """Returns one table.
 
         Args:
             name: "table-1" to "table-4", "table-2-code" (Table 2 over DiffSegmenter's code),
@@ -46,7 +46,7 @@ class Results:
         raise KeyError(f"there is no {name!r} of {split!r}; there are {there or 'none'}")
 
     def rows(self, name: str, split: str = "testA", **facts: Any) -> list[Mapping[str, Any]]:
-        """The rows of a table of which these facts hold.
+        """Returns the rows of a table of which these facts hold.
 
         Raises:
             KeyError: The table isn't there, or none of its rows is like this.
@@ -64,7 +64,7 @@ class Results:
         return found
 
     def row(self, name: str, split: str = "testA", **facts: Any) -> Mapping[str, Any]:
-        """The one row of a table of which these facts hold.
+        """Returns the one row of a table of which these facts hold.
 
         Raises:
             KeyError: There is none, or more than one.
@@ -75,12 +75,12 @@ class Results:
         return found[0]
 
     def markdown(self, name: str, split: str = "testA") -> str:
-        """One table in Markdown."""
+        """Returns one table in Markdown."""
         return markdown(self.table(name, split))
 
 
 def load_results(folder: str | Path) -> Results:
-    """The tables of a folder, such as ``data/results``.
+    """Returns the tables of a folder, such as ``data/results``.
 
     Raises:
         ValueError: It holds none, or a damaged file.
@@ -103,7 +103,7 @@ def load_results(folder: str | Path) -> Results:
 
 
 def _as_now(tables: Sequence[Record]) -> list[Record]:
-    """Tables of format 1, in which the softmax's tokens were called keys, in today's words."""
+    """Replaces what tables of format 1 called keys: the tokens of the softmax."""
 
     def row_of(row: Record) -> Record:
         if "keys" not in row:
@@ -117,7 +117,7 @@ def _as_now(tables: Sequence[Record]) -> list[Record]:
 def save_tables(
     folder: Path, name: str, title: str, tables: Sequence[Mapping[str, Any]]
 ) -> list[Path]:
-    """Write tables as ``NAME.json`` and ``NAME.md``.
+    """Writes tables as ``NAME.json`` and ``NAME.md``.
 
     Args:
         folder: Made where it is missing.
@@ -140,7 +140,7 @@ def save_tables(
 def side_by_side(
     first: Results, second: Results, name: str, split: str = "testA"
 ) -> list[dict[str, Any]]:
-    """The gains of a table beside those of another model's, row by row.
+    """Returns the gains of a table beside those of another model's, row by row.
 
     Args:
         first: Results of one model.
@@ -167,7 +167,7 @@ def side_by_side(
 
 
 def save_beside(folder: Path, first: Results, second: Results, names: Sequence[str]) -> Path:
-    """Write the gains of two models side by side, of all tables that both have, as Markdown.
+    """Writes the gains of two models side by side, of all tables that both have, as Markdown.
 
     Args:
         folder: Gets ``beside.md``.
@@ -225,17 +225,17 @@ def over_baselines(
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a row is known by."""
+    """Returns what a row is known by."""
     return row["label"], row.get("place")
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row whose lists can be compared with tuples."""
+    """Returns a row whose lists can be compared with tuples."""
     return {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
 
 
 def markdown(table: Record) -> str:
-    """A table with its title and what it was read from.
+    """Returns a table with its title and what it was read from.
 
     Texts that come from a dataset are escaped. Figures are per cent, gains are points.
     """
@@ -252,13 +252,13 @@ def markdown(table: Record) -> str:
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Cells as Markdown has them."""
+    """Returns cells as Markdown has them."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def columns(table: Record) -> tuple[list[str], list[list[str]]]:
-    """What most tables show."""
+    """Returns what most tables show."""
     rows = table["rows"]
     levels = sorted({level for row in rows for level in row["precision"]})[::2]
     theirs = any(row.get("paper") for row in rows)
@@ -286,7 +286,7 @@ def columns(table: Record) -> tuple[list[str], list[list[str]]]:
 
 
 def place_columns(table: Record) -> tuple[list[str], list[list[str]]]:
-    """A row for each way of closing leaks, a column for each place."""
+    """Returns a row for each way of closing leaks, a column for each place."""
     rows = table["rows"]
     places = list(dict.fromkeys(row["place"] for row in rows))
     cells = {(row["label"], row["place"]): row for row in rows}
@@ -301,7 +301,7 @@ def place_columns(table: Record) -> tuple[list[str], list[list[str]]]:
 
 
 def gain_columns(table: Record) -> tuple[list[str], list[list[str]]]:
-    """A row for each group of expressions, a column for each method."""
+    """Returns a row for each group of expressions, a column for each method."""
     rows = table["rows"]
     methods = list(dict.fromkeys(row["method"] for row in rows))
     cells = {(row["low"], row["method"]): row for row in rows}
@@ -313,7 +313,7 @@ def gain_columns(table: Record) -> tuple[list[str], list[list[str]]]:
 
 
 def class_columns(table: Record) -> tuple[list[str], list[list[str]]]:
-    """Table 1: the mean over classes, its gain, each class, and what the paper cites for COCO."""
+    """Lays out Table 1: mean over classes, its gain, each class, what the paper cites."""
     rows = table["rows"]
     classes = list(rows[0]["classes"])
     shown = classes if len(classes) <= 20 else []  # COCO's 81 are in the JSON alone
@@ -337,14 +337,14 @@ def class_columns(table: Record) -> tuple[list[str], list[list[str]]]:
 
 
 def family_columns(table: Record) -> tuple[list[str], list[list[str]]]:
-    """Table 1, measured: what masks supervise comes last, as a ceiling."""
+    """Lays out Table 1, measured: what masks supervise comes last, as a ceiling."""
 
     def score(row: Record, protocol: str) -> str:
-        """mIoU with its interval; nothing where the system doesn't take such texts."""
+        """Returns mIoU with its interval; nothing where the system doesn't take such texts."""
         return bounds(row[protocol]["miou"], "") if row[protocol] else ""
 
     def place(row: Record) -> tuple[bool, float]:
-        """Where a row stands."""
+        """Returns where a row stands."""
         found = row["classes"] or row["phrase"]
         return row["supervision"] == "masks", -found["miou"]["mean"]
 
@@ -368,7 +368,7 @@ def family_columns(table: Record) -> tuple[list[str], list[list[str]]]:
 
 
 def example_columns(table: Record) -> tuple[list[str], list[list[str]]]:
-    """Figure 8: which pictures it shows, and how well each method does there."""
+    """Lays out Figure 8: which pictures it shows, and how well each method does there."""
     rows = table["rows"]
     names = list(rows[0]["iou"])
     lines = [
@@ -384,7 +384,7 @@ def example_columns(table: Record) -> tuple[list[str], list[list[str]]]:
 
 
 def under(table: Record) -> str:
-    """What stands under a table."""
+    """Returns what stands under a table."""
     read = f"{table['pictures']:,} pictures"
     if "expressions" in table:
         read = f"{table['expressions']:,} expressions of {read}"
@@ -400,29 +400,29 @@ def under(table: Record) -> str:
 
 
 def escape(text: Any) -> str:
-    """A text of which no character means anything to Markdown or HTML."""
+    """Returns a text of which no character means anything to Markdown or HTML."""
     shown = "".join(c if c.isprintable() else "\ufffd" for c in str(text))
     return shown.translate(ESCAPED)
 
 
 def percent(share: float) -> str:
-    """A share as per cent, without the sign."""
+    """Returns a share as per cent, without the sign."""
     return f"{100 * share:.1f}"
 
 
 def span(gain: Record | None) -> str:
-    """A gain in points with its interval; nothing for the baseline itself."""
+    """Returns a gain in points with its interval; nothing for the baseline itself."""
     return bounds(gain, "+") if gain else ""
 
 
 def bounds(interval: Record, sign: str) -> str:
-    """An interval in per cent; with the sign "+" that of a gain."""
+    """Returns an interval in per cent; with the sign "+" that of a gain."""
     mean, low, high = (f"{100 * interval[name]:{sign}.1f}" for name in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]"
 
 
 def beside(rows: Sequence[Record], names: Sequence[str]) -> str:
-    """Gains of two models beside each other, from `side_by_side`, as a Markdown table."""
+    """Lays gains of two models beside each other, from `side_by_side`, as a Markdown table."""
     lines = [
         [row["label"], row["place"] or "", *(span(gain) for gain in row["gains"])] for row in rows
     ]

@@ -87,12 +87,12 @@ class Table:
 
 
 def weighted(alpha: float) -> Settings:
-    """The paper's method with another weight; with 1 it is noun chunk replacement alone."""
+    """Returns the paper's method with another weight; 1 is noun chunk replacement alone."""
     return replace(SETTINGS["paper"], alpha=alpha)
 
 
 def named(method: str, label: str, threshold: float | None = None, miou: float = 0.0) -> Row:
-    """The row of one of `SETTINGS`."""
+    """Returns the row of one of `SETTINGS`."""
     paper = {} if threshold is None else {"threshold": threshold, "miou": miou}
     return Row(label, SETTINGS[method], {"method": method}, paper)
 
@@ -140,7 +140,7 @@ TABLES: Mapping[str, Table] = {
 
 
 def methods(seeds: Iterable[int] = (0, 1)) -> dict[str, Settings]:
-    """Every named method from the noise of every seed."""
+    """Returns every named method from the noise of every seed."""
     return {
         name if seed == settings.seed else f"{name}, seed {seed}": replace(settings, seed=seed)
         for seed in seeds
@@ -149,7 +149,7 @@ def methods(seeds: Iterable[int] = (0, 1)) -> dict[str, Settings]:
 
 
 def variants() -> dict[str, Settings]:
-    """All settings that the tables have rows for, by name; the named methods from two seeds."""
+    """Names all settings that the tables have rows for; the named methods from two seeds."""
     others = {f"paper, alpha {a:g}": weighted(a) for a, *_ in ALPHAS}
     # 0.9 is "paper" already; 1 is "chunk" on the paper's calibration.
     return methods() | {n: s for n, s in others.items() if s not in SETTINGS.values()}
@@ -158,7 +158,7 @@ def variants() -> dict[str, Settings]:
 def make_tables(
     val: Run, tests: Sequence[Run], plans: Mapping[str, Table] = TABLES, *, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Tables of every test split, as far as their rows were read.
+    """Makes tables of every test split, as far as their rows were read.
 
     All rows of a table are read from the same seeds: those that every one of them was read from.
     An axis is left out for a split that wasn't read along all of it that val was, and a table of
@@ -200,7 +200,7 @@ def make_tables(
 
 
 def about(run: Run) -> dict[str, Any]:
-    """What stands under a table: what was read, and how much of it was left out."""
+    """Returns what stands under a table: what was read, and how much of it was left out."""
     dataset = run.settings["dataset"]
     return {
         "dataset": dataset["name"],
@@ -218,7 +218,7 @@ def about(run: Run) -> dict[str, Any]:
 def examples(
     val: Run, test: Run, methods: Sequence[str] = ("plain", "chunk", "paper")
 ) -> dict[str, Any] | None:
-    """Figure 8's pictures, chosen by a rule and not by taste.
+    """Picks Figure 8's pictures, chosen by a rule and not by taste.
 
     Of the expressions with an attribute: where the last method gains most over the first, where
     it gains as much as it does in the middle of all, and where it loses most.
@@ -251,7 +251,7 @@ def examples(
 def class_tables(
     val: ClassRun, tests: Sequence[ClassRun], *, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Table 1 of every test split: mIoU over classes, their pixels pooled.
+    """Makes Table 1 of every test split: mIoU over classes, their pixels pooled.
 
     Args:
         val: Where thresholds are chosen.
@@ -302,13 +302,13 @@ def class_tables(
 
 
 def best(curves: Mapping[str, np.ndarray]) -> tuple[int, float]:
-    """The place of the threshold with the highest mean over classes, and that mean."""
+    """Returns the place of the threshold with the highest mean over classes, and that mean."""
     means = np.mean(list(curves.values()), axis=0)
     return int(means.argmax()), float(means.max())
 
 
 def paper_tables(folder: Path, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Tables 1 to 4 and what Figures 7 and 8 show, from the runs in a folder.
+    """Makes Tables 1 to 4 and what Figures 7 and 8 show, from the runs in a folder.
 
     Args:
         folder: Holds complete runs side by side.
@@ -332,7 +332,7 @@ def paper_tables(folder: Path, *, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def show_weights(table: Mapping[str, Any]) -> Drawing:
-    """Figure 7: how mIoU changes with the weight of the noun, against that at the weight 1.
+    """Draws Figure 7: how mIoU changes with the weight of the noun, against that at the weight 1.
 
     Args:
         table: A "table-3", whose row of the weight 1 is the baseline.
@@ -360,7 +360,7 @@ def show_weights(table: Mapping[str, Any]) -> Drawing:
 def show_ablation(
     rows: Sequence[Mapping[str, Any]], benchmark: Referring, models: Models
 ) -> Drawing:
-    """Figure 8: the completed maps of each method for pictures that `examples` chose.
+    """Draws Figure 8: the completed maps of each method for pictures that `examples` chose.
 
     Args:
         rows: Of a "figure-8".

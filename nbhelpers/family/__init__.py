@@ -32,7 +32,7 @@ class System:
         trained: Whether it has weights of its own, which `python -m recipe family` makes.
         choices: Settings of its own, from which the evaluation takes the best on val: keyword
             arguments of its function.
-        quoted: mIoU on COCO-Object as the paper's Table 1 has it; None where it has none.
+        quoted: The mIoU on COCO-Object in the paper's Table 1; None where it has none.
     """
 
     name: str
@@ -46,7 +46,7 @@ class System:
     quoted: float | None = None
 
     def load(self) -> Callable[..., Any]:
-        """Its function ``maps(image, texts, models)``, imported when it is asked for."""
+        """Returns its function ``maps(image, texts, models)``, imported when it is asked for."""
         module, _, name = self.maps.rpartition(".")
         found: Callable[..., Any] = getattr(importlib.import_module(module), name)
         return found
@@ -189,7 +189,7 @@ SYSTEMS: dict[str, System] = {
 
 
 def load_weights(name: str) -> dict[str, Tensor]:
-    """The weights of a trained system, in float32.
+    """Returns the weights of a trained system, in float32.
 
     Args:
         name: Of a system in `SYSTEMS`.

@@ -35,7 +35,7 @@ class Alignment:
 def align(
     source: str, edited: str, models: Models, *, weights: Mapping[str, float] | None = None
 ) -> Alignment:
-    """The alignment of two prompts, by the tokens that they share.
+    """Returns the alignment of two prompts, by the tokens that they share.
 
     Tokens that stand in the place of others were swapped and take their attention, spread evenly
     where they are more or fewer. Tokens that were only added keep their own (refinement).
@@ -72,7 +72,7 @@ def align(
 def inject(
     layer: Layer, value: Float[Tensor, "2 head token d"], alignment: Alignment
 ) -> Float[Tensor, "1 head n d"]:
-    """The output of the edited prompt's cross-attention, with the source's attention in it.
+    """Computes the edited prompt's cross-attention, with the source's attention in it.
 
     ``(A_s M + A_e diag(own)) diag(w) V`` is ``A_s (M w V) + A_e (own w V)``. The layer's queries
     and keys are those of source and edited prompt, like the values.
@@ -88,5 +88,5 @@ def inject(
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, layer: Layer) -> Tensor:
-    """Plain attention with a layer's scale."""
+    """Returns plain attention with a layer's scale."""
     return F.scaled_dot_product_attention(query, key, value, scale=layer.scale)

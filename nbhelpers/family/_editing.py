@@ -6,13 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nbhelpers.attention import (
-    Layer,
-    factor_of,
-    find_attentions,
-    note_grids,
-    place_of,
-)
+from nbhelpers.attention import Layer, factor_of, find_attentions, note_grids, place_of
 
 Edit = Callable[[Layer, Tensor], Tensor]
 """Takes a layer with its queries and keys, and its values ``batch head token d``; returns the
@@ -21,7 +15,7 @@ layer's output ``batch head n d``, which is plain attention unless something is 
 
 @contextmanager
 def edit_attention(unet: nn.Module, edit: Edit) -> Iterator[None]:
-    """Let a function compute the output of every attention layer while the block runs.
+    """Lets a function compute the output of every attention layer while the block runs.
 
     The layers' processors are exchanged, and put back even when the block raises. A recorder may
     run inside: it sees the queries and keys before they are edited. Unlike a recorder it

@@ -40,7 +40,7 @@ def generate(
     steps: int = 30,
     guidance: float = GUIDANCE,
 ) -> Float[Tensor, "picture channel h_latent w_latent"]:
-    """The latents of pictures in which every named thing was attended to.
+    """Returns the latents of pictures in which every named thing was attended to.
 
     Args:
         prompts: Texts that name at least one thing each.
@@ -82,7 +82,7 @@ def generate(
 
 
 def excited_maps(layers: Sequence[Layer], factor: int) -> Float[Tensor, "picture token h w"]:
-    """Maps in which the tokens compete for each location.
+    """Returns maps in which the tokens compete for each location.
 
     The start token, which draws most attention, and the last position are dropped; what is left
     is multiplied by 100, goes through a softmax over the tokens, and is smoothed by a Gaussian of
@@ -106,7 +106,7 @@ def excited_maps(layers: Sequence[Layer], factor: int) -> Float[Tensor, "picture
 
 
 def neglect(maps: Float[Tensor, "token h w"], nouns: Sequence[Sequence[int]]) -> Float[Tensor, ""]:
-    """The loss: ``max_s (1 - max map_s)`` over the nouns' tokens.
+    """Returns the loss: ``max_s (1 - max map_s)`` over the nouns' tokens.
 
     Args:
         maps: One picture's, from `excited_maps`.

@@ -39,7 +39,7 @@ class Clippy(nn.Module):
         self.scale = nn.Parameter(clip.logit_scale.detach().clone())
 
     def loss(self, batch: Batch, clip: Clip, generator: torch.Generator) -> Float[Tensor, ""]:
-        """The contrast of a batch.
+        """Returns the contrast of a batch.
 
         Args:
             batch: Pictures and captions.
@@ -59,7 +59,7 @@ def maps(
     *,
     network: Clippy | None = None,
 ) -> Float[np.ndarray, "text h w"]:
-    """The cosine of every patch with every text, all stretched to [0, 1] together.
+    """Returns the cosine of every patch with every text, all stretched to [0, 1] together.
 
     Args:
         image: Of any size.

@@ -15,7 +15,7 @@ from nbhelpers.models import Models
 def cross_maps(
     layers: Sequence[Layer], tokens: Sequence[int], factor: int
 ) -> Float[Tensor, "picture token h w"]:
-    """The probability with which each location attends to some of the tokens.
+    """Returns the probability with which each location attends to some of the tokens.
 
     The mean over heads and over the layers of one resolution. It is differentiable where the
     layers were recorded with their gradient.
@@ -52,7 +52,7 @@ def cross_maps(
 
 
 def main_factor(models: Models) -> int:
-    """The factor of the resolution that a model's calibration weighs most, the coarsest of equals.
+    """Returns the factor of the resolution that a calibration weighs most, the coarsest of equals.
 
     4 for Stable Diffusion, whose 16 x 16 maps Prompt-to-Prompt and Attend-and-Excite read.
     """

@@ -40,7 +40,7 @@ def maps(
     timesteps: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Float[np.ndarray, "text h w"]:
-    """A map of each text's noun in a given picture, from one pass.
+    """Returns a map of each text's noun in a given picture, from one pass.
 
     Args:
         image: uint8, of any size.
@@ -79,11 +79,11 @@ def heat_maps(
     steps: int = 30,
     guidance: float = GUIDANCE,
 ) -> tuple[Float[Tensor, "1 channel h w"], Float[Tensor, "word h w"]]:
-    """A generated picture and where each word shows in it, over the whole generation.
+    """Returns a generated picture and where each word shows in it, over the whole generation.
 
     Args:
         text: The prompt.
-        words: Words of it; each is looked up where it stands first.
+        words: Words of it; each is taken where it stands first.
         models: From `load_models`.
         seed: Of the noise that the picture starts from.
         steps: As for `sample`.
@@ -116,7 +116,7 @@ def heat_maps(
 def word_maps(
     layers: Sequence[Layer], words: Sequence[Sequence[int]], size: tuple[int, int]
 ) -> Float[Tensor, "pass word h w"]:
-    """The maps of words: the mean over their tokens, the heads and the layers but the middle ones.
+    """Averages words' maps over their tokens, the heads and all layers but the middle ones.
 
     Args:
         layers: What `record_attention` recorded of the cross-attention in one pass.

@@ -16,7 +16,7 @@ ARTICLES = ("a ", "an ", "the ")
 
 
 def to_input(images: Sequence[UInt8[np.ndarray, "h w 3"]], clip: Clip) -> Float[Tensor, "b 3 s s"]:
-    """Pictures as the vision tower reads them: squeezed to its size, nothing cropped off."""
+    """Returns pictures as the vision tower reads them: squeezed to its size, nothing cropped."""
     side = clip.model.config.vision_config.image_size
     rows = []
     for image in images:
@@ -33,7 +33,7 @@ def to_input(images: Sequence[UInt8[np.ndarray, "h w 3"]], clip: Clip) -> Float[
 def value_features(
     images: Sequence[UInt8[np.ndarray, "h w 3"]], clip: Clip
 ) -> Float[Tensor, "image d h_patch w_patch"]:
-    """CLIP's embedding of every patch, its last attention layer without queries and keys.
+    """Returns CLIP's embedding of every patch, its last attention layer without queries and keys.
 
     MaskCLIP's modification: in the last layer a patch's value goes straight to the output
     projection. The residual connections and the MLP stay.
@@ -54,11 +54,11 @@ def value_features(
 
 @torch.no_grad()
 def text_features(texts: Sequence[str], clip: Clip) -> Float[Tensor, "text d"]:
-    """CLIP's embedding of each text: the mean over `TEMPLATES`, as unit vectors.
+    """Returns CLIP's embedding of each text: the mean over `TEMPLATES`, as unit vectors.
 
     Args:
         texts: Names of classes, or phrases; one without an article gets "a" or "an".
-        clip: ``models.clip``.
+        clip: The CLIP, ``models.clip``.
 
     Raises:
         ValueError: No text, or an empty one.
@@ -80,7 +80,7 @@ def text_features(texts: Sequence[str], clip: Clip) -> Float[Tensor, "text d"]:
 
 
 def with_article(text: str) -> str:
-    """A class's name or a phrase as it stands in a sentence.
+    """Returns a class's name or a phrase as it stands in a sentence.
 
     Example:
         >>> [with_article(text) for text in ("dog", "umbrella", "the red car")]

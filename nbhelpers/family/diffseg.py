@@ -40,7 +40,7 @@ def maps(
     *,
     threshold: float = THRESHOLD,
 ) -> Float[np.ndarray, "text h w"]:
-    """Every segment of a picture with its mean score for each text.
+    """Returns every segment of a picture with its mean score for each text.
 
     Args:
         image: uint8.
@@ -83,7 +83,7 @@ def find_segments(
     threshold: float = THRESHOLD,
     rounds: int = ROUNDS,
 ) -> Int64[np.ndarray, "h w"]:
-    """The number of the segment that every pixel belongs to.
+    """Returns the number of the segment that every pixel belongs to.
 
     Args:
         layers: The self-attention of one pass, from `record_attention`.
@@ -99,7 +99,7 @@ def find_segments(
 
 
 def gather(layers: Sequence[Layer], grid: tuple[int, int]) -> Float[Tensor, "cell cell"]:
-    """One map of attention for every cell of the finest grid, from layers of all resolutions."""
+    """Returns an attention map for each cell of the finest grid, from all resolutions' layers."""
     total = torch.zeros(grid[0] * grid[1], grid[0] * grid[1], device=layers[0].query.device)
     for layer in layers:
         logits = layer.query.float() @ layer.key.float().transpose(-1, -2) * layer.scale
@@ -112,13 +112,13 @@ def gather(layers: Sequence[Layer], grid: tuple[int, int]) -> Float[Tensor, "cel
 
 
 def anchor_cells(grid: tuple[int, int], count: int) -> Int[Tensor, " anchor"]:
-    """The cells of a grid on which anchors stand, evenly spaced along each side."""
+    """Returns the cells of a grid on which anchors stand, evenly spaced along each side."""
     sides = [((torch.arange(count) + 0.5) * side / count).long().unique() for side in grid]
     return (sides[0][:, None] * grid[1] + sides[1]).flatten()
 
 
 def divergence(a: Float[Tensor, "m cell"], b: Float[Tensor, "n cell"]) -> Float[Tensor, "m n"]:
-    """The symmetric KL divergence of distributions, ``(KL(a, b) + KL(b, a)) / 2``, in nats."""
+    """Computes the symmetric KL divergence ``(KL(a, b) + KL(b, a)) / 2``, in nats."""
     a, b = a.double().clamp(min=1e-12), b.double().clamp(min=1e-12)
     log_a, log_b = a.log(), b.log()
     own = (a * log_a).sum(dim=1)[:, None] + (b * log_b).sum(dim=1)
@@ -131,7 +131,7 @@ def merge(
     threshold: float,
     rounds: int,
 ) -> Float[Tensor, "segment cell"]:
-    """Distributions that diverge by no less than the threshold, one a segment.
+    """Returns distributions that diverge by no less than the threshold, one a segment.
 
     The first round averages all maps near each anchor's. Each later round takes the proposals in
     order, and averages each with those that are left and near it.

@@ -4,10 +4,10 @@ Wu, Zhao, Shou, Zhou and Shen, "DiffuMask: Synthesizing Images with Pixel-level 
 Semantic Segmentation Using Diffusion Models", ICCV 2023, arXiv 2303.11681.
 
 Kept: pictures are sampled from each class's name, a threshold makes masks of their attention,
-pictures that look wrong are left out, pictures are spliced, and a segmenter of the closed set of
+pictures that seem wrong are left out, pictures are spliced, and a segmenter of the closed set of
 classes learns from the pairs. It never sees a mask that a person drew, nor a real picture.
 Simplified: a small U-Net in the place of Mask2Former; one threshold and a band that doesn't
-count in the place of a network of affinities; CLIP judges which pictures look wrong, where the
+count in the place of a network of affinities; CLIP judges which pictures are wrong, where the
 paper compares them with a first segmenter's; of its augmentations splicing alone.
 The pairs and the training are in `data/recipe/family_diffumask.py`.
 """
@@ -45,7 +45,7 @@ class Segmenter(nn.Module):
         )
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b class h w"]:
-        """Logits, background's first; height and width are multiples of 4, pixels in [-1, 1]."""
+        """Computes logits, background first, from pixels in [-1, 1]; sides are multiples of 4."""
         states = [self.down[0](pixels)]
         for block in self.down[1:]:
             states.append(block(F.max_pool2d(states[-1], 2)))
@@ -58,7 +58,7 @@ class Segmenter(nn.Module):
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
-    """Two convolutions of one resolution."""
+    """Makes two convolutions of one resolution."""
     layers: list[nn.Module] = []
     for width in (inputs, outputs):
         layers += [nn.Conv2d(width, outputs, 3, padding=1), nn.GroupNorm(8, outputs), nn.SiLU()]
@@ -73,7 +73,7 @@ def maps(
     *,
     segmenter: Segmenter | None = None,
 ) -> Float[np.ndarray, "text h w"]:
-    """The probability of each class at every pixel, among all classes that the segmenter knows.
+    """Returns each class's probability at every pixel, among all classes that the segmenter knows.
 
     Args:
         image: uint8.
@@ -102,7 +102,7 @@ def maps(
 
 
 def read_segmenter() -> Segmenter:
-    """The shipped segmenter.
+    """Returns the shipped segmenter.
 
     Raises:
         OSError: It isn't there.

@@ -35,7 +35,7 @@ class Grouping(nn.Module):
     def logits(
         self, groups: Float[Tensor, "b group width"], patches: Float[Tensor, "b patch width"]
     ) -> Float[Tensor, "b group patch"]:
-        """How strongly each group asks for each patch."""
+        """Returns how strongly each group asks for each patch."""
         query, key = self.query(self.query_norm(groups)), self.key(self.key_norm(patches))
         return (query @ key.mT).float() / math.sqrt(groups.shape[-1])
 
@@ -45,7 +45,7 @@ class Grouping(nn.Module):
         patches: Float[Tensor, "b patch width"],
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "b group width"], Float[Tensor, "b group patch"]]:
-        """Every group with the mean of its patches added, and the shares of each patch.
+        """Returns every group with the mean of its patches added, and the shares of each patch.
 
         Args:
             groups: As they ask.
@@ -71,7 +71,7 @@ class Grouping(nn.Module):
 
 
 def gumbel(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Gumbel noise of a tensor's shape; drawn on the CPU, so that every device sees the same."""
+    """Draws Gumbel noise of a tensor's shape on the CPU, so that every device has the same."""
     even = torch.rand(like.shape, generator=generator).clamp(1e-6, 1 - 1e-6)
     return -(-even.log()).log().to(like)
 
@@ -82,5 +82,5 @@ def score_groups(
     texts: Float[Tensor, "text joint"],
     grid: tuple[int, int],
 ) -> Float[Tensor, "text h_grid w_grid"]:
-    """What each patch has of each text: the cosines of its groups, by its shares in them."""
+    """Scores each patch by each text: the cosines of its groups, by its shares in them."""
     return (texts @ groups.T @ shares).unflatten(1, grid)

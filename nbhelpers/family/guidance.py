@@ -23,7 +23,7 @@ def descend(
     loss: Loss,
     step_size: float,
 ) -> tuple[Float[Tensor, "picture channel h w"], Float[Tensor, " picture"]]:
-    """One step of gradient descent in the latents.
+    """Returns one step of gradient descent in the latents.
 
     Args:
         latents: Of the pictures that are being generated.

@@ -21,7 +21,7 @@ from nbhelpers.models import Models
 def maps(
     image: UInt8[np.ndarray, "h w 3"], texts: Sequence[str], models: Models
 ) -> Float[np.ndarray, "text h w"]:
-    """How near every pixel's patch is to each text in CLIP's space.
+    """Returns how near every pixel's patch is to each text in CLIP's space.
 
     Args:
         image: uint8.

@@ -1,4 +1,4 @@
-"""ODISE: masks and names from the features of a frozen text-to-image model. **True masks.**
+"""ODISE: masks and names from a frozen text-to-image model's features; trained on true masks.
 
 Xu, Liu, Vahdat, Byeon, Wang and De Mello, 2023, "Open-Vocabulary Panoptic Segmentation with
 Text-to-Image Diffusion Models", arXiv 2303.04803.
@@ -60,7 +60,7 @@ class Odise(nn.Module):
     def features(
         self, pixels: Float[Tensor, "b 3 h w"], models: Models
     ) -> list[Float[Tensor, "b _ _ _"]]:
-        """The UNet's features at t = 0, the coarsest first; gradients reach the captioner."""
+        """Computes the UNet's features at t = 0, coarsest first; gradients reach the captioner."""
         with torch.no_grad():
             latent = models.vae.encode(pixels.to(models.vae.dtype)).latent_dist.mean
             latent = latent * models.vae.config.scaling_factor
@@ -74,7 +74,7 @@ class Odise(nn.Module):
     def forward(
         self, pixels: Float[Tensor, "b 3 h w"], models: Models
     ) -> tuple[Float[Tensor, "b query gh gw"], Float[Tensor, "b query joint"]]:
-        """The logits of each query's mask, and what names it as a unit vector."""
+        """Returns the logits of each query's mask, and what names it as a unit vector."""
         features = self.features(pixels, models)
         levels = [part(grid) for part, grid in zip(self.lateral, features, strict=True)]
         size = levels[-1].shape[2:]
@@ -88,13 +88,13 @@ class Odise(nn.Module):
     def naming(
         self, vectors: Float[Tensor, "b query joint"], texts: Float[Tensor, "text joint"]
     ) -> Float[Tensor, "b query text"]:
-        """The logit that a query bears a name."""
+        """Returns the logit that a query bears a name."""
         return self.slope * vectors @ texts.T + self.offset
 
     def loss(
         self, batch: MaskBatch, models: Models, generator: torch.Generator
     ) -> Float[Tensor, ""]:
-        """The loss of masks and of names, each thing matched to one query; nothing is random."""
+        """Computes the loss of masks and names, each thing matched to a query, without chance."""
         masks, vectors = self(batch.pixels, models)
         texts = sorted({name for names in batch.names for own in names for name in own})
         logits = self.naming(vectors, encode([prompt_of(text) for text in texts], models.clip))
@@ -114,7 +114,7 @@ class Odise(nn.Module):
 def mask_loss(
     logits: Float[Tensor, "*b h w"], truth: Float[Tensor, "*c h w"]
 ) -> Float[Tensor, "*d"]:
-    """Cross-entropy, five times, and five times the dice loss of masks, over their pixels."""
+    """Computes five times the cross-entropy and five times the dice loss of masks, per pixel."""
     logits, truth = torch.broadcast_tensors(logits, truth)
     error = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((-2, -1))
     found = logits.sigmoid()
@@ -123,7 +123,7 @@ def mask_loss(
 
 
 def assign(cost: Float[Tensor, "query thing"]) -> list[tuple[int, int]]:
-    """Pairs of query and thing, the cheapest first, each used once."""
+    """Returns pairs of query and thing, the cheapest first, each used once."""
     cost, pairs = cost.clone(), []
     for _ in range(cost.shape[1]):
         query, thing = divmod(int(cost.argmin()), cost.shape[1])
@@ -140,7 +140,7 @@ def maps(
     *,
     network: Odise | None = None,
 ) -> Float[np.ndarray, "text h w"]:
-    """The largest product of a query's mask and its name; arguments as in `clippy.maps`."""
+    """Scores by the largest product of a query's mask and name; arguments as in `clippy.maps`."""
     network = network or load_trained(Odise, "odise", models)
     masks, vectors = network(to_input([image], models.clip), models)
     named = network.naming(vectors, text_features(texts, models.clip)).sigmoid()[0]

@@ -24,7 +24,7 @@ from nbhelpers.attention import record_attention
 from nbhelpers.denoising import denoise_once
 from nbhelpers.embeddings import embed
 from nbhelpers.family import load_weights
-from nbhelpers.family.support import sample_support
+from nbhelpers.family.sampling import sample_support
 from nbhelpers.models import Models
 
 TIMESTEP = 200
@@ -34,7 +34,7 @@ PARTS = 4  # clusters of each
 
 @dataclass(frozen=True)
 class Prototypes:
-    """What a class and what is around it look like, as unit vectors."""
+    """The features of a class and of what is around it, as unit vectors."""
 
     foreground: Float[Tensor, "prototype d"]
     background: Float[Tensor, "part d"]
@@ -47,7 +47,7 @@ def maps(
     *,
     prototypes: Mapping[str, Prototypes] | None = None,
 ) -> Float[np.ndarray, "text h w"]:
-    """How much nearer every pixel is to a class than to any background.
+    """Returns how much nearer every pixel is to a class than to any background.
 
     Args:
         image: uint8.
@@ -80,7 +80,7 @@ def maps(
 def make_prototypes(
     name: str, models: Models, *, pictures: int = 16, seed: int = 0, steps: int = 20
 ) -> Prototypes:
-    """The prototypes of a class, from generated pictures alone.
+    """Returns the prototypes of a class, from generated pictures alone.
 
     Args:
         name: Of the class.
@@ -112,7 +112,7 @@ def make_prototypes(
 def pixel_features(
     image: UInt8[np.ndarray, "h w 3"], models: Models
 ) -> Float[Tensor, "d h_grid w_grid"]:
-    """Unit vectors on the finest grid: the keys of the self-attention on the UNet's way up."""
+    """Returns unit vectors on the finest grid: the self-attention's keys on the UNet's way up."""
     with record_attention(models.unet, "up") as attention:
         denoise_once(image, embed("", (), models.text), models, timestep=TIMESTEP)
     layers = attention.self_layers
@@ -126,7 +126,7 @@ def pixel_features(
 
 
 def centers(points: Float[Tensor, "n d"], count: int, rounds: int = 10) -> Float[Tensor, "k d"]:
-    """The centers of at most so many clusters: k-means, from points that lie far apart."""
+    """Returns the centers of at most so many clusters: k-means, from points that lie far apart."""
     found = points.mean(dim=0, keepdim=True)
     for _ in range(min(count, len(points))):
         far = torch.cdist(points, found).amin(dim=1).argmax()
@@ -140,7 +140,7 @@ def centers(points: Float[Tensor, "n d"], count: int, rounds: int = 10) -> Float
 
 
 def read_prototypes() -> dict[str, Prototypes]:
-    """The shipped prototypes, by class.
+    """Returns the shipped prototypes, by class.
 
     Raises:
         OSError: They aren't there.

@@ -59,7 +59,7 @@ class OVSegmentor(nn.Module):
         Float[Tensor, "b patch width"],
         Float[Tensor, "b group patch"],
     ]:
-        """The slots, the patches and each patch's shares in the slots."""
+        """Returns the slots, the patches and each patch's shares in the slots."""
         patches = self.tower.run(self.tower.embed(pixels))[:, 1:]
         groups = self.grouping.groups.expand(len(patches), -1, -1).to(patches)
         for _ in range(ROUNDS):
@@ -67,7 +67,7 @@ class OVSegmentor(nn.Module):
         return groups, patches, shares
 
     def loss(self, batch: Batch, clip: Clip, generator: torch.Generator) -> Float[Tensor, ""]:
-        """The contrast with the captions and the two proxy tasks.
+        """Returns the contrast with the captions and the two proxy tasks.
 
         Args:
             batch: Pictures, captions and the captions' nouns.
@@ -95,7 +95,7 @@ class OVSegmentor(nn.Module):
     def fill_in(
         self, slots: Float[Tensor, "b group joint"], rest: Float[Tensor, "b joint"]
     ) -> Float[Tensor, "b joint"]:
-        """What the rest of a caption finds in the slots, as a unit vector."""
+        """Returns what the rest of a caption finds in the slots, as a unit vector."""
         query, key = self.complete["query"](rest[:, None]), self.complete["key"](slots)
         weights = (query @ key.mT / math.sqrt(rest.shape[1])).softmax(2)
         found = (weights @ self.complete["value"](slots))[:, 0]
@@ -109,7 +109,7 @@ class OVSegmentor(nn.Module):
         best: Int[Tensor, " b"],
         number: Int[Tensor, " b"],
     ) -> Float[Tensor, ""]:
-        """How far the mask that another picture's slot draws is from the own slot's mask.
+        """Returns how far the mask that another picture's slot draws is from the own slot's mask.
 
         Args:
             groups: The slots of every picture.
@@ -140,7 +140,7 @@ def maps(
     *,
     network: OVSegmentor | None = None,
 ) -> Float[np.ndarray, "text h w"]:
-    """The cosine of every patch's slots with every text; arguments as in `clippy.maps`."""
+    """Returns the cosine of every patch's slots with every text; arguments as in `clippy.maps`."""
     network = network or load_trained(OVSegmentor, "ovsegmentor", models)
     groups, _, shares = network.bind(to_input([image], models.clip))
     asked = text_features(texts, models.clip)

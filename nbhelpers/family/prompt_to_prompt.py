@@ -45,7 +45,7 @@ def edit_prompt(
     steps: int = 30,
     guidance: float = GUIDANCE,
 ) -> Float[Tensor, "2 channel h_latent w_latent"]:
-    """Two pictures from the same noise: of the source prompt, and of the edited one in its layout.
+    """Makes two pictures of one noise: of the source prompt, and of the edited one in its layout.
 
     Args:
         source: The source prompt.
@@ -124,7 +124,7 @@ def generate(
     steps: int = 30,
     guidance: float = GUIDANCE,
 ) -> Float[Tensor, "picture channel h_latent w_latent"]:
-    """The latents of pictures, each edited from that of its source prompt; see `edit_prompt`."""
+    """Returns latents, each edited from that of its source prompt; see `edit_prompt`."""
     edited = [
         edit_prompt(source, text, models, seed=seed, steps=steps, guidance=guidance)[1:]
         for source, text, seed in zip(sources, prompts, seeds, strict=True)
@@ -135,7 +135,7 @@ def generate(
 def blend_mask(
     maps: Float[Tensor, "word h w"], size: tuple[int, int], threshold: float
 ) -> Bool[Tensor, "h_latent w_latent"]:
-    """LocalBlend's mask: where a word has a neighbor above a share of its map's own maximum."""
+    """Makes LocalBlend's mask: where a word has a neighbor above a share of its map's maximum."""
     spread = F.max_pool2d(maps[None], 3, stride=1, padding=1)
     spread = F.interpolate(spread, size=size, mode="bilinear")[0]
     return (spread > threshold * spread.amax(dim=(1, 2), keepdim=True)).any(dim=0)

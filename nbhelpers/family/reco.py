@@ -32,7 +32,7 @@ def maps(
     *,
     references: Mapping[str, Float[Tensor, " d"]] | None = None,
 ) -> Float[np.ndarray, "text h w"]:
-    """How near every pixel is to each class's reference, times how near CLIP says it is.
+    """Returns how near every pixel is to each class's reference, times how near CLIP says it is.
 
     Args:
         image: uint8.
@@ -65,7 +65,7 @@ def maps(
 def patch_features(
     images: Sequence[UInt8[np.ndarray, "h w 3"]], clip: Clip
 ) -> Float[Tensor, "image d h_patch w_patch"]:
-    """The patches' states before the last layer of CLIP's vision tower, as unit vectors."""
+    """Returns the patches' states before the last layer of CLIP's vision tower, at unit length."""
     tower = clip.model.vision_model
     states = tower(pixel_values=to_input(images, clip), output_hidden_states=True).hidden_states
     patches = F.normalize(states[-2][:, 1:], dim=-1).transpose(1, 2)
@@ -80,12 +80,12 @@ def retrieve(
     clip: Clip,
     count: int,
 ) -> list[list[int]]:
-    """The numbers of the pictures that are nearest to each text by CLIP's own embedding.
+    """Returns the numbers of the pictures that are nearest to each text by CLIP's own embedding.
 
     Args:
         texts: From `text_features`.
         pictures: Without labels.
-        clip: ``models.clip``.
+        clip: The CLIP, ``models.clip``.
         count: How many a text.
     """
     rows = []
@@ -99,7 +99,7 @@ def retrieve(
 def cosegment(
     archive: Float[Tensor, "picture d h w"], context: Float[Tensor, "other d h w"]
 ) -> Float[Tensor, " d"]:
-    """What the pictures of an archive have in common, and others have not.
+    """Returns what the pictures of an archive have in common, and others have not.
 
     A patch's support is the mean over the other pictures of its best cosine with any patch
     there; that from the context is taken off. The patch with the most is a picture's seed.

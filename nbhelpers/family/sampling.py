@@ -15,9 +15,12 @@ from torch import Tensor
 
 from nbhelpers.denoising import predict_noise
 from nbhelpers.embeddings import Prompt, embed
+from nbhelpers.family.dense import TEMPLATES, with_article
 from nbhelpers.models import Models
+from nbhelpers.segment import segment
 
 GUIDANCE = 4.0  # suits the sticker world; the pipelines of Stable Diffusion use 7.5
+TOGETHER = 8  # pictures of `sample_support` in one batch
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def sample(
     predict: Hook | None = None,
     after: Hook | None = None,
 ) -> Float[Tensor, "picture channel h_latent w_latent"]:
-    """The latents of generated pictures, one for each prompt, in one batch.
+    """Returns the latents of generated pictures, one for each prompt, in one batch.
 
     Each step predicts ``e_empty + g (e_prompt - e_empty)``, with g the guidance and e the UNet's
     noise predictions, and takes DDIM's step without new noise.
@@ -63,7 +66,7 @@ def sample(
         seeds: One for each prompt: of the noise that its picture starts from, drawn on the CPU,
             so that every device starts alike.
         steps: How many denoising steps.
-        guidance: g; 1 uses the prompt's prediction alone and skips the other pass.
+        guidance: The factor g; 1 uses the prompt's prediction alone and skips the other pass.
         size: ``(h, w)`` of the pictures in pixels; the model's own when None.
         before: Changes the latents before a step, such as by a gradient's step.
         predict: Predicts the noise with the prompts in place of `predict_noise`, such as inside
@@ -127,7 +130,7 @@ def sample(
 def decode(
     latents: Float[Tensor, "picture channel h_latent w_latent"], models: Models
 ) -> UInt8[np.ndarray, "picture h w 3"]:
-    """The pictures of latents, by the model's autoencoder.
+    """Returns the pictures of latents, by the model's autoencoder.
 
     Args:
         latents: From `sample` or `encode_image`.
@@ -143,6 +146,31 @@ def decode(
 
 
 def _noise(shape: Sequence[int], seed: int) -> Tensor:
-    """Normal noise from a seed; the default dtype would draw other numbers from it."""
+    """Returns normal noise from a seed; the default dtype would draw other numbers from it."""
     generator = torch.Generator("cpu").manual_seed(seed)
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device="cpu")
+
+
+def sample_support(
+    name: str, models: Models, *, pictures: int, seed: int = 0, steps: int = 20
+) -> list[tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]]:
+    """Returns pictures sampled from a class's name, each with its attention map.
+
+    Args:
+        name: Of the class.
+        models: Samples and reads.
+        pictures: How many.
+        seed: Of the first.
+        steps: Of denoising.
+
+    Returns:
+        uint8 pictures, and maps in [0, 1] as large: those of DiffSegmenter's method.
+    """
+    prompts = [TEMPLATES[i % len(TEMPLATES)].format(with_article(name)) for i in range(pictures)]
+    found = []
+    for start in range(0, pictures, TOGETHER):
+        some = prompts[start : start + TOGETHER]
+        seeds = list(range(seed + start, seed + start + len(some)))
+        for image in decode(sample(some, models, seeds=seeds, steps=steps), models):
+            found.append((image, segment(image, name, models, method="diffsegmenter").map))
+    return found

@@ -57,14 +57,14 @@ class SegClip(nn.Module):
     def forward(
         self, pixels: Float[Tensor, "b 3 h w"], generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "b group joint"], Float[Tensor, "b group patch"]]:
-        """The centers as unit vectors, and each patch's shares in them."""
+        """Returns the centers as unit vectors, and each patch's shares in them."""
         patches = self.tower.run(self.tower.embed(pixels), last=SPLIT)[:, 1:]
         centers = self.grouping.groups.expand(len(patches), -1, -1).to(patches)
         found, shares = self.grouping(centers, patches, generator)
         return self.tower.project(self.tower.run(found, first=SPLIT)), shares
 
     def loss(self, batch: Batch, clip: Clip, generator: torch.Generator) -> Float[Tensor, ""]:
-        """The contrast with the captions, and the two terms without words."""
+        """Returns the contrast with the captions, and the two terms without words."""
         centers, shares = self(batch.pixels, generator)
         pooled = F.normalize(centers.mean(1), dim=-1)
         named = contrast(pooled, encode(batch.captions, clip), self.scale)
@@ -81,7 +81,7 @@ class SegClip(nn.Module):
         patches: Float[Tensor, "b patch pixel"],
         generator: torch.Generator,
     ) -> Float[Tensor, ""]:
-        """The squared error of hidden patches, each scaled to mean 0 and deviation 1."""
+        """Returns the squared error of hidden patches, each scaled to mean 0 and deviation 1."""
         order = torch.rand(patches.shape[:2], generator=generator).argsort(1).to(pixels.device)
         seen, hidden = order.tensor_split([round(VISIBLE * order.shape[1])], 1)
         tokens = self.tower.embed(pixels)[:, 1:]
@@ -95,12 +95,12 @@ class SegClip(nn.Module):
 
 
 def pick(tokens: Float[Tensor, "b n c"], index: Int[Tensor, "b m"]) -> Float[Tensor, "b m c"]:
-    """The tokens of these numbers."""
+    """Returns the tokens of these numbers."""
     return tokens.gather(1, index[:, :, None].expand(-1, -1, tokens.shape[2]))
 
 
 def patchify(pixels: Float[Tensor, "b 3 h w"], side: int) -> Float[Tensor, "b patch pixel"]:
-    """The pixels of every patch, row by row."""
+    """Returns the pixels of every patch, row by row."""
     return F.unfold(pixels, side, stride=side).mT
 
 
@@ -108,7 +108,7 @@ def patchify(pixels: Float[Tensor, "b 3 h w"], side: int) -> Float[Tensor, "b pa
 def superpixels(
     patches: Float[Tensor, "b patch pixel"], grid: tuple[int, int]
 ) -> Float[Tensor, "b superpixel patch"]:
-    """Clusters of patches alike in color and near each other, as 0 and 1: a few rounds of k-means.
+    """Gathers patches alike in color and near each other, as 0 and 1: a few rounds of k-means.
 
     The first centers are patches at even distances.
     """
@@ -128,7 +128,7 @@ def superpixels(
 def superpixel_loss(
     shares: Float[Tensor, "b group patch"], member: Float[Tensor, "b superpixel patch"]
 ) -> Float[Tensor, ""]:
-    """How far each patch's shares are from the mean of its superpixel, as a KL divergence."""
+    """Computes the KL divergence of each patch's shares from the mean of its superpixel."""
     mean = member @ shares.mT / member.sum(2, keepdim=True).clamp(min=1)
     of_patch = (member.mT @ mean).mT.clamp(min=EPSILON).detach()
     return (of_patch * (of_patch.log() - shares.clamp(min=EPSILON).log())).sum(1).mean()
@@ -142,7 +142,7 @@ def maps(
     *,
     network: SegClip | None = None,
 ) -> Float[np.ndarray, "text h w"]:
-    """The cosine of every patch's centers with every text; arguments as in `clippy.maps`."""
+    """Scores by the cosine of a patch's centers with a text; arguments as in `clippy.maps`."""
     network = network or load_trained(SegClip, "segclip", models)
     centers, shares = network(to_input([image], models.clip))
     asked = text_features(texts, models.clip)

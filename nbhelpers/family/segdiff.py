@@ -1,4 +1,4 @@
-"""SegDiff: a diffusion model over masks, which sees the picture. **Trained on true masks.**
+"""SegDiff: a diffusion model over masks, which sees the picture; trained on true masks.
 
 Amit, Nachmani, Shaharabany and Wolf, 2021, "SegDiff: Image Segmentation with Diffusion
 Probabilistic Models", arXiv 2112.00390.
@@ -81,7 +81,7 @@ class SegDiff(nn.Module):
         time: Float[Tensor, " b"],
         texts: Float[Tensor, "b joint"],
     ) -> Float[Tensor, "b 1 h w"]:
-        """The mask in [-1, 1] that a noised one comes from; a time is 0 (no noise) to 1."""
+        """Predicts the mask in [-1, 1] behind a noised one; a time is 0 (no noise) to 1."""
         waves = math.pi * time[:, None] * 2 ** torch.linspace(0, 6, WAVES, device=time.device)
         told = self.time(torch.cat([waves.sin(), waves.cos()], 1)) + len(texts[0]) ** 0.5 * texts
         grid = self.picture_in(pixels)
@@ -102,7 +102,7 @@ class SegDiff(nn.Module):
     def loss(
         self, batch: MaskBatch, models: Models, generator: torch.Generator
     ) -> Float[Tensor, ""]:
-        """The squared error of the mask of one phrase a picture, at a random time."""
+        """Returns the squared error of the mask of one phrase a picture, at a random time."""
         phrases, masks = batch.choose(generator)
         clean = 2 * masks[:, None] - 1
         time = torch.rand(len(clean), generator=generator).to(clean)
@@ -114,7 +114,7 @@ class SegDiff(nn.Module):
 def add_noise(
     clean: Float[Tensor, "b 1 h w"], noise: Float[Tensor, "b 1 h w"], time: Float[Tensor, " b"]
 ) -> Float[Tensor, "b 1 h w"]:
-    """A mask with as much noise as a time has: cos(pi t / 2) of the mask, sin of the noise."""
+    """Adds as much noise as a time has to a mask: cos(pi t / 2) of the mask, sin of the noise."""
     angle = (math.pi / 2 * time)[:, None, None, None]
     return angle.cos() * clean + angle.sin() * noise
 
@@ -129,10 +129,10 @@ def maps(
     runs: int = RUNS,
     seed: int = 0,
 ) -> Float[np.ndarray, "text h w"]:
-    """The mean mask of several runs from noise to a mask.
+    """Returns the mean mask of several runs from noise to a mask.
 
     Args:
-        image, texts, models, network: As in `clippy.maps`.
+        image: As in `clippy.maps`, and so are texts, models and network.
         runs: Whose results are averaged.
         seed: Of the noise, the same for every text.
     """

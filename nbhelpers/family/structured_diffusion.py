@@ -34,13 +34,13 @@ def generate(
     steps: int = 30,
     guidance: float = GUIDANCE,
 ) -> Float[Tensor, "picture channel h_latent w_latent"]:
-    """The latents of pictures from `structured_prompt` of each text; arguments as for `sample`."""
+    """Returns latents from `structured_prompt` of each text; arguments as for `sample`."""
     structured = [structured_prompt(text, models) for text in prompts]
     return sample(structured, models, seeds=seeds, steps=steps, guidance=guidance)
 
 
 def structured_prompt(text: str, models: Models) -> Prompt:
-    """The prompt with plain keys, and the mean of its noun phrases' embeddings as values.
+    """Returns the prompt with plain keys, and the mean of its noun phrases' embeddings as values.
 
     Args:
         text: The prompt. Noun phrases of one word have no structure and are left out.

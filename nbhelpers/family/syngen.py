@@ -43,7 +43,7 @@ def generate(
     steps: int = 30,
     guidance: float = GUIDANCE,
 ) -> Float[Tensor, "picture channel h_latent w_latent"]:
-    """The latents of pictures in which modifiers were bound to their nouns.
+    """Returns the latents of pictures in which modifiers were bound to their nouns.
 
     Args:
         prompts: Texts that name at least one thing with a modifier each.
@@ -83,7 +83,7 @@ def measure(
     timesteps: Sequence[int] | None = None,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """How far apart the maps of a caption's words are in a given picture, from one pass.
+    """Returns how far apart the maps of a caption's words are in a given picture, from one pass.
 
     Args:
         image: uint8 ``(h, w, 3)``, or what `as_image` takes.
@@ -117,7 +117,7 @@ def measure(
 def unbound(
     layers: Sequence[Layer], things: Sequence[Thing], words: Sequence[Sequence[int]], factor: int
 ) -> Float[Tensor, ""]:
-    """The loss of one picture in nats: ``sum F(m, n) - sum mean_u (F(m, u) + F(n, u)) / 2``.
+    """Computes a picture's loss in nats: ``sum F(m, n) - sum mean_u (F(m, u) + F(n, u)) / 2``.
 
     The sums are over the modifiers m and their nouns n, the mean over the words u that belong to
     neither, and F is `distance`. `words` are the tokens of every word.
@@ -134,12 +134,12 @@ def unbound(
 
 
 def distance(first: Float[Tensor, " cell"], second: Float[Tensor, " cell"]) -> Float[Tensor, ""]:
-    """The symmetric divergence ``(KL(p, q) + KL(q, p)) / 2`` of maps that sum to 1, in nats."""
+    """Computes the divergence ``(KL(p, q) + KL(q, p)) / 2`` of maps that sum to 1, in nats."""
     return ((first - second) * (first.log() - second.log())).sum() / 2
 
 
 def _modified(text: str, models: Models) -> tuple[Thing, ...]:
-    """The things that a text names, at least one of them with a modifier."""
+    """Returns the things that a text names, at least one of them with a modifier."""
     things = find_things(text, models)
     if any(thing.modifiers for thing in things):
         return things
@@ -149,7 +149,7 @@ def _modified(text: str, models: Models) -> tuple[Thing, ...]:
 def _word_maps(
     layers: Sequence[Layer], words: Sequence[Sequence[int]], factor: int
 ) -> Float[Tensor, "word cell"]:
-    """The map of each word, the mean over its tokens and over passes, summing to 1."""
+    """Returns the map of each word, the mean over its tokens and over passes, summing to 1."""
     maps = [cross_maps(layers, word, factor).mean(dim=(0, 1)).flatten() for word in words]
     found = torch.stack(maps).clamp(min=TINY)
     return found / found.sum(dim=1, keepdim=True)

@@ -71,7 +71,7 @@ class Tcl(nn.Module):
         self.scale = nn.Parameter(clip.logit_scale.detach().clone(), requires_grad=False)
 
     def features(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b joint gh gw"]:
-        """Unit vectors on a grid twice as fine as CLIP's patches."""
+        """Returns unit vectors on a grid twice as fine as CLIP's patches."""
         with torch.no_grad():
             grid = self.tower(pixels).mT.unflatten(2, self.tower.grid)
         # Contiguous: the backward of torch 2.13's GroupNorm crashes on a transposed tensor.
@@ -81,12 +81,12 @@ class Tcl(nn.Module):
     def masks(
         self, features: Float[Tensor, "b joint gh gw"], texts: Float[Tensor, "text joint"]
     ) -> Float[Tensor, "b text gh gw"]:
-        """The mask of every text in every picture."""
+        """Returns the mask of every text in every picture."""
         cosines = torch.einsum("bchw,tc->bthw", features, texts)
         return torch.sigmoid(self.slope * cosines + self.offset)
 
     def loss(self, batch: Batch, clip: Clip, generator: torch.Generator) -> Float[Tensor, ""]:
-        """Contrast within the masks, their area and their smoothness.
+        """Computes contrast within the masks, their area and their smoothness.
 
         Args:
             batch: Pictures and captions.
@@ -111,14 +111,14 @@ class Tcl(nn.Module):
 
 
 def area(masks: Float[Tensor, "b b h w"]) -> Float[Tensor, ""]:
-    """How far the masks of own captions are from `AREA` on average, and those of others from 0."""
+    """Computes how far own captions' masks are from `AREA` on average, and others' from 0."""
     shares = masks.mean((2, 3))
     own = torch.eye(len(shares), dtype=torch.bool, device=shares.device)
     return (shares[own].mean() - AREA).abs() + shares[~own].mean()
 
 
 def variation(grid: Float[Tensor, "*b h w"]) -> Float[Tensor, ""]:
-    """The mean absolute difference of neighbors."""
+    """Returns the mean absolute difference of neighbors."""
     return grid.diff(dim=-1).abs().mean() + grid.diff(dim=-2).abs().mean()
 
 
@@ -130,7 +130,7 @@ def maps(
     *,
     network: Tcl | None = None,
 ) -> Float[np.ndarray, "text h w"]:
-    """The mask of each text before any threshold; arguments as in `clippy.maps`."""
+    """Returns the mask of each text before any threshold; arguments as in `clippy.maps`."""
     network = network or load_trained(Tcl, "tcl", models)
     features = network.features(to_input([image], models.clip))
     masks = network.masks(features, text_features(texts, models.clip))

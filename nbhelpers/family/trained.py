@@ -55,7 +55,7 @@ class MaskBatch:
     def choose(
         self, generator: torch.Generator
     ) -> tuple[list[str], Float[Tensor, "picture h_half w_half"]]:
-        """One name in each picture as a sentence, and the mask of all things that bear it."""
+        """Chooses a name in each picture, as a sentence, and the mask of all that bear it."""
         sentences, chosen = [], []
         for masks, names in zip(self.masks, self.names, strict=True):
             thing = names[int(torch.randint(len(names), (), generator=generator))]
@@ -89,29 +89,29 @@ class VisionTower(nn.Module):
         return side, side
 
     def embed(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b token width"]:
-        """The tokens before the first layer: one of the whole picture, then the patches."""
+        """Embeds the tokens before the first layer: one of the whole picture, then the patches."""
         tokens: Tensor = self.vision.pre_layrnorm(self.vision.embeddings(pixels))
         return tokens
 
     def run(
         self, tokens: Float[Tensor, "b token width"], first: int = 0, last: int | None = None
     ) -> Float[Tensor, "b token width"]:
-        """The tokens after layers `first` up to `last`, which is left out."""
+        """Returns the tokens after layers `first` up to `last`, which is left out."""
         for layer in self.vision.encoder.layers[first:last]:
             tokens = layer(tokens, attention_mask=None)
         return tokens
 
     def project(self, tokens: Float[Tensor, "*b width"]) -> Float[Tensor, "*b joint"]:
-        """Tokens as unit vectors in the space that pictures and texts share."""
+        """Returns tokens as unit vectors in the space that pictures and texts share."""
         return F.normalize(self.projection(self.vision.post_layernorm(tokens)).float(), dim=-1)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b patch joint"]:
-        """Every patch as a unit vector beside the texts."""
+        """Returns every patch as a unit vector beside the texts."""
         return self.project(self.run(self.embed(pixels))[:, 1:])
 
 
 def prompt_of(text: str) -> str:
-    """The sentence that asks for a class or a phrase.
+    """Returns the sentence that asks for a class or a phrase.
 
     Example:
         >>> prompt_of("umbrella"), prompt_of("the dog on the left")
@@ -124,13 +124,13 @@ def prompt_of(text: str) -> str:
 
 @torch.no_grad()
 def encode(captions: Sequence[str], clip: Clip) -> Float[Tensor, "caption joint"]:
-    """Captions as unit vectors by CLIP's own text tower, which no system here trains."""
+    """Returns captions as unit vectors by CLIP's own text tower, which no system here trains."""
     found = clip.model.get_text_features(token_ids(captions, clip)).pooler_output
     return F.normalize(found.float(), dim=-1)
 
 
 def token_ids(captions: Sequence[str], clip: Clip) -> Tensor:
-    """The token ids of captions, padded to the longest."""
+    """Returns the token ids of captions, padded to the longest."""
     limit = clip.model.config.text_config.max_position_embeddings
     ids: Tensor = clip.tokenizer(
         list(captions), padding=True, truncation=True, max_length=limit, return_tensors="pt"
@@ -141,7 +141,7 @@ def token_ids(captions: Sequence[str], clip: Clip) -> Tensor:
 def contrast(
     pictures: Float[Tensor, "b joint"], texts: Float[Tensor, "b joint"], scale: Tensor
 ) -> Float[Tensor, ""]:
-    """CLIP's loss: every picture finds its caption in the batch, and every caption its picture.
+    """Computes CLIP's loss: each picture finds its caption in the batch, each caption its picture.
 
     Args:
         pictures: Unit vectors.
@@ -152,7 +152,7 @@ def contrast(
 
 
 def match(logits: Float[Tensor, "b b"]) -> Float[Tensor, ""]:
-    """The mean cross-entropy of rows and columns whose right answers stand on the diagonal."""
+    """Computes the mean cross-entropy of rows and columns, the right answers on the diagonal."""
     target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
@@ -166,7 +166,7 @@ def enlarge(
 
 
 def load_trained(kind: type[Network], name: str, models: Models) -> Network:
-    """A trained system's network, with the weights that `SYSTEMS` has for it.
+    """Returns a trained system's network, with the weights that `SYSTEMS` has for it.
 
     Args:
         kind: Its class, made from a CLIP. Parts that serve training alone are named in its

@@ -50,7 +50,7 @@ class Student(nn.Module):
     def forward(
         self, pixels: Float[Tensor, "b 3 h w"], generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "b group joint"], Float[Tensor, "b group patch"]]:
-        """The groups as unit vectors, and each patch's shares in them."""
+        """Returns the groups as unit vectors, and each patch's shares in them."""
         tokens = self.tower.embed(pixels)
         groups = self.grouping.groups.expand(len(tokens), -1, -1).to(tokens)
         tokens = self.tower.run(torch.cat([groups, tokens], 1))
@@ -61,11 +61,11 @@ class Student(nn.Module):
 class ViewCo(nn.Module):
     """The student, its teacher and the text tower, none of them trained before.
 
-    Args:
-        clip: Whose configuration is taken, with fewer layers; not its weights.
-
     Attributes:
         defining: Whether there are two views; one, and no consistency, if not.
+
+    Args:
+        clip: Whose configuration is taken, with fewer layers; not its weights.
     """
 
     defining = True
@@ -85,18 +85,18 @@ class ViewCo(nn.Module):
         self.scale = nn.Parameter(torch.tensor(FIRST_SCALE).log())
 
     def encode(self, captions: Sequence[str], clip: Clip) -> Float[Tensor, "caption joint"]:
-        """Captions as unit vectors, by CLIP's tokenizer and this network's own text tower."""
+        """Encodes captions as unit vectors, by CLIP's tokenizer and this network's text tower."""
         pooled = self.text(input_ids=token_ids(captions, clip)).pooler_output
         return F.normalize(self.projection(pooled).float(), dim=-1)
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Move the teacher a little toward the student."""
+        """Moves the teacher a little toward the student."""
         for old, new in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
             old.lerp_(new, 1 - MOMENTUM)
 
     def loss(self, batch: Batch, clip: Clip, generator: torch.Generator) -> Float[Tensor, ""]:
-        """The contrast of the caption with the views, and of the views' groups with each other."""
+        """Computes the contrast of caption and views, and of the views' groups with each other."""
         texts = self.encode(batch.captions, clip)
         views = [crop(batch.pixels, generator) for _ in range(2 if self.defining else 1)]
         found = [self.student(view, generator)[0] for view in views]
@@ -114,13 +114,13 @@ class ViewCo(nn.Module):
 def agree(
     groups: Float[Tensor, "b group joint"], taught: Float[Tensor, "b group joint"]
 ) -> Float[Tensor, ""]:
-    """How well each group is told from the rest by its fellow among the teacher's."""
+    """Returns how well each group is told from the rest by its fellow among the teacher's."""
     cosines = groups @ taught.mT
     return F.cross_entropy((cosines / TEMPERATURE).flatten(0, 1), cosines.argmax(2).flatten())
 
 
 def crop(pixels: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> Tensor:
-    """A part of each picture, as large again."""
+    """Returns a part of each picture, as large again."""
     low, high = SIDES
     side = low + (high - low) * torch.rand(len(pixels), 1, generator=generator)
     middle = (1 - side) * (2 * torch.rand(len(pixels), 2, generator=generator) - 1)
@@ -137,7 +137,7 @@ def maps(
     *,
     network: ViewCo | None = None,
 ) -> Float[np.ndarray, "text h w"]:
-    """The cosine of every patch's groups with every text; arguments as in `clippy.maps`."""
+    """Scores by the cosine of a patch's groups with a text; arguments as in `clippy.maps`."""
     network = network or load_trained(ViewCo, "viewco", models)
     groups, shares = network.student(to_input([image], models.clip))
     asked = network.encode([prompt_of(text) for text in texts], models.clip)

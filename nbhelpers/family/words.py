@@ -29,7 +29,7 @@ class Thing:
 
 
 def find_things(prompt: str, models: Models) -> tuple[Thing, ...]:
-    """The things that a prompt names after its opening, "a photograph of".
+    """Returns the things that a prompt names after its opening, "a photograph of".
 
     Raises:
         ValueError: It names nothing.
@@ -50,12 +50,12 @@ def find_things(prompt: str, models: Models) -> tuple[Thing, ...]:
 
 
 def word_positions(prompt: str, models: Models) -> tuple[tuple[int, ...], ...]:
-    """The positions of each word's tokens in a prompt."""
+    """Returns the positions of each word's tokens in a prompt."""
     return _positions(prompt, [found.span() for found in WORD.finditer(prompt)], models)
 
 
 def token_positions(word: str, prompt: str, models: Models) -> tuple[int, ...]:
-    """The positions of a word's tokens in a prompt, where it stands first.
+    """Returns the positions of a word's tokens in a prompt, where it stands first.
 
     Raises:
         ValueError: The word isn't in the prompt, or beyond what the text encoder reads.
@@ -69,6 +69,6 @@ def token_positions(word: str, prompt: str, models: Models) -> tuple[int, ...]:
 def _positions(
     prompt: str, spans: list[tuple[int, int]], models: Models
 ) -> tuple[tuple[int, ...], ...]:
-    """The positions of the tokens that cover these characters."""
+    """Returns the positions of the tokens that cover these characters."""
     words = [Chunk(prompt[a:b], a, b, prompt[a:b], a, b) for a, b in spans]
     return find_spans(prompt, words, models.text).nouns

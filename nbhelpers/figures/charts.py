@@ -1,4 +1,4 @@
-"""Numbers, drawn for a reader: matrices, curves and intervals, in the look of the pictures."""
+"""Numbers, drawn for a reader: matrices, curves and intervals, in the style of the pictures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def show_matrix(
     column_label: str = "",
     alt: str | None = None,
 ) -> Drawing:
-    """A matrix as colored cells, its rows and columns named.
+    """Returns a matrix as colored cells, its rows and columns named.
 
     Args:
         values: The cells; NaN leaves one empty.
@@ -89,7 +89,7 @@ def show_lines(
     logarithmic: bool = False,
     alt: str | None = None,
 ) -> Drawing:
-    """Curves over one axis, with their intervals as bands.
+    """Draws curves over one axis, with their intervals as bands.
 
     Args:
         x: Where the points stand.
@@ -152,7 +152,7 @@ def show_intervals(
     x_label: str,
     alt: str | None = None,
 ) -> Drawing:
-    """Means with their intervals, a row each, beside a line at zero.
+    """Draws means with their intervals, a row each, beside a line at zero.
 
     Args:
         rows: What each row measures, from the top.
@@ -200,7 +200,7 @@ def show_intervals(
 
 
 def _quiet(axis: Any) -> None:
-    """Ticks that can be read, no frame."""
+    """Draws ticks that can be read, and no frame."""
     axis.tick_params(labelsize=POINTS, colors=DARK, length=2)
     axis.set_axisbelow(True)
     for side in axis.spines.values():

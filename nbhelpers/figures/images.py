@@ -1,6 +1,6 @@
 """Pictures, masks, maps and chunks, drawn for a reader.
 
-One look throughout: ink on white, masks as a tint over the gray picture, maps in viridis, which is
+One style throughout: ink on white, masks tinting the gray picture, maps in viridis, which is
 perceptually even and safe for the color-blind, and no stretching that isn't written beside the
 map. Panels are figures of their own, so that a narrow page can stack them. Every `show_` function
 returns a `Drawing`, which a notebook displays by itself and which carries its own alt text;
@@ -47,7 +47,7 @@ MOST = 40  # rows
 
 
 def show_image(image: Picture, label: Any = "", *, alt: str | None = None) -> Drawing:
-    """The picture, with a line above it."""
+    """Returns the picture, with a line above it."""
     image, _ = as_arrays(image, [], bool)
     drawn = draw([Panel(image, str(label))], PANEL)[0]
     said = alt or f"A picture of {size_of(image)} pixels: {label}".rstrip(": ")
@@ -57,7 +57,7 @@ def show_image(image: Picture, label: Any = "", *, alt: str | None = None) -> Dr
 def show_images(
     images: Sequence[np.ndarray], labels: Sequence[Any], *, alt: str | None = None
 ) -> Drawing:
-    """Pictures side by side, each with a line above it.
+    """Shows pictures side by side, each with a line above it.
 
     Args:
         images: uint8 ``(h, w, 3)``, of any sizes.
@@ -86,7 +86,7 @@ def show_masks(
     truth: Truth | Sequence[Truth] | None = None,
     alt: str | None = None,
 ) -> Drawing:
-    """The picture beside itself in gray, each mask as a tint over it.
+    """Returns the picture beside itself in gray, each mask as a tint over it.
 
     Args:
         image: uint8 ``(h, w, 3)``.
@@ -129,9 +129,9 @@ def show_maps(
     limits: tuple[int | float, int | float] = (0, 1),
     alt: str | None = None,
 ) -> Drawing:
-    """The picture beside maps of it, each cell of a map a patch of one color.
+    """Returns the picture beside maps of it, each cell of a map a patch of one color.
 
-    All maps share one scale, and each one's own range is written under it: a flat map looks flat.
+    All maps share one scale, and each one's own range is written under it: a flat map stays flat.
 
     Args:
         image: uint8 ``(h, w, 3)``.
@@ -181,7 +181,7 @@ def show_rows(
     truths: Sequence[np.ndarray] | None = None,
     alt: str | None = None,
 ) -> Drawing:
-    """Each picture beside what was made of it, a row for each, its columns named in every row.
+    """Shows each picture beside what was made of it, a row for each, columns named in every row.
 
     Maps share one scale from 0 to 1, whose colors stand below, and are drawn as they are.
 
@@ -243,7 +243,7 @@ def show_rows(
 def show_chunks(
     caption: str, chunks: Sequence[Any], target: int | None = None, *, alt: str | None = None
 ) -> Drawing:
-    """The caption with its noun chunks marked, their nouns underlined, the target's warmer.
+    """Shows a caption with its noun chunks marked, their nouns underlined, the target's warmer.
 
     Args:
         caption: The text that the chunks' character offsets count in.
@@ -289,7 +289,7 @@ def show_chunks(
 
 
 def _labels(labels: Sequence[Any] | None, count: int) -> list[str]:
-    """One line of text for each panel."""
+    """Returns one line of text for each panel."""
     if labels is None:
         return [""] * count
     if len(labels) != count:
@@ -300,7 +300,7 @@ def _labels(labels: Sequence[Any] | None, count: int) -> list[str]:
 def in_proportion(
     gains: Sequence[float], rows: int, *, same: float = 0.05, seed: int = 0
 ) -> list[int]:
-    """A few of many cases, with better, alike and worse in the proportion in which they occur.
+    """Picks a few of many cases, better, alike and worse in the proportion in which they occur.
 
     Args:
         gains: One a case: what the one method gains over the other.

@@ -35,12 +35,12 @@ class Panel:
 
 
 def size_of(array: np.ndarray) -> str:
-    """The sides of a picture or map, in words."""
+    """Returns the sides of a picture or map, in words."""
     return f"{array.shape[0]} x {array.shape[1]}"
 
 
 def drawable(text: str, family: str = "DejaVu Sans") -> str:
-    """The text with a box for every character that the font lacks (emoji, controls)."""
+    """Returns the text with a box for every character that the font lacks (emoji, controls)."""
     from matplotlib.font_manager import findfont, get_font
 
     known = get_font(findfont(family)).get_charmap()
@@ -48,7 +48,7 @@ def drawable(text: str, family: str = "DejaVu Sans") -> str:
 
 
 def laid_out(panels: Sequence[Panel]) -> list[Sequence[Drawing]]:
-    """Panels drawn in rows of nearly equal length, so that none stands alone."""
+    """Draws panels in rows of nearly equal length, so that none stands alone."""
     count = -(-len(panels) // COLUMNS)
     drawn = draw(panels, PANEL)
     ends = [-(-len(panels) * row // count) for row in range(count + 1)]
@@ -56,7 +56,7 @@ def laid_out(panels: Sequence[Panel]) -> list[Sequence[Drawing]]:
 
 
 def draw(panels: Sequence[Panel], side: float) -> list[Drawing]:
-    """Panels of one width, their pictures on one line.
+    """Draws panels of one width, their pictures on one line.
 
     Args:
         panels: What they show.
@@ -95,19 +95,19 @@ def draw(panels: Sequence[Panel], side: float) -> list[Drawing]:
 
 
 def _wrap(text: str, limit: int) -> list[str]:
-    """A text in two lines of so many characters at the most; what is left out is marked."""
+    """Lays a text in two lines of so many characters at the most; what is left out is marked."""
     lines = textwrap.wrap(drawable(" ".join(str(text).split())), limit)
     return lines if len(lines) <= 2 else [lines[0], lines[1][: limit - 1] + "…"]
 
 
 def colored(image: np.ndarray, limits: tuple[float, float]) -> dict[str, Any]:
-    """How a map of a picture is colored: its cells over the whole picture, on a common scale."""
+    """Tells how a map of a picture is colored: cells over the whole picture, on a common scale."""
     h, w = image.shape[:2]
     return {"cmap": HEAT, "vmin": limits[0], "vmax": limits[1], "extent": (0, w, h, 0)}
 
 
 def scale(limits: tuple[float, float]) -> Drawing:
-    """The colors of a map from its least to its largest value."""
+    """Returns the colors of a map from its least to its largest value."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.6, 0.44), facecolor="white")
@@ -122,7 +122,7 @@ def scale(limits: tuple[float, float]) -> Drawing:
 
 
 def legend() -> Drawing:
-    """What the three colors of a mask beside its truth say."""
+    """Returns what the three colors of a mask beside its truth say."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.5, 0.3), facecolor="white")
@@ -136,7 +136,7 @@ def legend() -> Drawing:
 
 
 def finish(figure: Any, alt: str) -> Drawing:
-    """The drawn figure; drawn twice, it has the same bytes."""
+    """Returns the drawn figure; drawn twice, it has the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=2 * DPI, metadata={"Software": None})
     return Drawing(buffer.getvalue(), alt, round(figure.get_figwidth() * DPI))

@@ -1,6 +1,6 @@
 """Sentences, drawn: beside the picture that they describe, and as the tree that a parser makes.
 
-The look, the fonts and the alt text are those of `nbhelpers.figures.images`.
+The style, the fonts and the alt text are those of `nbhelpers.figures.images`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def show_captions(
     labels: Sequence[Any] | None = None,
     alt: str | None = None,
 ) -> Drawing:
-    """The picture beside sentences about it, with what was added to their beginnings marked.
+    """Shows a picture beside sentences about it, with what was added to their beginnings marked.
 
     Args:
         image: uint8 ``(h, w, 3)``.
@@ -108,7 +108,7 @@ def show_captions(
 
 
 def _wrapped(text: str) -> list[tuple[int, str]]:
-    """The lines of a text, each with the place in the text where it begins."""
+    """Returns the lines of a text, each with the place in the text where it begins."""
     lines, at = [], 0
     kept: dict[str, Any] = {
         "expand_tabs": False,
@@ -125,7 +125,7 @@ def _wrapped(text: str) -> list[tuple[int, str]]:
 def show_tree(
     doc: Doc, chunks: Sequence[Any] = (), target: int | None = None, *, alt: str | None = None
 ) -> Drawing:
-    """A parsed sentence: words with their parts of speech, an arc from each head to its dependent.
+    """Draws a parsed sentence: words with parts of speech, an arc from each head to its dependent.
 
     Args:
         doc: From a spaCy pipeline, ``models.parser(caption)``.
@@ -208,12 +208,12 @@ def show_tree(
 
 
 def _column(token: Token) -> float:
-    """How many characters wide a word's column is, so that its labels fit beside the next's."""
+    """Returns a word's column width in characters, so that its labels fit beside the next's."""
     return max(len(token.text), SMALL * len(token.pos_), SMALL * len(token.dep_)) + 2
 
 
 def _levels(arcs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
-    """For each arc (child, head) a height above all arcs that it spans.
+    """Returns for each arc (child, head) a height above all arcs that it spans.
 
     Example:
         >>> _levels([(0, 2), (1, 2), (3, 2)])

@@ -7,8 +7,8 @@ import torch
 import triton  # type: ignore[import-untyped]
 from torch import Tensor
 
-from nbhelpers.kernels import _tiled, _tiled_maps
-from nbhelpers.kernels.blend import TELLS
+from nbhelpers.kernels import _tiled
+from nbhelpers.kernels.eager import TELLS
 
 TOGETHER = 16  # maps in one pass over the keys, where there are several
 
@@ -71,7 +71,7 @@ def _carry(query: Tensor, key: Tensor, maps: Tensor, scale: float, lse: Tensor |
 def aggregate(
     maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int, int], normalize: bool
 ) -> Tensor:
-    """As `blend.aggregate`."""
+    """Computes `eager.aggregate`."""
     first = maps[0]
     sizes = [tuple(level.shape[-2:]) for level in maps]
     areas = [h * w for h, w in sizes]
@@ -85,7 +85,7 @@ def aggregate(
     flat = torch.cat([level.float().flatten(1) for level in maps], dim=1)
     out = first.new_empty(len(first), *size, dtype=torch.float32)
     block = 512
-    _tiled_maps.blend_kernel[(triton.cdiv(size[0] * size[1], block), len(first))](
+    _tiled.blend_kernel[(triton.cdiv(size[0] * size[1], block), len(first))](
         flat, table, shares, out, flat.shape[1], *size,
         NORMALIZE=normalize, TELLS=TELLS, LEVELS=len(maps), LONGEST=max(areas), BLOCK=block,
     )  # fmt: skip
@@ -93,14 +93,14 @@ def aggregate(
 
 
 def count_places(maps: Tensor, truths: Tensor, thresholds: Tensor) -> Tensor:
-    """Computes `_sweep.count_places`."""
+    """Computes `eager.count_places`."""
     count, pixels = len(maps), maps[0].numel()
     places = 2 * (len(thresholds) + 1)
     # One bin more than places, for what lies beyond the last pixel.
     bins = triton.next_power_of_2(places + 1)
     found = torch.zeros(count, bins, dtype=torch.int32, device=maps.device)
     block = 2048
-    _tiled_maps.places_kernel[(triton.cdiv(pixels, block), count)](
+    _tiled.places_kernel[(triton.cdiv(pixels, block), count)](
         maps.contiguous(), truths.contiguous().view(torch.uint8), thresholds, found, pixels,
         THRESHOLDS=len(thresholds), BITS=len(thresholds).bit_length(), BINS=bins, BLOCK=block,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from nbhelpers.errors import refused
-from nbhelpers.kernels import _sweep, blend, eager
+from nbhelpers.kernels import eager
 
 Form = Literal["torch", "triton"]
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -161,7 +161,7 @@ def aggregate(
     normalize: bool = True,
     backend: Form | None = None,
 ) -> Float[Tensor, "chunk h w"]:
-    """Maps of several resolutions joined: each stretched to [0, 1], enlarged, weighted, summed.
+    """Joins maps of several resolutions: each stretched to [0, 1], enlarged, weighted, summed.
 
     Args:
         maps: One tensor for each resolution.
@@ -182,10 +182,9 @@ def aggregate(
             f"give one weight for each resolution, at least one; got {len(maps)} resolutions and "
             f"{len(weights)} weights"
         )
-    if choose(maps[0], backend) == "triton":
-        found: Tensor = _launch().aggregate(maps, weights, size, normalize)
-        return found
-    return blend.aggregate(maps, weights, size, normalize)
+    form = _launch() if choose(maps[0], backend) == "triton" else eager
+    found: Tensor = form.aggregate(maps, weights, size, normalize)
+    return found
 
 
 def threshold_sweep(
@@ -226,7 +225,7 @@ def threshold_sweep(
     if not len(thresholds) or not (thresholds.diff() >= 0).all() or thresholds.isnan().any():
         wanted = "thresholds ascend, at least one"
         raise refused("threshold_sweep", wanted, thresholds=thresholds.tolist())
-    form = _launch() if choose(maps, backend) == "triton" else _sweep
+    form = _launch() if choose(maps, backend) == "triton" else eager
     places = form.count_places(maps, truths, thresholds.to(maps))
     above = places.view(len(maps), -1, 2).flip(1).cumsum(1).flip(1)
     return above[:, 1:, 1].contiguous(), above[:, 1:, 0] + above[:, :1, 1]

@@ -1,4 +1,4 @@
-"""Checks of the lab on attention: shares among words, the weighted sum, hooks that go."""
+"""The checks of the lab on attention: shares among words, the weighted sum, hooks that go."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from nbhelpers.labs.checking import Round, rounds
 def check_over_words(
     over_words: Callable[[Tensor, tuple[int, ...]], Tensor], *, seed: int | None = None
 ) -> None:
-    """Check ``over_words(P, words)``: probabilities over all tokens as those over some.
+    """Checks ``over_words(P, words)``: probabilities over all tokens as those over some.
 
     Args:
         over_words: Takes probabilities ``(head, n, token)`` and the positions of the words;
@@ -59,7 +59,7 @@ def check_add_up(
     *,
     seed: int | None = None,
 ) -> None:
-    """Check ``add_up(maps, weights, size)``: a token's maps of several resolutions as one.
+    """Checks ``add_up(maps, weights, size)``: a token's maps of several resolutions as one.
 
     Args:
         add_up: Takes one map ``(h, w)`` a resolution, a weight for each, and the size ``(h, w)``
@@ -81,7 +81,7 @@ def check_add_up(
         def joined(
             parts: Sequence[Tensor], shares: Sequence[float], stretch: bool = True
         ) -> Tensor:
-            """The maps enlarged and added, each stretched if asked for."""
+            """Returns the maps enlarged and added, each stretched if asked for."""
             parts = [_stretch(part) for part in parts] if stretch else parts
             large = [_enlarge(part, size) for part in parts]
             return torch.stack([w * part for w, part in zip(shares, large, strict=True)]).sum(0)
@@ -118,7 +118,7 @@ def check_add_up(
 def check_listen(
     listen: Callable[[nn.Module, Callable[[], object]], Any], *, seed: int | None = None
 ) -> None:
-    """Check ``listen(module, run)``: what a module gave while something ran.
+    """Checks ``listen(module, run)``: what a module gave while something ran.
 
     Args:
         listen: Takes a module and a function of no arguments; calls ``run()`` and returns the
@@ -135,13 +135,13 @@ def check_listen(
             wanted = [module(x) for x in inputs]
 
         def run(inputs: Tensor = inputs, module: nn.Module = module) -> None:
-            """Three calls."""
+            """Makes three calls."""
             with torch.no_grad():
                 for x in inputs:
                     module(x)
 
         def fail(run: Callable[[], None] = run) -> None:
-            """Three calls, and then a mistake."""
+            """Makes three calls, and then a mistake."""
             run()
             raise OSError("out of paper")
 
@@ -166,7 +166,7 @@ def check_listen(
 
 
 def _through(trial: Round, module: nn.Module, run: Callable[[], object]) -> Any:
-    """What the function heard, asked with the module itself and not with a copy of it."""
+    """Returns what the function heard, asked with the module itself and not with a copy of it."""
     try:
         heard = trial.function(module, run)
     except NotImplementedError:
@@ -179,7 +179,7 @@ def _through(trial: Round, module: nn.Module, run: Callable[[], object]) -> Any:
 
 
 def _untouched(trial: Round, module: nn.Module, hint: str) -> None:
-    """The module is as it was."""
+    """Checks that the module is as it was."""
     if "forward" in vars(module):
         trial.refuse(
             "it replaced the module's forward", "register_forward_hook listens and changes nothing"
@@ -193,7 +193,7 @@ def _count(heard: Any) -> str:
 
 
 def _map(trial: Round, h: int, w: int) -> Tensor:
-    """A map of any range, which doesn't begin at 0."""
+    """Returns a map of any range, which doesn't begin at 0."""
     level, range_ = torch.rand(2, generator=trial.rng).tolist()
     return 0.1 + level + (0.2 + range_) * torch.rand((h, w), generator=trial.rng)
 
@@ -207,6 +207,6 @@ def _enlarge(heat: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _swapped(maps: Sequence[Tensor], shares: Sequence[float], size: tuple[int, int]) -> Tensor:
-    """The map of who takes the width for the height."""
+    """Returns the map of who takes the width for the height."""
     large = [_enlarge(_stretch(m), (size[1], size[0])) for m in maps]
     return torch.stack([w * m for w, m in zip(shares, large, strict=True)]).sum(0)

@@ -1,4 +1,4 @@
-"""Checks of the labs on completion: gathering, in blocks, and in one pass over the logits."""
+"""The checks of the labs on completion: gathering, in blocks, and in one pass over the logits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from nbhelpers.labs.checking import rounds
 def check_gather(
     gather: Callable[[Tensor, Tensor, Tensor, float], Tensor], *, seed: int | None = None
 ) -> None:
-    """Check ``gather(query, key, scores, scale)``: completion, S' = A S.
+    """Checks ``gather(query, key, scores, scale)``: completion, S' = A S.
 
     Args:
         gather: Takes queries and keys ``(head, n, d)`` of one self-attention layer, score maps
@@ -29,7 +29,7 @@ def check_gather(
     h, w, d = 3, 5, 8
 
     def maps(rows: Tensor) -> Tensor:
-        """One row a map, as maps."""
+        """Returns one row a map, as maps."""
         return rows.unflatten(1, (h, w))
 
     for trial in rounds(gather, seed):
@@ -73,7 +73,7 @@ def check_gather(
 def check_in_blocks(
     in_blocks: Callable[[Tensor, Tensor, Tensor, float, int], Tensor], *, seed: int | None = None
 ) -> None:
-    """Check ``in_blocks(query, key, scores, scale, rows)``: A S without ever holding A.
+    """Checks ``in_blocks(query, key, scores, scale, rows)``: A S without ever holding A.
 
     Args:
         in_blocks: Takes what `gather` takes, and how many rows of A may exist at once; returns
@@ -115,7 +115,7 @@ class _Largest(TorchDispatchMode):
     most = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and note what it made."""
+        """Runs an operation and records what it made."""
         out = func(*args, **(kwargs or {}))
         for each in out if isinstance(out, tuple | list) else [out]:
             if isinstance(each, Tensor) and each.is_floating_point():  # copies are made as bytes
@@ -124,7 +124,7 @@ class _Largest(TorchDispatchMode):
 
 
 def check_walk(walk: Callable[[Tensor, Tensor, int], Tensor], *, seed: int | None = None) -> None:
-    """Check ``walk(logits, scores, tile)``: one row of A S, a tile of logits at a time.
+    """Checks ``walk(logits, scores, tile)``: one row of A S, a tile of logits at a time.
 
     Args:
         walk: Takes a row of logits ``(n,)``, the scores ``(n,)`` and how many to read at once;
@@ -175,7 +175,7 @@ def check_walk(walk: Callable[[Tensor, Tensor, int], Tensor], *, seed: int | Non
 def _walk(
     logits: Tensor, scores: Tensor, tile: int, fade_sum: bool = True, fade_scores: bool = True
 ) -> Tensor:
-    """The running softmax, with or without what keeps it right."""
+    """Returns the running softmax, with or without what keeps it right."""
     top, total, weighted = torch.tensor(-torch.inf), torch.tensor(0.0), torch.tensor(0.0)
     for part, own in zip(logits.split(tile), scores.split(tile), strict=True):
         new = torch.maximum(top, part.max())

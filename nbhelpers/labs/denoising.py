@@ -1,4 +1,4 @@
-"""Checks of the lab on noise: the clean latent, and the timestep of a noise level."""
+"""The checks of the lab on noise: the clean latent, and the timestep of a noise level."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from nbhelpers.labs.checking import Round, rounds
 def check_clean(
     clean: Callable[[Tensor, Tensor, Tensor], Tensor], *, seed: int | None = None
 ) -> None:
-    """Check ``clean(noised, predicted, kept)``: the latent that a noise prediction implies.
+    """Checks ``clean(noised, predicted, kept)``: the latent that a noise prediction implies.
 
     Args:
         clean: Takes noised latents ``(timestep, channel, h, w)``, the noise predicted for each,
@@ -45,7 +45,7 @@ def check_clean(
 def check_timestep_for(
     timestep_for: Callable[[Tensor, float], int | None], *, seed: int | None = None
 ) -> None:
-    """Check ``timestep_for(kept, ratio)``: the first timestep with so much noise.
+    """Checks ``timestep_for(kept, ratio)``: the first timestep with so much noise.
 
     Args:
         timestep_for: Takes alphas_cumprod of all timesteps, which falls, and a ratio of the
@@ -85,6 +85,6 @@ def check_timestep_for(
 
 
 def _schedule(trial: Round) -> Tensor:
-    """A schedule that falls from nearly 1."""
+    """Returns a schedule that falls from nearly 1."""
     steps = 0.001 + 0.1 * torch.rand(60, generator=trial.rng, dtype=torch.float64)
     return (1 - steps).cumprod(0)

@@ -1,4 +1,4 @@
-"""Checks of the lab on embeddings: replacement, leaks, isolation."""
+"""The checks of the lab on embeddings: replacement, leaks, isolation."""
 
 from collections.abc import Callable, Sequence
 
@@ -32,7 +32,7 @@ def check_replace(
     *,
     seed: int | None = None,
 ) -> None:
-    """Check ``replace(E, R, places)``: equation 3, the chunk encoded alone in its place.
+    """Checks ``replace(E, R, places)``: equation 3, the chunk encoded alone in its place.
 
     Args:
         replace: Takes the prompt's embedding ``(token, d)``, the chunk's own, encoded alone
@@ -51,7 +51,7 @@ def check_replace(
         m, at = len(places), list(places)
 
         def put(rows: Tensor, where: Sequence[int], base: Tensor = E) -> Tensor:
-            """The base with other rows at these places."""
+            """Returns the base with other rows at these places."""
             changed = base.clone()
             changed[list(where)] = rows
             return changed
@@ -78,7 +78,7 @@ def check_replace(
 def check_leaks_into(
     leaks_into: Callable[[Encode, list[int], int], Sequence[int]], *, seed: int | None = None
 ) -> None:
-    """Check ``leaks_into(encode, tokens, place)``: which tokens influence an embedding.
+    """Checks ``leaks_into(encode, tokens, place)``: which tokens influence an embedding.
 
     Args:
         leaks_into: Takes an encoder of token lists, tokens from 0 to 99 and a place; returns, in
@@ -118,16 +118,13 @@ def check_leaks_into(
 
 
 def check_sees(
-    sees: Callable[[tuple[int, ...], int], Tensor],
-    text: TextEncoder,
-    *,
-    seed: int | None = None,
+    sees: Callable[[tuple[int, ...], int], Tensor], text: TextEncoder, *, seed: int | None = None
 ) -> None:
-    """Check ``sees(places, length)``: what a chunk may look at, where it stands.
+    """Checks ``sees(places, length)``: what a chunk may attend to, where it stands.
 
     Args:
         sees: Takes a chunk's positions and the number of tokens that the encoder reads; returns
-            bool ``(length,)``, True for the positions that may be looked at.
+            bool ``(length,)``, True for the positions that it may attend to.
         text: The text encoder, ``models.text``.
         seed: Of the first inputs; fresh ones each time when None.
 
@@ -148,7 +145,7 @@ def check_sees(
         def encoded(
             *shown: Sequence[int], caption: str = caption, places: tuple[int, ...] = places
         ) -> Tensor:
-            """The chunk's rows when these positions are seen."""
+            """Returns the chunk's rows when these positions are seen."""
             row = torch.zeros(1, text.length, dtype=torch.bool)
             row[0, [place for part in shown for place in part]] = True
             states, _ = encode_tokens([tokenize(caption, text)], text, sees=row)
@@ -159,7 +156,7 @@ def check_sees(
             encoded(shown) if shown else torch.zeros_like(wanted.keys[0, list(places)]),
             wanted.keys[0, list(places)],
             {
-                "CLIP needs its start token, position 0, to look at": encoded(places),
+                "CLIP needs its start token, position 0, to attend to": encoded(places),
                 "what stands before the chunk is what it must not see": encoded(
                     range(places[-1] + 1)
                 ),
@@ -176,12 +173,12 @@ def check_sees(
 
 
 def _encoder(reach: Tensor, trial: Round) -> Encode:
-    """An encoder in which each position depends on the positions that it reaches."""
+    """Returns an encoder in which each position depends on the positions that it reaches."""
     table = torch.randn((100, 6), generator=trial.rng)
     weights = reach * (0.5 + torch.rand(reach.shape, generator=trial.rng))
 
     def encode(tokens: list[int]) -> Tensor:
-        """The weighted sum of what each position reaches."""
+        """Returns the weighted sum of what each position reaches."""
         if len(tokens) != len(reach) or not all(0 <= token < 100 for token in tokens):
             raise ValueError(f"this encoder takes {len(reach)} tokens from 0 to 99; got {tokens}")
         return weights @ table[tokens]
@@ -190,7 +187,7 @@ def _encoder(reach: Tensor, trial: Round) -> Encode:
 
 
 def _prompt(trial: Round) -> tuple[str, list[Chunk], int]:
-    """A caption of three phrases, and which of the later two is meant."""
+    """Returns a caption of three phrases, and which of the later two is meant."""
     things = zip(draw(trial, COLORS, 3), draw(trial, NOUNS, 3), strict=True)
     caption, chunks = "a photograph of ", []
     for number, (color, noun) in enumerate(things):
@@ -204,7 +201,7 @@ def _prompt(trial: Round) -> tuple[str, list[Chunk], int]:
 def _parts(
     caption: str, chunks: Sequence[Chunk], target: int, text: TextEncoder
 ) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
-    """E, R and U of the book, and the target's positions."""
+    """Returns E, R and U of the book, and the target's positions."""
     tokens = tokenize(caption, text)
     places = find_spans(caption, chunks, text).chunks[target]
     alone = [tokens[place - 1] for place in places]

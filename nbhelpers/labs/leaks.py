@@ -1,4 +1,4 @@
-"""Checks of the lab on leaks: what a seal is worth, and which gains stand among many."""
+"""The checks of the lab on leaks: what a seal is worth, and which gains stand among many."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, permutations
@@ -15,7 +15,7 @@ Closed = frozenset[str]
 def check_worth(
     worth: Callable[[Mapping[Closed, float], str], float], *, seed: int | None = None
 ) -> None:
-    """Check ``worth(value, seal)``: what a seal brings, whichever others are closed.
+    """Checks ``worth(value, seal)``: what a seal brings, whichever others are closed.
 
     Args:
         worth: Takes the mIoU of every combination of closed seals, by the frozenset of their
@@ -60,7 +60,7 @@ def check_worth(
 def check_holm(
     holm: Callable[[Sequence[float], float], Sequence[bool]], *, seed: int | None = None
 ) -> None:
-    """Check ``holm(p, level)``: which of many differences stand, by Holm's correction.
+    """Checks ``holm(p, level)``: which of many differences stand, by Holm's correction.
 
     Args:
         holm: Takes p-values and a level; returns for each, in the order given, whether it is
@@ -98,14 +98,14 @@ def check_holm(
 
 
 def _values(trial: Round) -> dict[Closed, float]:
-    """An mIoU for every combination, no two of them alike."""
+    """Returns an mIoU for every combination, no two of them alike."""
     sets = [frozenset(c) for k in range(4) for c in combinations(SEALS, k)]
     draws = torch.rand(len(sets), generator=trial.rng, dtype=torch.float64)
     return {closed: 0.3 + 0.4 * float(x) for closed, x in zip(sets, draws, strict=True)}
 
 
 def _p_values(trial: Round, level: float) -> list[float]:
-    """Eight p-values on which Holm differs from what is done in its place."""
+    """Returns eight p-values on which Holm differs from what is done in its place."""
     jitter = (1 - 0.2 * torch.rand(8, generator=trial.rng, dtype=torch.float64)).tolist()
     # Two pass Bonferroni; a third passes Holm alone; the fourth fails; the fifth would pass.
     ranks = (0.1 / 8, 0.8 / 8, 0.99 / 6, 1.2 / 5, 0.995 / 4, 1.5, 4.0, 9.0)

@@ -81,7 +81,7 @@ class Playground:
         steps: int = 1,
         threshold: float = 0.5,
     ) -> View:
-        """The map and the mask of a phrase in the picture of an expression.
+        """Returns the map and the mask of a phrase in the picture of an expression.
 
         Args:
             asked: Whose picture is shown and whose true mask the IoU is of.
@@ -99,7 +99,7 @@ class Playground:
         return View(phrase, prompt, heat, heat >= threshold, self.data.mask(asked))
 
     def image(self, asked: Expression) -> UInt8[np.ndarray, "h w 3"]:
-        """The picture of an expression."""
+        """Returns the picture of an expression."""
         return self._picture(asked.image_id)[0]
 
     def _load(self, number: int) -> tuple[np.ndarray, Tensor]:
@@ -109,7 +109,7 @@ class Playground:
     def _record(
         self, number: int, phrase: str, method: str, alpha: float, timestep: int
     ) -> tuple[Prompt, Settings, Recording]:
-        """The prompt, what it is read with, and its attention."""
+        """Returns the prompt, what it is read with, and its attention."""
         image, latent = self._picture(number)
         settings = replace(SETTINGS[method], alpha=alpha, timesteps=(timestep,))
         chosen = resolve(self.models, method, settings)
@@ -128,7 +128,7 @@ class Playground:
 
 
 def draw(image: UInt8[np.ndarray, "h w 3"], view: View, *, side: int = 220) -> Drawing:
-    """Picture, map and mask side by side, without matplotlib, which would take most of the time.
+    """Draws picture, map and mask side by side, without matplotlib, which is too slow.
 
     Args:
         image: The picture.
@@ -155,7 +155,7 @@ def draw(image: UInt8[np.ndarray, "h w 3"], view: View, *, side: int = 220) -> D
 
 
 def playground(models: Models, data: Referring, *, first: int = 0) -> Any:
-    """The playground as widgets; they need a kernel.
+    """Returns the playground as widgets; they need a kernel.
 
     Args:
         models: From `load_models`.
@@ -188,7 +188,7 @@ def playground(models: Models, data: Referring, *, first: int = 0) -> Any:
     page = widgets.HTML()
 
     def show(change: Any = None) -> None:
-        """Draw what the widgets say."""
+        """Draws what the widgets say."""
         asked = things[thing.value]
         chosen = {name: control.value for name, control in settings.items()}
         try:
@@ -201,13 +201,13 @@ def playground(models: Models, data: Referring, *, first: int = 0) -> Any:
         page.value = f"<p role='status'>{html.escape(words[:300])}</p>{picture}"
 
     def turn_to(change: Any) -> None:
-        """Another thing, asked for by its own phrase."""
+        """Shows another thing, asked for by its own phrase."""
         if phrase.value == things[thing.value].text:
             show()
         phrase.value = things[thing.value].text  # shows it, if it is another
 
     def take_weight(change: Any) -> None:
-        """A method comes with its own weight; the slider then turns it."""
+        """Takes a method's own weight, which the slider then turns."""
         settings["alpha"].value = SETTINGS[change["new"]].alpha
 
     thing.observe(turn_to, "value")

@@ -23,7 +23,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def measure_costs(jobs: Mapping[str, Job], folder: Path) -> None:
-    """Measure what each method costs, and keep it in the folder; nothing is measured twice.
+    """Measures what each method costs, and keeps it in the folder; nothing is measured twice.
 
     Args:
         jobs: One of each method.
@@ -42,7 +42,7 @@ def measure_costs(jobs: Mapping[str, Job], folder: Path) -> None:
 
 
 def read_costs(folder: Path) -> dict[str, dict[str, Any]]:
-    """What was measured of each method; nothing where nothing was.
+    """Returns what was measured of each method; nothing where nothing was.
 
     Raises:
         ValueError: The file is damaged.
@@ -56,14 +56,14 @@ def read_costs(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def measure(job: Job, pictures: int = PICTURES) -> dict[str, Any]:
-    """Read the first pictures of a job, each with the names of all its things in one call.
+    """Reads the first pictures of a job, each with the names of all its things in one call.
 
     Args:
         job: Says which method; the model is loaded, and a picture read, before the clock starts.
         pictures: How many.
 
     Returns:
-        `seconds` of one core, or of the clock on a GPU, and the largest `mib` that the process
+        The `seconds` of one core, or of the clock on a GPU, and the largest `mib` that the process
         held (on a GPU, that PyTorch had allocated there); None where the system doesn't tell.
     """
     reader = job.reader()
@@ -86,7 +86,7 @@ def measure(job: Job, pictures: int = PICTURES) -> dict[str, Any]:
 
 
 def _reset_peak(on_gpu: bool) -> None:
-    """Forget the largest amount of memory held so far."""
+    """Forgets the largest amount of memory held so far."""
     if on_gpu:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -95,7 +95,7 @@ def _reset_peak(on_gpu: bool) -> None:
 
 
 def _peak(on_gpu: bool) -> float | None:
-    """The largest amount of memory held since, in MiB."""
+    """Returns the largest amount of memory held since, in MiB."""
     if on_gpu:
         return torch.cuda.max_memory_allocated() / 2**20
     if not STATUS.exists():

@@ -1,6 +1,6 @@
-"""Three judges of attribute binding: does each thing in a picture have the color asked for?
+"""Three judges of attribute binding: whether each thing in a picture has the color asked for.
 
-None was used to train the UNet: CLIP's vision tower looks at crops, BLIP describes the picture,
+None was used to train the UNet: CLIP's vision tower reads crops, BLIP describes the picture,
 and pixels are counted by color inside of each thing's mask.
 """
 
@@ -57,7 +57,7 @@ class Judges:
 
     @torch.no_grad()
     def clip(self, picture: UInt8[np.ndarray, "h w 3"], asked: Sequence[Asked]) -> list[bool]:
-        """Whether, in the crop that shows a noun best, CLIP names this noun and its color.
+        """Tells whether, in the crop that shows a noun best, CLIP names this noun and its color.
 
         The noun is to be likelier than all others, and the color than the noun's other colors.
         """
@@ -75,7 +75,7 @@ class Judges:
         return verdicts
 
     def blip(self, picture: UInt8[np.ndarray, "h w 3"], asked: Sequence[Asked]) -> list[bool]:
-        """Whether BLIP's caption has a phrase that ends with the noun and holds its color."""
+        """Tells whether BLIP's caption has a phrase that ends with the noun and has its color."""
         try:
             said = noun_chunks(caption(picture, self.models.captioner), self.models.parser)
         except ValueError:  # it names nothing
@@ -87,7 +87,7 @@ class Judges:
         ]
 
     def pixels(self, picture: UInt8[np.ndarray, "h w 3"], asked: Sequence[Asked]) -> list[bool]:
-        """Whether a thing's mask holds more pixels of its own color than of any other one asked.
+        """Tells whether a thing's mask holds more pixels of its color than of any other one asked.
 
         The masks come from prompts that name no color. A pixel in several belongs to the one
         whose map is highest, and its color is the nearest in CIELAB.
@@ -110,7 +110,7 @@ class Judges:
 
     @torch.no_grad()
     def _embed_texts(self, names: Sequence[str]) -> Float[Tensor, "name d"]:
-        """CLIP's vectors of "a photograph of a ..." of each name."""
+        """Returns CLIP's vectors of "a photograph of a ..." of each name."""
         clip = self.models.clip
         articles = ["an" if name[0] in "aeiou" else "a" for name in names]
         texts = [f"a photograph of {a} {name}" for a, name in zip(articles, names, strict=True)]
@@ -119,7 +119,7 @@ class Judges:
 
 
 def crops(picture: UInt8[np.ndarray, "h w 3"]) -> list[Any]:
-    """The whole picture, and overlapping crops of 0.7 and 0.5 of its sides."""
+    """Returns the whole picture, and overlapping crops of 0.7 and 0.5 of its sides."""
     height, width = picture.shape[:2]
     found = []
     for side, count in CROPS:
@@ -133,13 +133,13 @@ def crops(picture: UInt8[np.ndarray, "h w 3"]) -> list[Any]:
 def nearest_colors(
     picture: UInt8[np.ndarray, "h w 3"], colors: Sequence[Sequence[float]]
 ) -> np.ndarray:
-    """The index of the color nearest to each pixel in CIELAB."""
+    """Returns the index of the color nearest to each pixel in CIELAB."""
     gaps = to_lab(picture / 255)[:, :, None] - np.asarray(colors, dtype=float)
     return np.square(gaps).sum(axis=-1).argmin(axis=-1)
 
 
 def to_lab(rgb: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape 3"]:
-    """sRGB in [0, 1] as CIELAB under D65 (CIE 15:2004, IEC 61966-2-1)."""
+    """Converts sRGB in [0, 1] to CIELAB under D65 (CIE 15:2004, IEC 61966-2-1)."""
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array(
         [

@@ -10,12 +10,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from nbhelpers.evaluation.batched import Question
 from nbhelpers.family import SYSTEMS, System, load_weights
 from nbhelpers.models import CLIP, Models
 from nbhelpers.weights import EMBEDDED, HUB, locate
 
-SOURCES = ("family/*.py", "evaluation/systems.py")  # on these a system's numbers depend as well
+SOURCES = ("family/*.py",)  # on these a system's numbers depend as well
 
 
 class SystemReader:
@@ -32,8 +31,8 @@ class SystemReader:
         self.names = tuple(self.choices)
         self._maps = system.load()
 
-    def maps(self, questions: Sequence[Question]) -> list[Float[Tensor, "variant h w"]]:
-        """The maps of each question, one a choice, in their order.
+    def maps(self, questions: Sequence[Any]) -> list[Float[Tensor, "variant h w"]]:
+        """Returns the maps of each question, an `image` and a `phrase`: one a choice, in order.
 
         Raises:
             ValueError: Anything that the system refuses.
@@ -43,7 +42,7 @@ class SystemReader:
     def together(
         self, image: UInt8[np.ndarray, "h w 3"], texts: Sequence[str]
     ) -> list[Float[Tensor, "variant h w"]]:
-        """The maps of each text, all of them asked for in one call, so that they can compete.
+        """Returns the maps of each text, all asked for in one call, so that they can compete.
 
         Raises:
             ValueError: Anything that the system refuses; or its maps are no maps.
@@ -64,7 +63,7 @@ class SystemReader:
 
 
 def find_system(name: str, prompts: str) -> System:
-    """The system of a name, if it can be asked so.
+    """Returns the system of a name, if it can be asked so.
 
     Raises:
         ValueError: There is none, or it doesn't take such texts.
@@ -81,7 +80,7 @@ def find_system(name: str, prompts: str) -> System:
 
 
 def choices_of(system: System) -> dict[str, dict[str, Any]]:
-    """The settings of a system's own that are tried, by the names of their variants.
+    """Returns the settings of a system's own that are tried, by the names of their variants.
 
     Example:
         >>> list(choices_of(SYSTEMS["maskclip"])), list(choices_of(SYSTEMS["diffseg"]))[:2]
@@ -94,7 +93,7 @@ def choices_of(system: System) -> dict[str, dict[str, Any]]:
 
 
 def records_of(system: System, model: str, code: str) -> dict[str, dict[str, Any]]:
-    """What a manifest says of each variant: all that its numbers depend on besides the models.
+    """Records what a manifest says of each variant: all that its numbers depend on but the models.
 
     Args:
         system: From `SYSTEMS`.
@@ -114,7 +113,7 @@ def records_of(system: System, model: str, code: str) -> dict[str, dict[str, Any
 
 
 def _weights(system: System) -> str | None:
-    """The SHA-256 of the weights that a system was trained to; None where it has none."""
+    """Returns the SHA-256 of the weights that a system was trained to; None where it has none."""
     if not system.trained:
         return None
     load_weights(system.name)  # which says what to do where they are missing
@@ -122,7 +121,7 @@ def _weights(system: System) -> str | None:
 
 
 def _clip(model: str) -> str:
-    """The CLIP that goes with a model: its files' SHA-256, or its commit on the Hub."""
+    """Returns the CLIP that goes with a model: its files' SHA-256, or its commit on the Hub."""
     if model not in EMBEDDED:
         return HUB[CLIP][0]
     folder = Path(locate(model, None, "clip")[0])
@@ -130,7 +129,7 @@ def _clip(model: str) -> str:
 
 
 def _sha256(paths: Sequence[Path]) -> str:
-    """The SHA-256 of files, their names included."""
+    """Returns the SHA-256 of files, their names included."""
     total = hashlib.sha256()
     for path in paths:
         total.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -13,14 +13,7 @@ import numpy as np
 from nbhelpers.datasets.published import splits_of
 from nbhelpers.evaluation.batched import THRESHOLDS
 from nbhelpers.evaluation.jobs import Job
-from nbhelpers.evaluation.runs import (
-    ClassRun,
-    Run,
-    find_runs,
-    load,
-    load_classes,
-    part_by_split,
-)
+from nbhelpers.evaluation.runs import ClassRun, Run, find_runs, load, load_classes, part_by_split
 from nbhelpers.family import SYSTEMS
 from nbhelpers.metrics import Interval, paired_bootstrap, paired_bootstrap_classes
 from nbhelpers.segment import SETTINGS
@@ -51,7 +44,7 @@ ENTRIES = METHODS | {
 
 
 def family_jobs(base: Job, pictures: int | None = None) -> dict[str, Job]:
-    """The runs that the table needs, each by the name of its folder.
+    """Returns the runs that the table needs, each by the name of its folder.
 
     Args:
         base: Dataset, model and device; there are none but for the sticker world and its model.
@@ -75,7 +68,7 @@ def family_jobs(base: Job, pictures: int | None = None) -> dict[str, Job]:
 
 
 def job_of_each(jobs: Mapping[str, Job]) -> dict[str, Job]:
-    """One job of each method alone, from those that `family_jobs` makes: what is measured."""
+    """Picks one job of each method alone, from those of `family_jobs`: what is measured."""
     found: dict[str, Job] = {}
     for job in jobs.values():
         for name, settings in job.variants.items():
@@ -88,7 +81,7 @@ def job_of_each(jobs: Mapping[str, Job]) -> dict[str, Job]:
 def family_table(
     folder: Path, costs: Mapping[str, Mapping[str, float]] | None = None, *, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """The table of every test split, from the runs in a folder.
+    """Returns the table of every test split, from the runs in a folder.
 
     Args:
         folder: Holds complete runs side by side, of systems and of the method's settings.
@@ -144,7 +137,7 @@ def family_table(
 def _groups(
     folder: Path, prompts: str
 ) -> list[tuple[Run, list[Run]] | tuple[ClassRun, list[ClassRun]]]:
-    """For each system, and for the method's settings, the val run and those of test splits."""
+    """Gathers the val run and those of test splits, for each system and the method's settings."""
     read: Any = load_classes if prompts == "classes" else load
     grouped: dict[str, list[Any]] = {}
     for systems in (True, False):
@@ -167,7 +160,7 @@ def _groups(
 
 
 def _methods_of(run: Run | ClassRun) -> dict[str, list[str]]:
-    """The variants among which each method of a run has its choice."""
+    """Returns the variants among which each method of a run has its choice."""
     found: dict[str, list[str]] = {}
     for name, variant in run.settings["variants"].items():
         found.setdefault(variant.get("system", name), []).append(name)
@@ -177,7 +170,7 @@ def _methods_of(run: Run | ClassRun) -> dict[str, list[str]]:
 def _measured(
     val: Run | ClassRun, test: Run | ClassRun, variants: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    """A method's figures by one protocol."""
+    """Returns a method's figures by one protocol."""
     curves = np.stack([_curve(val, variant) for variant in variants])
     chosen, place = divmod(int(curves.argmax()), len(THRESHOLDS))
     variant = variants[chosen]
@@ -192,14 +185,14 @@ def _measured(
 
 
 def _curve(run: Run | ClassRun, variant: str) -> np.ndarray:
-    """mIoU at each of `THRESHOLDS`."""
+    """Returns mIoU at each of `THRESHOLDS`."""
     if isinstance(run, ClassRun):
         return np.mean(list(run.curves[variant].values()), axis=0)
     return np.asarray(run.curve([variant]))
 
 
 def _interval(run: Run | ClassRun, variant: str, place: int, seed: int) -> Interval:
-    """mIoU at the place of a threshold, with its interval over pictures."""
+    """Returns mIoU at the place of a threshold, with its interval over pictures."""
     if isinstance(run, ClassRun):
         shared, either = run.counts(variant, place)
         nothing = (np.zeros_like(shared), either)
@@ -209,7 +202,7 @@ def _interval(run: Run | ClassRun, variant: str, place: int, seed: int) -> Inter
 
 
 def _note(facts: dict[str, Any], prompts: str, run: Run | ClassRun) -> None:
-    """Note what was read, and how much of it was left out, under the table.
+    """Records what was read, and how much of it was left out, under the table.
 
     Raises:
         ValueError: It is of another data set, model or number of pictures than before.

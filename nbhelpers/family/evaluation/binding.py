@@ -1,7 +1,7 @@
-"""Attribute binding: in how many generated pictures does each thing have the color asked for?
+"""Attribute binding: in how many generated pictures each thing has the color asked for.
 
 Every prompt names two things in two colors. Systems that generate are run on the same prompts and
-seeds, and three judges look at each picture (`nbhelpers.evaluation._judges`). A system's own
+seeds, and three judges see each picture (`nbhelpers.family.evaluation._judges`). A system's own
 choices, such as the size of its step, are made on other prompts, val, and test is run once.
 """
 
@@ -18,12 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nbhelpers.embeddings import embed
-from nbhelpers.evaluation._judges import Asked, Judges
 from nbhelpers.evaluation.batched import one_thread
 from nbhelpers.evaluation.jobs import PACKAGES, SOURCES, code_version, folder_digest
 from nbhelpers.evaluation.journal import Record
 from nbhelpers.evaluation.run import Evaluate, Item, RunOptions, complete_records, run
 from nbhelpers.evaluation.store import Store
+from nbhelpers.family.evaluation._judges import Asked, Judges
 from nbhelpers.family.sampling import GUIDANCE, decode, sample
 from nbhelpers.family.words import find_things
 from nbhelpers.files import write_whole
@@ -55,7 +55,7 @@ class System:
     edits: bool = False
 
     def load(self) -> Callable[..., Tensor]:
-        """Its function, imported when it is asked for."""
+        """Returns its function, imported when it is asked for."""
         module, _, name = self.generate.rpartition(".")
         found: Callable[..., Tensor] = getattr(importlib.import_module(module), name)
         return found
@@ -64,11 +64,9 @@ class System:
 # Steps are larger and smaller than the papers' 20, since latents of 20 x 20 have fewer numbers.
 SYSTEMS: Mapping[str, System] = {
     "plain": System("Plain prompt", "nbhelpers.family.sampling.sample"),
-    "sealed": System("Sealed prompt", "nbhelpers.evaluation.binding.generate_sealed"),
+    "sealed": System("Sealed prompt", "nbhelpers.family.evaluation.binding.generate_sealed"),
     "prompt-to-prompt": System(
-        "Prompt-to-Prompt, colors added",
-        "nbhelpers.family.prompt_to_prompt.generate",
-        edits=True,
+        "Prompt-to-Prompt, colors added", "nbhelpers.family.prompt_to_prompt.generate", edits=True
     ),
     "structured-diffusion": System(
         "Structured Diffusion Guidance", "nbhelpers.family.structured_diffusion.generate"
@@ -111,7 +109,7 @@ class BindingJob:
     device: str = "cpu"
 
     def settings(self) -> dict[str, Any]:
-        """All that the results depend on, as plain JSON; loads no weights."""
+        """Returns all that the results depend on, as plain JSON; loads no weights."""
         source, commit = locate(self.model, None, "model")
         return {
             "systems": {
@@ -124,12 +122,12 @@ class BindingJob:
             "guidance": self.guidance,
             "model": {"name": self.model, "sha256": None if commit else folder_digest(source)},
             "device": self.device.partition(":")[0],
-            "code": code_version((*SOURCES, "family/*.py", "evaluation/_judges.py")),
+            "code": code_version((*SOURCES, "family/*.py", "family/evaluation/_judges.py")),
             "packages": {name: version_of(name) for name in PACKAGES},
         }
 
     def items(self) -> list[dict[str, Any]]:
-        """One item for each system, choice, seed and prompt."""
+        """Returns one item for each system, choice, seed and prompt."""
         asked = read_prompts()["prompts"][self.split][: self.prompts]
         return [
             {"id": f"{name} {choice} {seed} {number}", "system": name, "choice": choice}
@@ -141,7 +139,7 @@ class BindingJob:
         ]
 
     def open(self) -> Evaluate:
-        """Load the models; what it returns generates the items' pictures and judges them."""
+        """Loads the models; what it returns generates the items' pictures and judges them."""
         models = load_models(self.model, device=self.device)
         world = read_prompts()
         judges = Judges(models, world["nouns"], world["colors"])
@@ -162,7 +160,7 @@ class BindingJob:
     def _generate(
         self, name: str, choice: int, items: Sequence[Item], models: Models
     ) -> Float[Tensor, "picture channel h w"]:
-        """The latents of a batch of one system and choice."""
+        """Returns the latents of a batch of one system and choice."""
         system = SYSTEMS[name]
         more = dict(system.choices[choice])
         if system.edits:
@@ -176,7 +174,7 @@ class BindingJob:
 def generate_sealed(
     prompts: Sequence[str], models: Models, **how: Any
 ) -> Float[Tensor, "picture channel h w"]:
-    """The latents of pictures from sealed prompts: the three leaks closed for generation, too.
+    """Returns latents of pictures from sealed prompts: the three leaks closed for generation, too.
 
     Args:
         prompts: Texts that name at least one thing each.
@@ -194,7 +192,7 @@ def generate_sealed(
 def measure_binding(
     work: Path, out: Path, test: BindingJob, options: RunOptions, *, val_prompts: int | None = None
 ) -> dict[str, Any]:
-    """Choose on val, run test, and write the result as ``binding.json``.
+    """Chooses on val, runs test, and writes the result as ``binding.json``.
 
     Both runs resume: the same call goes on where one was stopped.
 
@@ -228,14 +226,14 @@ def measure_binding(
 
 
 def _run(job: BindingJob, folder: Path, options: RunOptions) -> Store:
-    """A finished run in its folder."""
+    """Returns a finished run in its folder."""
     store = Store(folder, job.settings(), job.items())
     run(store, job.open, options)
     return store
 
 
 def bound(store: Store) -> dict[tuple[str, int, str], dict[int, list[bool]]]:
-    """For each system, choice and judge, by prompt: whether both things have their color.
+    """Lists for each system, choice and judge, by prompt, whether both things have their color.
 
     Raises:
         ValueError: Items are missing, or ended in an error.
@@ -254,7 +252,7 @@ def bound(store: Store) -> dict[tuple[str, int, str], dict[int, list[bool]]]:
 
 
 def choices_of(store: Store) -> list[dict[str, Any]]:
-    """The share of bound pictures of each system's choices, by each judge and their mean."""
+    """Scores each system's choices: the share of bound pictures by each judge, and their mean."""
     shares: dict[tuple[str, int], dict[str, float]] = {}
     for (name, choice, judge), by_prompt in bound(store).items():
         share = float(np.mean([v for values in by_prompt.values() for v in values]))
@@ -267,7 +265,7 @@ def choices_of(store: Store) -> list[dict[str, Any]]:
 
 
 def rows_of(store: Store) -> list[dict[str, Any]]:
-    """The share of bound pictures of each system by each judge, and its gain over plain."""
+    """Scores each system: the share of bound pictures by each judge, and its gain over plain."""
     found = bound(store)
     plain = {judge: by for (name, _, judge), by in found.items() if name == "plain"}
     rows = []
@@ -290,7 +288,7 @@ def rows_of(store: Store) -> list[dict[str, Any]]:
 
 
 def read_prompts() -> dict[str, Any]:
-    """The prompts of val and test, the nouns with their colors, and the colors in CIELAB.
+    """Returns the prompts of val and test, the nouns with their colors, and the colors in CIELAB.
 
     Raises:
         OSError: They aren't there.
