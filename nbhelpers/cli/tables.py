@@ -96,10 +96,10 @@ def write(folder: Path, out: Path, options: argparse.Namespace) -> int:
 def write_family(folder: Path, out: Path, options: argparse.Namespace) -> int:
     """Make the table of all systems, with what each costs where that was measured."""
     from nbhelpers.evaluation.costs import read_costs
-    from nbhelpers.evaluation.family import family_table
+    from nbhelpers.evaluation.family import family_table, read_left_out
     from nbhelpers.evaluation.results import save_tables
 
-    tables = family_table(folder, read_costs(folder))
+    tables = family_table(folder, read_costs(folder), read_left_out(folder))
     for path in save_tables(out, "family", "The family", tables):
         if not options.quiet:
             say(str(path), sys.stdout)

@@ -306,16 +306,17 @@ def class_columns(table: Record) -> tuple[list[str], list[list[str]]]:
 
 
 def family_columns(table: Record) -> tuple[list[str], list[list[str]]]:
-    """Table 1, measured: what masks supervise comes last, as a ceiling."""
+    """Table 1, measured: what masks supervise comes last, as a ceiling; then what wasn't run."""
 
     def score(row: Record, protocol: str) -> str:
         """mIoU with its interval; nothing where the system doesn't take such texts."""
         return bounds(row[protocol]["miou"], "") if row[protocol] else ""
 
-    def place(row: Record) -> tuple[bool, float]:
+    def place(row: Record) -> tuple[bool, bool, float]:
         """Where a row stands."""
         found = row["classes"] or row["phrase"]
-        return row["supervision"] == "masks", -found["miou"]["mean"]
+        mean = found["miou"]["mean"] if found else 0.0
+        return found is None, row["supervision"] == "masks", -mean
 
     lines = []
     for row in sorted(table["rows"], key=place):
@@ -325,7 +326,7 @@ def family_columns(table: Record) -> tuple[list[str], list[list[str]]]:
             [
                 row["label"] + ceiling,
                 row["supervision"],
-                score(row, "classes"),
+                escape(row.get("not_run") or "") or score(row, "classes"),
                 score(row, "phrase"),
                 f"{cost['seconds']:.3f}" if cost else "",
                 f"{cost['mib']:,.0f}" if cost.get("mib") else "",
