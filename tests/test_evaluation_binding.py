@@ -43,14 +43,15 @@ def judges():
 @clip_is_there
 def test_clip_tells_true_pictures_from_exchanged_colors(judges):
     right, wrong = [], []
-    for picture, things in true_pictures(20):
+    for picture, things in true_pictures(60):
         right.append(judges.clip(picture, things))
         (one, red), (other, blue) = ((thing.noun, thing.color) for thing in things)
         swapped = [Asked(one, blue), Asked(other, red)]
         wrong.append(judges.clip(picture, swapped))
-    # Of single things. CLIP's crops hold parts of the other thing, and it binds loosely itself.
-    assert np.mean(right) > 0.5
-    assert np.mean(wrong) < 0.25
+    # On 200 pictures it finds 72 % of the things and, with the colors exchanged, 12 %; both things
+    # of a picture in 49 % and never exchanged. The bounds are two standard errors of 60 from that.
+    assert np.mean(right) > 0.64 and np.all(right, axis=1).mean() > 0.36
+    assert np.mean(wrong) < 0.175 and not np.all(wrong, axis=1).any()
 
 
 @clip_is_there
@@ -135,7 +136,8 @@ def tiny(models_15, monkeypatch):
     class Liking:
         def __init__(self, models, nouns, colors):
             judge = lambda picture, things: [True, bool(picture.mean() % 2 > 1)]  # noqa: E731
-            self.all = dict.fromkeys(("clip", "blip", "pixels"), judge)
+            weak = lambda picture, things: pytest.fail("was asked")  # noqa: E731
+            self.all = {"clip": judge, "blip": judge, "pixels": weak}
 
     def pictures(latents, models):
         made.append(len(latents))
@@ -156,7 +158,7 @@ def test_a_run_resumes_and_its_record_says_how_it_came_about(tiny, tmp_path):
     assert sum(made) == 2 * 2 * 4 and max(made) == 4
     assert json.loads((tmp_path / "out" / "binding.json").read_bytes()) == record
     assert [(row["system"], row["judge"]) for row in record["rows"]] == [
-        (s, j) for s in ("plain", "sealed") for j in ("clip", "blip", "pixels")
+        (s, j) for s in ("plain", "sealed") for j in ("clip", "blip")
     ]
     assert record["settings"]["systems"] == {"plain": [{}], "sealed": [{}]}
     assert record["settings"]["steps"] == 2 and "val" not in record
@@ -173,7 +175,7 @@ def test_every_system_generates(tiny, tmp_path):
     job, made = tiny
     job = replace(job, choices={name: [0] for name in binding.SYSTEMS}, seeds=[0], prompts=2)
     record = measure_binding(tmp_path, tmp_path, job, RunOptions(batch=2, progress=False))
-    assert len(record["rows"]) == 3 * len(binding.SYSTEMS) and sum(made) == 2 * 6
+    assert len(record["rows"]) == 2 * len(binding.SYSTEMS) and sum(made) == 2 * 6
 
 
 def test_val_chooses_and_test_runs_the_choice_alone(tiny, tmp_path, monkeypatch):

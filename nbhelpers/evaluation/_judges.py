@@ -1,7 +1,8 @@
 """Three judges of attribute binding: does each thing in a picture have the color asked for?
 
 None was used to train the UNet: CLIP's vision tower looks at crops, BLIP describes the picture,
-and pixels are counted by color inside of each thing's mask.
+and pixels are counted by color inside of each thing's mask. How often each is right on pictures
+whose truth is known says which of them count: `JUDGES` in `nbhelpers.evaluation.binding`.
 """
 
 from collections.abc import Mapping, Sequence
