@@ -81,9 +81,9 @@ class Judges:
             said = noun_chunks(caption(picture, self.models.captioner), self.models.parser)
         except ValueError:  # it names nothing
             said = ()
-        phrases = [chunk.text.lower() for chunk in said]
+        phrases = [f" {chunk.text.lower()}" for chunk in said]
         return [
-            any(p.endswith(thing.noun) and thing.color in p.split() for p in phrases)
+            any(p.endswith(f" {thing.noun}") and thing.color in p.split() for p in phrases)
             for thing in asked
         ]
 
