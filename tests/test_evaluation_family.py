@@ -135,6 +135,14 @@ def test_a_run_is_the_same_however_it_was_run(world, prompts):
     assert Path("whole/report.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(("prompts", "items"), [("phrase", 14), ("classes", 2)])
+def test_daam_is_evaluated_by_both_protocols(world, prompts, items):
+    assert family.ENTRIES["daam"].title == "DAAM"
+    report = evaluated("out", "--method", "daam", "--prompts", prompts)
+    assert report["errors"] == {} and report["items"] == items
+    assert list(report["variants"]) == ["daam"]
+
+
 def test_classes_are_asked_for_together_and_pooled(world, with_clip):
     report = evaluated("out", "--method", "maskclip", "--prompts", "classes")
     scenes = Drawn(nb.referring("stickers", "val"))
