@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import nbhelpers as nb
 from nbhelpers.cli import main
@@ -16,14 +17,14 @@ from nbhelpers.evaluation import jobs, load_results
 from nbhelpers.evaluation._classes import Drawn, count_classes
 from nbhelpers.evaluation.batched import Question
 from nbhelpers.evaluation.jobs import Job
-from nbhelpers.family import SYSTEMS, System, maskclip
+from nbhelpers.family import SYSTEMS, System, digest, maskclip
 from nbhelpers.family.evaluation import costs, tables
 from nbhelpers.family.evaluation.costs import measure, measure_costs, read_costs
 from nbhelpers.family.evaluation.tables import family_jobs, family_table, job_of_each
 from nbhelpers.family.reading import SystemReader, choices_of, find_system
 from nbhelpers.segment import SETTINGS
 from tests.evaluated_runs import made_counts, made_run
-from tests.tiny_clip import make_clip
+from tests.tiny_clip import WIDTH, make_clip
 
 NOUNS = ("ring", "moon", "dog")  # that the tests' parser knows
 TWO = {name: SYSTEMS[name] for name in ("maskclip", "diffseg")}
@@ -133,6 +134,14 @@ def test_a_run_is_the_same_however_it_was_run(world, prompts):
     before = Path("whole/report.json").read_bytes()
     assert evaluated("whole", *more) == whole
     assert Path("whole/report.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(("prompts", "items"), [("phrase", 14), ("classes", 2)])
+def test_daam_is_evaluated_by_both_protocols(world, prompts, items):
+    assert tables.ENTRIES["daam"].title == "DAAM"
+    report = evaluated("out", "--method", "daam", "--prompts", prompts)
+    assert report["errors"] == {} and report["items"] == items
+    assert list(report["variants"]) == ["daam"]
 
 
 def test_classes_are_asked_for_together_and_pooled(world, with_clip):
@@ -266,6 +275,21 @@ def test_runs_of_other_weights_or_pictures_are_refused(runs):
         family_table(runs)
 
 
+def test_one_that_was_left_out_has_a_row_in_the_place_of_its_runs(runs):
+    left_out = {"diffseg": "not run: no reason", "odise": "not run: another"}
+    shutil.copytree(runs / "a-val", runs / "a-other")  # of which there may be too many
+    costs = {"diffseg": {"seconds": 0.5, "mib": 100.0}}
+    (table,) = family_table(runs, costs, left_out)
+    assert [row["method"] for row in table["rows"]] == ["paper", "diffseg", "odise"]
+    for row in table["rows"][1:]:
+        assert row["not_run"] == left_out[row["method"]]
+        assert row["classes"] is row["phrase"] is row["cost"] is None
+    assert table["rows"][0]["not_run"] is None
+    page = nb.evaluation.markdown(table)
+    assert "| DiffSeg | none | not run: no reason |  |  |  |  |" in page
+    assert "| ODISE, supervised: a ceiling | masks | not run: another |" in page
+
+
 def test_without_runs_there_is_no_table(tmp_path):
     with pytest.raises(ValueError, match="holds no runs of systems.*reproduce --parts family"):
         family_table(tmp_path)
@@ -290,12 +314,82 @@ def test_all_by_one_command(world, monkeypatch, capsys):
     assert {path: path.read_bytes() for path in Path("out").iterdir()} == before
 
 
+def write_reco(with_clip, world, **known):
+    """References of the world's classes, from nothing but a seed."""
+    categories = json.loads((world / "instances.json").read_text())["categories"]
+    torch.manual_seed(0)
+    references = {one["name"]: torch.randn(WIDTH).half() for one in categories}
+    path = SYSTEMS["reco"].weights
+    path.parent.mkdir(exist_ok=True)
+    save_file(references, path, metadata={"format": "pt", **known})
+
+
+def test_what_has_no_weights_is_left_out_and_joins_when_it_has(
+    world, monkeypatch, with_clip, capsys
+):
+    systems = {"maskclip": SYSTEMS["maskclip"], "reco": SYSTEMS["reco"]}
+    monkeypatch.setattr(tables, "SYSTEMS", systems)
+    monkeypatch.setattr(tables, "METHODS", {"paper": tables.METHODS["paper"]})
+    monkeypatch.setattr(tables, "load_models", lambda *a, **k: with_clip)
+    command = ["reproduce", "--dataset", "stickers", "--model", "stickers", "--parts", "family"]
+    command += ["--work", "runs", "--out", "out", "--pictures", "1"]
+
+    def row():
+        return load_results("out").row("family", method="reco")
+
+    assert main(command) == 0
+    reason = "not run: its weights aren't trained; python -m recipe family --systems reco makes"
+    assert f"reco: {reason} them" in capsys.readouterr().err
+    assert row()["not_run"] == f"{reason} them"
+    assert row()["classes"] is row()["phrase"] is row()["cost"] is None
+    page = Path("out/family.md").read_text()
+    assert f"| ReCo | none | {reason} them |  |  |  | 15.7 |" in page
+    assert page.index("MaskCLIP") < page.index("ReCo")
+    assert load_results("out").row("family", method="maskclip")["not_run"] is None
+    write_reco(with_clip, world, clip=digest(with_clip.clip.model))
+    assert main(command) == 0
+    assert row()["not_run"] is None and row()["classes"]["miou"]["pictures"] == 1
+    assert "not run" not in Path("out/family.md").read_text()
+    # The runs are still there, but what the weights were made with isn't.
+    write_reco(with_clip, world, clip="another")
+    assert main([*command, "--quiet"]) == 0
+    assert "made with another CLIP; python -m recipe family --systems reco" in row()["not_run"]
+    assert row()["classes"] is row()["cost"] is None
+    assert main(["tables", "runs/family", "--out", "again", "--quiet"]) == 0
+    assert Path("again/family.md").read_bytes() == Path("out/family.md").read_bytes()
+
+
+def test_a_damaged_list_of_what_was_left_out_is_refused(tmp_path):
+    assert tables.read_left_out(tmp_path) == {}
+    tables.write_left_out(tmp_path, {"reco": "not run"})
+    assert tables.read_left_out(tmp_path) == {"reco": "not run"}
+    (tmp_path / "left-out.json").write_text("{")
+    with pytest.raises(ValueError, match="left-out.json is damaged.*remove it and run again"):
+        tables.read_left_out(tmp_path)
+
+
+def test_weights_of_another_clip_are_refused_before_any_picture(world, with_clip, capsys):
+    arguments = ["--dataset", "stickers", "--model", "stickers", "--out", "out", "--quiet"]
+    write_reco(with_clip, world, clip="another")
+    assert main(["evaluate", *arguments, "--method", "reco"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "weights of ReCo" in told and "made with another CLIP than" in told
+    assert "python -m recipe family --systems reco" in told
+    assert not any('"counts"' in path.read_text() for path in Path("out").glob("parts/*.jsonl"))
+    assert not Path("out/report.json").exists()
+    write_reco(with_clip, world, clip=digest(with_clip.clip.model))
+    assert evaluated("out2", "--method", "reco")["items"] == 2
+    write_reco(with_clip, world)  # a file that doesn't say passes
+    assert evaluated("out3", "--method", "reco")["items"] == 2
+
+
 def test_the_jobs_are_those_that_each_system_takes():
     base = Job("stickers", "val", {}, model="stickers")
     found = family_jobs(base, 4)
     assert {job.pictures for job in found.values()} == {4}
     assert "reco-phrase-val" not in found and "reco-classes-testA" in found
     assert {job.split for job in found.values()} == {"val", "testA"}
+    assert not [name for name in family_jobs(base, without={"tcl"}) if name.startswith("tcl-")]
     each = job_of_each(found)
     assert set(each) == {"diffsegmenter", "paper", "sealed", *SYSTEMS}
     assert all(len(job.variants) == (job.system is None) for job in each.values())

@@ -1,13 +1,15 @@
 """What the trained systems share: the contrast, the towers, the weights, and the form of maps."""
 
+import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nbhelpers.family import SYSTEMS
+from nbhelpers.family import SYSTEMS, digest, foreign_to, load_weights, made_with
 from nbhelpers.family.clippy import Clippy
 from nbhelpers.family.dense import to_input
 from nbhelpers.family.ovsegmentor import OVSegmentor
@@ -16,6 +18,7 @@ from nbhelpers.family.segdiff import SegDiff
 from nbhelpers.family.tcl import Tcl
 from nbhelpers.family.trained import VisionTower, contrast, encode, load_trained, prompt_of
 from nbhelpers.family.viewco import ViewCo
+from nbhelpers.models import load_models
 from tests.family_batches import captioned, defining_changes_the_loss, generator, masked, with_clip
 
 OF_CAPTIONS = {
@@ -151,6 +154,51 @@ def test_weights_are_read_and_others_are_refused(own, tmp_path, monkeypatch):
     save_file({"coarse.gate": state["coarse.gate"], "strange": torch.ones(1)}, path)
     with pytest.raises(ValueError, match="unknown"):
         load_trained(Tcl, "tcl", own)
+
+
+def test_weights_made_with_other_models_are_refused(own, models_15, tmp_path, monkeypatch):
+    monkeypatch.setenv("NBHELPERS_DATA", str(tmp_path))
+    path = SYSTEMS["odise"].weights
+    path.parent.mkdir(parents=True)
+    known = {"clip": digest(own.clip.model), "unet": digest(own.unet)}
+    assert made_with(SYSTEMS["odise"], own) == known
+    for change, others in (
+        ({}, []),
+        ({"unet": "x"}, ["UNet"]),
+        ({"clip": "x"}, ["CLIP"]),
+        ({"clip": "x", "unet": "x"}, ["CLIP", "UNet"]),
+    ):
+        save_file({"one": torch.ones(1)}, path, metadata={"format": "pt", **known, **change})
+        assert foreign_to(SYSTEMS["odise"], own) == others
+        if others:
+            told = f"another {' and another '.join(others)} than tiny stickers has; make new ones"
+            for load in (load_weights, lambda *a: load_trained(Tcl, *a)):
+                with pytest.raises(ValueError, match=f"{told}.*recipe family --systems odise"):
+                    load("odise", own)
+        else:
+            assert load_weights("odise", own)["one"] == 1
+    other_unet = replace(own, unet=models_15.unet)
+    save_file({"one": torch.ones(1)}, path, metadata=known)
+    assert foreign_to(SYSTEMS["odise"], other_unet) == ["UNet"]
+    save_file({"one": torch.ones(1)}, path)
+    assert foreign_to(SYSTEMS["odise"], other_unet) == []  # it doesn't say
+
+
+def test_a_digest_tells_weights_apart_and_not_their_precision():
+    torch.manual_seed(0)
+    one, other = torch.nn.Linear(3, 4).half(), torch.nn.Linear(3, 4).half()
+    assert digest(one) != digest(other)
+    assert digest(one) == digest(copy.deepcopy(one).float()) == digest(copy.deepcopy(one))
+    changed = copy.deepcopy(one)
+    changed.weight.data[2, 1] += 0.01
+    assert digest(changed) != digest(one)
+    renamed = torch.nn.ModuleDict({"a": one, "b": other})
+    assert digest(renamed) != digest(torch.nn.ModuleDict({"b": one, "a": other}))
+
+
+def test_shipped_weights_belong_to_the_shipped_models():
+    models = load_models("stickers")
+    assert [name for name in TRAINED if foreign_to(SYSTEMS[name], models)] == []
 
 
 TRAINED = [name for name, system in SYSTEMS.items() if system.weights.is_file()]

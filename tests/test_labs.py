@@ -489,6 +489,70 @@ HOLMS = {
 }
 
 
+# The family
+
+
+def neglect(maps, nouns):
+    return 1 - min(float(maps[token].max()) for noun in nouns for token in noun)
+
+
+def every_token(change):
+    return lambda maps, nouns: change(
+        torch.stack([maps[token] for noun in nouns for token in noun]).flatten(1)
+    )
+
+
+def divergence(p, q):
+    return float((p * (p / q).log()).sum())
+
+
+def both_ways(p, q):
+    return (divergence(p, q) + divergence(q, p)) / 2
+
+
+def merge(maps, limit, distance=both_ways, gather=lambda group: group.mean(0), keep=False):
+    left, found = list(range(len(maps))), []
+    while left:
+        among = range(len(maps)) if keep else left
+        group = [j for j in among if distance(maps[left[0]], maps[j]) < limit]
+        found.append(gather(maps[group]))
+        left = [j for j in left if j not in group]
+    return torch.stack(found)
+
+
+def merge_chains(maps, limit):
+    left, found = list(range(len(maps))), []
+    while left:
+        group = [left[0]]
+        for i in group:
+            group += [j for j in left if j not in group and both_ways(maps[i], maps[j]) < limit]
+        found.append(maps[group].mean(0))
+        left = [j for j in left if j not in group]
+    return torch.stack(found)
+
+
+NEGLECTS = {
+    "not the mean of all": every_token(lambda own: float((1 - own.amax(1)).mean())),
+    "a noun needs one location": every_token(lambda own: float(1 - own.mean(1).min())),
+    "the noun with the most attention": every_token(lambda own: float(1 - own.amax())),
+    "the loss falls as attention rises": lambda *given: 1 - neglect(*given),
+    "only tokens of nouns": lambda maps, nouns: float(1 - maps.amax((1, 2)).min()),
+    "not the sum": every_token(lambda own: float((1 - own.amax(1)).sum())),
+}
+MERGERS = {
+    r"KL\(p, q\) alone": lambda *given: merge(*given, distance=divergence),
+    r"KL\(q, p\) alone": lambda *given: merge(*given, lambda p, q: divergence(q, p)),
+    "not their sum": lambda *given: merge(*given, lambda p, q: 2 * both_ways(p, q)),
+    "in no second group": lambda *given: merge(*given, keep=True),
+    "not near any of it": merge_chains,
+    "so that it sums to 1": lambda *given: merge(*given, gather=lambda group: group.sum(0)),
+    "not its first row": lambda *given: merge(*given, gather=lambda group: group[0]),
+    "don't stretch it": lambda *given: merge(
+        *given, gather=lambda group: group.mean(0) / group.mean(0).max()
+    ),
+}
+
+
 # Evaluation
 
 
@@ -563,6 +627,8 @@ RIGHT = {
     "check_interval": (interval, INTERVALS),
     "check_worth": (worth, WORTHS),
     "check_holm": (holm, HOLMS),
+    "check_neglect": (neglect, NEGLECTS),
+    "check_merge": (merge, MERGERS),
 }
 MISTAKES = [(check, hint) for check, (_, wrong) in RIGHT.items() for hint in wrong]
 

@@ -18,11 +18,12 @@ from recipe.captions import plural
 from recipe.clip import HELD_OUT
 from recipe.pictures import draw_pictures
 from recipe.scenes import draw, sample_scene
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from nbhelpers.datasets import referring
 from nbhelpers.evaluation._classes import Drawn
-from nbhelpers.family import SYSTEMS
+from nbhelpers.family import SYSTEMS, made_with
 from nbhelpers.models import load_clip, load_models
 from nbhelpers.weights import data_folder
 
@@ -117,6 +118,8 @@ def test_the_command_s_weights_are_small_and_are_read_again(name, tmp_path, monk
     assert {value.dtype for value in load_file(path).values()} == {torch.float16}
     models = load_models("stickers")
     _ = models.clip  # loaded on first use, which has to come before the folder is another
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == {"format": "pt", **made_with(SYSTEMS[name], models)}
     image = referring("stickers", "val").image(1)
     monkeypatch.setenv("NBHELPERS_DATA", str(tmp_path / "data"))
     (tmp_path / "data" / "stickers").mkdir(parents=True)

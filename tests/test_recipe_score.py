@@ -1,6 +1,7 @@
 """What is counted of the sticker world's models, and the pictures of the paper's prompts."""
 
 import json
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -103,3 +104,26 @@ def test_areas_are_the_share_of_pairs_in_the_right_order(monkeypatch):
     for number, (there, absent) in enumerate(seen, start=1 + score.SPLITS["val"]):
         nouns = {thing.noun for thing in score.scene_of(number, "testA").things}
         assert there.removeprefix("the ") in nouns and absent.removeprefix("the ") not in nouns
+
+
+def test_a_folder_is_measured_with_its_own_models(tmp_path, monkeypatch):
+    """Not with the CLIP of the real model, which is another and has to be downloaded."""
+    asked = []
+
+    def load(name, **more):
+        asked.append((name, more))
+        return replace(SimpleModels(), sources={"clip": "openai/clip", "captioner": "kept"})
+
+    @dataclass
+    class SimpleModels:
+        sources: dict = field(default_factory=dict)
+
+    monkeypatch.setattr(score, "load_models", load)
+    monkeypatch.setattr(score, "write_card", lambda out: None)
+    monkeypatch.setattr(score, "score_judges", lambda models: models.sources)
+    score.score(tmp_path, tmp_path, parts=["binding judges"])
+    ((name, more),) = asked
+    assert name == tmp_path / "stable-diffusion"
+    assert more == {"captioner": str(tmp_path / "blip"), "parser": str(tmp_path / "parser")}
+    found = json.loads((tmp_path / "results.json").read_text())["binding judges"]
+    assert found == {"clip": str(tmp_path / "clip"), "captioner": "kept"}

@@ -19,7 +19,7 @@ from torch import nn
 from nbhelpers.datasets import referring
 from nbhelpers.evaluation._classes import Drawn, count_classes
 from nbhelpers.evaluation.batched import THRESHOLDS
-from nbhelpers.family import SYSTEMS
+from nbhelpers.family import SYSTEMS, made_with
 from nbhelpers.files import write_whole
 from nbhelpers.metrics.classes import class_iou
 from nbhelpers.models import Models, load_models
@@ -47,6 +47,8 @@ def train(
 ) -> None:
     """Train systems and save their weights in half precision; what is trained is loaded.
 
+    Each file says with which of the shared models it was made.
+
     Args:
         names: a choice of `NAMES` and `MADE`.
         work: for pictures, checkpoints and logs; the same folder resumes.
@@ -70,7 +72,8 @@ def train(
             weights = {k: v for k, v in network.state_dict().items() if not k.startswith(left_out)}
         path = out / "family" / f"{name}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(halved(weights), path, metadata={"format": "pt"})
+        known = made_with(SYSTEMS[name], models)
+        save_file(halved(weights), path, metadata={"format": "pt", **known})
 
 
 def checked(names: Iterable[str], known: Sequence[str] = NAMES) -> list[str]:

@@ -9,6 +9,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,9 +170,7 @@ def score_presence(models: Models, *, count: int = 100) -> dict[str, float]:
 def time_loading(out: Path, *, pictures: int = 20) -> dict[str, float]:
     """Return the seconds that loading takes, and a picture."""
     started = time.perf_counter()
-    models = load_models(
-        out / "stable-diffusion", captioner=str(out / "blip"), parser=str(out / "parser")
-    )
+    models = load_world(out)
     _ = models.captioner, models.parser  # loaded on first use
     loaded = time.perf_counter()
     for number in range(1, 1 + pictures):
@@ -182,6 +181,14 @@ def time_loading(out: Path, *, pictures: int = 20) -> dict[str, float]:
         "a picture": (time.perf_counter() - loaded) / pictures,
         "threads": float(torch.get_num_threads()),
     }
+
+
+def load_world(out: Path) -> Models:
+    """Return the models of a folder, its own CLIP, BLIP and parser among them."""
+    models = load_models(
+        out / "stable-diffusion", captioner=str(out / "blip"), parser=str(out / "parser")
+    )
+    return replace(models, sources={**models.sources, "clip": str(out / "clip")})
 
 
 def training_cost(work: Path, out: Path) -> dict[str, Any]:
@@ -243,9 +250,7 @@ def score(
         ),
         "contact sheet": sheet,
         "generated": lambda: score_generated(work, out),
-        "binding judges": lambda: score_judges(
-            load_models(out / "stable-diffusion", captioner=str(out / "blip"))
-        ),
+        "binding judges": lambda: score_judges(load_world(out)),
         "presence": lambda: score_presence(load_models(out / "stable-diffusion")),
         "seconds": lambda: time_loading(out),
         # parts may be trained on several machines; what another one logged is kept

@@ -13,10 +13,10 @@ from nbhelpers.files import check_writable
 from nbhelpers.versions import versions
 
 DESCRIPTION = """\
-Generate pictures of two things in two colors by each system, and let three judges
+Generate pictures of two things in two colors by each system, and let two judges
 that the UNet never learned from say whether each thing has its color: CLIP on
-crops, BLIP's caption, and the colors of the pixels in each thing's mask. What a
-system leaves open, such as a step's size, is chosen on other prompts first.
+crops, and BLIP's caption. What a system leaves open, such as a step's size, is
+chosen on other prompts first.
 Stop it, kill it, pull the plug: the same command goes on.
 
 Written: binding.json, the settings and for each system and judge the share of

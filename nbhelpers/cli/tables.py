@@ -97,9 +97,9 @@ def write_family(folder: Path, out: Path, options: argparse.Namespace) -> int:
     """Makes the table of all systems, with what each costs where that was measured."""
     from nbhelpers.evaluation.results import save_tables
     from nbhelpers.family.evaluation.costs import read_costs
-    from nbhelpers.family.evaluation.tables import family_table
+    from nbhelpers.family.evaluation.tables import family_table, read_left_out
 
-    tables = family_table(folder, read_costs(folder))
+    tables = family_table(folder, read_costs(folder), read_left_out(folder))
     for path in save_tables(out, "family", "The family", tables):
         if not options.quiet:
             say(str(path), sys.stdout)

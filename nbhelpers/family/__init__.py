@@ -7,15 +7,21 @@ Those that segment share one form, so that the evaluation can run them all::
 Thresholds are chosen on val by the evaluation and never inside a system.
 """
 
+import hashlib
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from nbhelpers.models import Models
 from nbhelpers.weights import data_folder
+
+NAMES = {"clip": "CLIP", "unet": "UNet"}  # of the shared models, as a message has them
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,8 @@ class System:
         takes: What its texts may be: noun phrases, the names of classes, or both.
         supervision: What the system itself learned from, beyond the shared models.
         maps: The dotted name of its function.
-        trained: Whether it has weights of its own, which `python -m recipe family` makes.
+        made_with: The shared models by which `python -m recipe family` made weights of its own,
+            which belong to these alone; none where it has no weights.
         choices: Settings of its own, from which the evaluation takes the best on val: keyword
             arguments of its function.
         quoted: The mIoU on COCO-Object in the paper's Table 1; None where it has none.
@@ -41,7 +48,7 @@ class System:
     takes: tuple[Literal["phrase", "classes"], ...]
     supervision: Literal["none", "captions", "masks"]
     maps: str
-    trained: bool = False
+    made_with: tuple[Literal["clip", "unet"], ...] = ()
     choices: tuple[Mapping[str, Any], ...] = ({},)
     quoted: float | None = None
 
@@ -50,6 +57,11 @@ class System:
         module, _, name = self.maps.rpartition(".")
         found: Callable[..., Any] = getattr(importlib.import_module(module), name)
         return found
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has weights of its own."""
+        return bool(self.made_with)
 
     @property
     def weights(self) -> Path:
@@ -94,7 +106,7 @@ SYSTEMS: dict[str, System] = {
             takes=("classes",),
             supervision="none",
             maps="nbhelpers.family.ovdiff.maps",
-            trained=True,
+            made_with=("unet",),
             quoted=0.348,
         ),
         System(
@@ -104,7 +116,7 @@ SYSTEMS: dict[str, System] = {
             takes=("classes",),
             supervision="none",
             maps="nbhelpers.family.reco.maps",
-            trained=True,
+            made_with=("clip",),
             quoted=0.157,
         ),
         System(
@@ -114,7 +126,7 @@ SYSTEMS: dict[str, System] = {
             takes=("classes",),
             supervision="none",
             maps="nbhelpers.family.diffumask.maps",
-            trained=True,
+            made_with=("clip", "unet"),
         ),
         System(
             "tcl",
@@ -123,7 +135,7 @@ SYSTEMS: dict[str, System] = {
             takes=("phrase", "classes"),
             supervision="captions",
             maps="nbhelpers.family.tcl.maps",
-            trained=True,
+            made_with=("clip",),
             quoted=0.304,
         ),
         System(
@@ -133,7 +145,7 @@ SYSTEMS: dict[str, System] = {
             takes=("phrase", "classes"),
             supervision="captions",
             maps="nbhelpers.family.clippy.maps",
-            trained=True,
+            made_with=("clip",),
             quoted=0.320,
         ),
         System(
@@ -143,7 +155,7 @@ SYSTEMS: dict[str, System] = {
             takes=("phrase", "classes"),
             supervision="captions",
             maps="nbhelpers.family.viewco.maps",
-            trained=True,
+            made_with=("clip",),
             quoted=0.235,
         ),
         System(
@@ -153,7 +165,7 @@ SYSTEMS: dict[str, System] = {
             takes=("phrase", "classes"),
             supervision="captions",
             maps="nbhelpers.family.segclip.maps",
-            trained=True,
+            made_with=("clip",),
             quoted=0.265,
         ),
         System(
@@ -163,7 +175,7 @@ SYSTEMS: dict[str, System] = {
             takes=("phrase", "classes"),
             supervision="captions",
             maps="nbhelpers.family.ovsegmentor.maps",
-            trained=True,
+            made_with=("clip",),
             quoted=0.251,
         ),
         System(
@@ -173,7 +185,7 @@ SYSTEMS: dict[str, System] = {
             takes=("phrase", "classes"),
             supervision="masks",
             maps="nbhelpers.family.segdiff.maps",
-            trained=True,
+            made_with=("clip",),
         ),
         System(
             "odise",
@@ -182,27 +194,90 @@ SYSTEMS: dict[str, System] = {
             takes=("phrase", "classes"),
             supervision="masks",
             maps="nbhelpers.family.odise.maps",
-            trained=True,
+            made_with=("clip", "unet"),
         ),
     )
 }
 
 
-def load_weights(name: str) -> dict[str, Tensor]:
+def load_weights(name: str, models: Models | None = None) -> dict[str, Tensor]:
     """Returns the weights of a trained system, in float32.
 
     Args:
         name: Of a system in `SYSTEMS`.
+        models: Those they are used with; when None, nobody asks whether they belong to these.
 
     Raises:
         OSError: They aren't there.
+        ValueError: The file says that they were made with another CLIP or UNet.
     """
     from safetensors.torch import load_file
 
-    path = SYSTEMS[name].weights
-    if not path.is_file():
+    system = SYSTEMS[name]
+    if not system.weights.is_file():
         raise OSError(
-            f"the weights of {SYSTEMS[name].title} are not at {path}; train them in the folder "
+            f"the weights of {system.title} are not at {system.weights}; train them in the folder "
             f"data of a checkout: python -m recipe family --systems {name}"
         )
-    return {key: value.float() for key, value in load_file(path).items()}
+    if models is not None:
+        check_made_with(name, models)
+    return {key: value.float() for key, value in load_file(system.weights).items()}
+
+
+def check_made_with(name: str, models: Models) -> None:
+    """Refuse a system's weights where they were made with other models than these.
+
+    Raises:
+        ValueError: They were; says what to do.
+    """
+    system = SYSTEMS[name]
+    if others := foreign_to(system, models):
+        raise ValueError(
+            f"the weights of {system.title} at {system.weights} were made with another "
+            f"{' and another '.join(others)} than {models.name} has; make new ones in the folder "
+            f"data of a checkout: python -m recipe family --systems {name}"
+        )
+
+
+def foreign_to(system: System, models: Models) -> list[str]:
+    """What isn't the same in these models as in those that a system's weights were made with.
+
+    Args:
+        system: Whose weights are there.
+        models: Those at hand.
+
+    Returns:
+        "CLIP", "UNet", both or nothing; nothing as well for a file that doesn't say.
+    """
+    known = read_made_with(system)
+    at_hand = made_with(system, models) if known else {}
+    return [NAMES[part] for part in known if known[part] != at_hand[part]]
+
+
+def read_made_with(system: System) -> dict[str, str]:
+    """The digests of the shared models in a file of weights; none where it doesn't say."""
+    from safetensors import safe_open
+
+    with safe_open(system.weights, "pt") as file:
+        found = file.metadata() or {}
+    return {part: found[part] for part in system.made_with if part in found}
+
+
+def made_with(system: System, models: Models) -> dict[str, str]:
+    """The digests of the shared models that a system's weights belong to."""
+    at_hand = {"clip": lambda: models.clip.model, "unet": lambda: models.unet}
+    return {part: digest(at_hand[part]()) for part in system.made_with}
+
+
+@lru_cache(maxsize=8)
+def digest(module: nn.Module) -> str:
+    """The SHA-256 of a module's names and weights, which nothing trains while it is used.
+
+    Weights count in bfloat16, so that those loaded in float32 and in half precision are the same.
+    """
+    total = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        if value.is_floating_point():
+            value = value.to(torch.bfloat16).view(torch.int16)
+        total.update(name.encode() + b"\0" + value.cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()

@@ -85,7 +85,7 @@ def maps(
         ValueError: No text, or a class that the segmenter doesn't know.
         OSError: There is no shipped segmenter.
     """
-    network = read_segmenter() if segmenter is None else segmenter
+    network = read_segmenter(models) if segmenter is None else segmenter
     known = list(network.heads)
     unknown = [text for text in texts if text not in known[1:]]
     if unknown or not texts:
@@ -101,13 +101,17 @@ def maps(
     return large.clamp(0, 1).cpu().numpy()
 
 
-def read_segmenter() -> Segmenter:
+def read_segmenter(models: Models) -> Segmenter:
     """Returns the shipped segmenter.
+
+    Args:
+        models: Those it is used beside.
 
     Raises:
         OSError: It isn't there.
+        ValueError: It was trained on what another UNet generated, or another CLIP chose.
     """
-    weights = load_weights("diffumask")
+    weights = load_weights("diffumask", models)
     heads = [key.removeprefix("heads.") for key in weights if key.startswith("heads.")]
     segmenter = Segmenter([name for name in heads if name != BACKGROUND])
     segmenter.load_state_dict(weights)

@@ -63,7 +63,7 @@ def maps(
         ValueError: No text, or one without prototypes.
         OSError: There are no shipped prototypes.
     """
-    known = read_prototypes() if prototypes is None else prototypes
+    known = read_prototypes(models) if prototypes is None else prototypes
     if not texts or set(texts) - known.keys():
         raise ValueError(
             f"texts are names with prototypes, such as {', '.join(list(known)[:3])}; got "
@@ -139,12 +139,16 @@ def centers(points: Float[Tensor, "n d"], count: int, rounds: int = 10) -> Float
     return found
 
 
-def read_prototypes() -> dict[str, Prototypes]:
+def read_prototypes(models: Models) -> dict[str, Prototypes]:
     """Returns the shipped prototypes, by class.
+
+    Args:
+        models: Those they are used with.
 
     Raises:
         OSError: They aren't there.
+        ValueError: They were made with another UNet.
     """
-    weights, sides = load_weights("ovdiff"), ("foreground", "background")
+    weights, sides = load_weights("ovdiff", models), ("foreground", "background")
     names = dict.fromkeys(key.rpartition(".")[0] for key in weights)
     return {name: Prototypes(*(weights[f"{name}.{side}"] for side in sides)) for name in names}

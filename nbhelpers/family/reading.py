@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from nbhelpers.family import SYSTEMS, System, load_weights
+from nbhelpers.family import SYSTEMS, System, check_made_with, load_weights
 from nbhelpers.models import CLIP, Models
 from nbhelpers.weights import EMBEDDED, HUB, locate
 
@@ -23,9 +23,14 @@ class SystemReader:
     Args:
         models: From `load_models`.
         system: From `SYSTEMS`.
+
+    Raises:
+        ValueError: Its weights were made with other models.
     """
 
     def __init__(self, models: Models, system: System) -> None:
+        if system.trained:
+            check_made_with(system.name, models)
         self.models, self.system = models, system
         self.choices = choices_of(system)
         self.names = tuple(self.choices)

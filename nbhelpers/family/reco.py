@@ -48,7 +48,7 @@ def maps(
         ValueError: No text, or one without a reference.
         OSError: There are no shipped references.
     """
-    known = load_weights("reco") if references is None else references
+    known = load_weights("reco", models) if references is None else references
     if not texts or set(texts) - known.keys():
         raise ValueError(
             f"texts are names with references, such as {', '.join(list(known)[:3])}; got "

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nbhelpers.family import SYSTEMS, load_weights
+from nbhelpers.family import SYSTEMS, check_made_with, load_weights
 from nbhelpers.family.dense import ARTICLES
 from nbhelpers.models import Clip, Models
 
@@ -176,10 +176,13 @@ def load_trained(kind: type[Network], name: str, models: Models) -> Network:
 
     Raises:
         OSError: The weights aren't there.
-        ValueError: They are of another network.
+        ValueError: They are of another network, or were made with another CLIP or UNet.
     """
     made: Any = kind  # to mypy a class with a type variable can't be hashed
-    network: Network = _load(made, name, SYSTEMS[name].weights, models.clip.model)
+    path = SYSTEMS[name].weights
+    if path.is_file():
+        check_made_with(name, models)
+    network: Network = _load(made, name, path, models.clip.model)
     return network
 
 

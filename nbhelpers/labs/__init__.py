@@ -12,6 +12,7 @@ from nbhelpers.labs.completion import check_gather, check_in_blocks, check_walk
 from nbhelpers.labs.denoising import check_clean, check_timestep_for
 from nbhelpers.labs.embeddings import check_leaks_into, check_replace, check_sees
 from nbhelpers.labs.evaluation import check_interval, check_report, check_two_means
+from nbhelpers.labs.family import check_merge, check_neglect
 from nbhelpers.labs.leaks import check_holm, check_worth
 from nbhelpers.labs.whole_way import check_cut, check_overlap
 
@@ -20,4 +21,5 @@ __all__ += ["check_places", "check_whole_phrase", "check_replace", "check_leaks_
 __all__ += ["check_sees", "check_clean", "check_timestep_for", "check_over_words"]
 __all__ += ["check_add_up", "check_listen"]
 __all__ += ["check_gather", "check_in_blocks", "check_walk", "check_two_means", "check_report"]
-__all__ += ["check_interval", "check_worth", "check_holm", "Wrong"]
+__all__ += ["check_interval", "check_worth", "check_holm"]
+__all__ += ["check_neglect", "check_merge", "Wrong"]

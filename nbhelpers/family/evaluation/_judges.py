@@ -1,7 +1,8 @@
 """Three judges of attribute binding: whether each thing in a picture has the color asked for.
 
 None was used to train the UNet: CLIP's vision tower reads crops, BLIP describes the picture,
-and pixels are counted by color inside of each thing's mask.
+and pixels are counted by color inside of each thing's mask. How often each is right on pictures
+whose truth is known says which of them count: `JUDGES` in `nbhelpers.family.evaluation.binding`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -80,9 +81,9 @@ class Judges:
             said = noun_chunks(caption(picture, self.models.captioner), self.models.parser)
         except ValueError:  # it names nothing
             said = ()
-        phrases = [chunk.text.lower() for chunk in said]
+        phrases = [f" {chunk.text.lower()}" for chunk in said]
         return [
-            any(p.endswith(thing.noun) and thing.color in p.split() for p in phrases)
+            any(p.endswith(f" {thing.noun}") and thing.color in p.split() for p in phrases)
             for thing in asked
         ]
 

@@ -1,7 +1,7 @@
 """Attribute binding: in how many generated pictures each thing has the color asked for.
 
 Every prompt names two things in two colors. Systems that generate are run on the same prompts and
-seeds, and three judges see each picture (`nbhelpers.family.evaluation._judges`). A system's own
+seeds, and two judges see each picture (`nbhelpers.family.evaluation._judges`). A system's own
 choices, such as the size of its step, are made on other prompts, val, and test is run once.
 """
 
@@ -33,7 +33,11 @@ from nbhelpers.settings import OF_THE_PROMPT, SETTINGS
 from nbhelpers.versions import version_of
 from nbhelpers.weights import data_folder, locate
 
-JUDGES = ("clip", "blip", "pixels")
+# Of 200 true pictures these find both colors in 49 % (clip) and 89 % (blip), and in none the two
+# colors exchanged. So what they find is there, though clip misses half. The count of pixels finds
+# 52 %, but in 12 % the exchanged colors as well, and its masks are those of the UNet that is
+# judged: it is measured by `python -m recipe score --parts "binding judges"` and doesn't count.
+JUDGES = ("clip", "blip")
 FILE = "binding.json"
 
 
@@ -151,7 +155,7 @@ class BindingJob:
                 pictures = decode(self._generate(name, choice, alike, models), models)
                 for item, picture in zip(alike, pictures, strict=True):
                     things = [Asked(**thing) for thing in item["things"]]
-                    verdicts = {judge: ask(picture, things) for judge, ask in judges.all.items()}
+                    verdicts = {judge: judges.all[judge](picture, things) for judge in JUDGES}
                     found.append({"id": item["id"], **verdicts})
             return found
 

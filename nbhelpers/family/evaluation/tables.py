@@ -3,7 +3,8 @@
 Each system's threshold, and the choice among its own settings, is made on val and used on test.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +15,16 @@ from nbhelpers.datasets.published import splits_of
 from nbhelpers.evaluation.batched import THRESHOLDS
 from nbhelpers.evaluation.jobs import Job
 from nbhelpers.evaluation.runs import ClassRun, Run, find_runs, load, load_classes, part_by_split
-from nbhelpers.family import SYSTEMS
+from nbhelpers.evaluation.store import read_manifest
+from nbhelpers.family import SYSTEMS, foreign_to, read_made_with
+from nbhelpers.files import write_whole
 from nbhelpers.metrics import Interval, paired_bootstrap, paired_bootstrap_classes
+from nbhelpers.models import load_models
 from nbhelpers.segment import SETTINGS
 
 PICTURES = (100, 200)  # of val, and of the first test split
 PROTOCOLS: tuple[Literal["classes", "phrase"], ...] = ("classes", "phrase")
+FILE = "left-out.json"
 WORLD = "stickers"  # whose models, classes and training pictures the systems have
 
 
@@ -43,12 +48,15 @@ ENTRIES = METHODS | {
 }
 
 
-def family_jobs(base: Job, pictures: int | None = None) -> dict[str, Job]:
+def family_jobs(
+    base: Job, pictures: int | None = None, *, without: Collection[str] = ()
+) -> dict[str, Job]:
     """Returns the runs that the table needs, each by the name of its folder.
 
     Args:
         base: Dataset, model and device; there are none but for the sticker world and its model.
         pictures: How many of each split, in the place of `PICTURES`.
+        without: Systems that can't be run, from `find_left_out`.
     """
     if (base.dataset, base.model) != (WORLD, WORLD):
         return {}
@@ -61,9 +69,56 @@ def family_jobs(base: Job, pictures: int | None = None) -> dict[str, Job]:
             job = replace(base, split=split, pictures=count, prompts=prompts, variants={})
             found[f"method-{prompts}-{split}"] = replace(job, variants=variants)
             for system in SYSTEMS.values():
-                if prompts in system.takes:
+                if prompts in system.takes and system.name not in without:
                     name = f"{system.name}-{prompts}-{split}"
                     found[name] = replace(job, system=system.name)
+    return found
+
+
+def find_left_out(device: str = "cpu") -> dict[str, str]:
+    """Returns why systems can't be run, by name: weights that aren't there, or another model's.
+
+    Args:
+        device: Where the models are loaded; they are where a file says what it was made with.
+    """
+    reasons, loaded = {}, None
+    for system in SYSTEMS.values():
+        command = f"python -m recipe family --systems {system.name} makes"
+        if not system.trained:
+            continue
+        if not system.weights.is_file():
+            reasons[system.name] = f"not run: its weights aren't trained; {command} them"
+        elif read_made_with(system):
+            loaded = loaded or load_models(WORLD, device=device)
+            if others := foreign_to(system, loaded):
+                other = " and another ".join(others)
+                reasons[system.name] = (
+                    f"not run: its weights were made with another {other}; {command} new ones"
+                )
+    return reasons
+
+
+def write_left_out(folder: Path, reasons: Mapping[str, str]) -> None:
+    """Keeps beside the runs which systems have none, and why.
+
+    Raises:
+        OSError: The folder can't be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / FILE, (json.dumps(dict(reasons), indent=1) + "\n").encode())
+
+
+def read_left_out(folder: Path) -> dict[str, str]:
+    """Reads what `write_left_out` kept; nothing where nothing was.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    path = folder / FILE
+    try:
+        found: dict[str, str] = json.loads(path.read_bytes()) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it and run again") from error
     return found
 
 
@@ -79,27 +134,34 @@ def job_of_each(jobs: Mapping[str, Job]) -> dict[str, Job]:
 
 
 def family_table(
-    folder: Path, costs: Mapping[str, Mapping[str, float]] | None = None, *, seed: int = 0
+    folder: Path,
+    costs: Mapping[str, Mapping[str, float]] | None = None,
+    left_out: Mapping[str, str] | None = None,
+    *,
+    seed: int = 0,
 ) -> list[dict[str, Any]]:
     """Returns the table of every test split, from the runs in a folder.
 
     Args:
         folder: Holds complete runs side by side, of systems and of the method's settings.
         costs: By system, what `measure` found; left out where it wasn't measured.
+        left_out: Why a system wasn't run, by name. It has a row all the same, and runs of it that
+            lie there from another time don't count.
         seed: Of the bootstrap over pictures.
 
     Returns:
         One record a test split. A row has, for each protocol that the system takes, mIoU with its
         interval at the threshold from val, and the best threshold's on the test itself (an
-        oracle's).
+        oracle's); or, as `not_run`, why it has none.
 
     Raises:
         ValueError: There are no runs, or some that don't belong together.
     """
+    reasons = dict(left_out or {})
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     facts: dict[str, dict[str, Any]] = {}
     for prompts in PROTOCOLS:
-        for val, tests in _groups(folder, prompts):
+        for val, tests in _groups(folder, prompts, reasons):
             for name, variants in _methods_of(val).items():
                 for test in tests:
                     row = rows.setdefault(test.split, {}).setdefault(name, {})
@@ -123,11 +185,12 @@ def family_table(
                     "method": name,
                     **asdict(ENTRIES[name]),
                     **dict.fromkeys(PROTOCOLS),
-                    **rows[split][name],
-                    "cost": dict((costs or {}).get(name, {})) or None,
+                    **rows[split].get(name, {}),
+                    "cost": None if name in reasons else dict((costs or {}).get(name, {})) or None,
+                    "not_run": reasons.get(name),
                 }
                 for name in ENTRIES
-                if name in rows[split]
+                if name in rows[split] or name in reasons
             ],
         }
         for split in sorted(rows)
@@ -135,16 +198,16 @@ def family_table(
 
 
 def _groups(
-    folder: Path, prompts: str
+    folder: Path, prompts: str, without: Collection[str]
 ) -> list[tuple[Run, list[Run]] | tuple[ClassRun, list[ClassRun]]]:
     """Gathers the val run and those of test splits, for each system and the method's settings."""
     read: Any = load_classes if prompts == "classes" else load
     grouped: dict[str, list[Any]] = {}
     for systems in (True, False):
         for path in find_runs(folder, prompts, systems=systems):
-            run = read(path)
-            first = next(iter(run.settings["variants"].values()))
-            grouped.setdefault(first.get("system", ""), []).append(run)
+            name = _system_of(read_manifest(path)["settings"])
+            if name not in without:
+                grouped.setdefault(name, []).append(read(path))
     found = []
     for runs in grouped.values():
         val, tests = part_by_split(runs, folder)
@@ -157,6 +220,11 @@ def _groups(
                 )
         found.append((val, tests))
     return found
+
+
+def _system_of(settings: Mapping[str, Any]) -> str:
+    """Returns the system of a run; nothing where it is of the method's settings."""
+    return str(next(iter(settings["variants"].values())).get("system", ""))
 
 
 def _methods_of(run: Run | ClassRun) -> dict[str, list[str]]:
