@@ -200,6 +200,17 @@ def test_the_readme_states_the_gains_that_were_measured():
     assert stated == list(gains())
 
 
+def test_the_readme_states_the_gains_by_kind_of_phrase():
+    results = load_results(ROOT / "data" / "results")
+    stated = re.findall(r"^\| (?:attribute|position|noun) \|.*$", (ROOT / "README.md").read_text(
+        "utf-8"), re.MULTILINE)  # fmt: skip
+    rows = []
+    for row in results.rows("kinds", method="sealed"):
+        mean, low, high = (f"{100 * row['gain'][end]:+.1f}" for end in ("mean", "low", "high"))
+        rows.append(f"| {row['kind']} | {row['expressions']} | {mean} [{low}, {high}] |")
+    assert stated == rows
+
+
 def test_the_readme_says_on_what_it_was_measured():
     table = load_results(ROOT / "data" / "results").table("table-2")
     (said,) = re.findall(
