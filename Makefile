@@ -52,6 +52,7 @@ book: $(READY) $(RUNS)  ## run the chapters and build the site: book/_build/html
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir book/_build/wheel .
 	JUPYTER_PREFER_ENV_PATH=1 IPYTHONDIR="$(CURDIR)/book/_build/.ipython" TQDM_DISABLE=1 \
 		$(BIN)/jupyter-book build --all -W --keep-going book
+	@rm -f book/_build/html/_static/*/*.map  # of the theme's sources, which no reader needs
 
 # A file's tests stay together, since they share what is costly to make; the files go in order,
 # so that no long one is left for the end.

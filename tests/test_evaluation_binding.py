@@ -228,7 +228,8 @@ def test_a_picture_counts_where_both_things_have_their_color(monkeypatch):
         {"id": "b", "clip": [False, True], "blip": [True, True]},
         {"id": "c", "clip": [False, False], "blip": [True, True]},
     ]
-    store = SimpleNamespace(folder="here", manifest={"items": items})
+    store = object.__new__(Store)  # of which no file is read
+    store.folder, store.manifest = "here", {"items": items}
     monkeypatch.setattr(binding, "complete_records", lambda store: records)
     assert binding.bound(store) == {
         ("plain", 0, "clip"): {0: [True, False], 1: [False]},
@@ -243,7 +244,7 @@ def test_seeds_of_one_prompt_are_no_more_prompts(monkeypatch):
     """Ten seeds that are all alike leave the interval of eight prompts."""
     verdicts = {("plain", 0, "clip"): {prompt: [prompt % 2 == 0] * 10 for prompt in range(8)}}
     monkeypatch.setattr(binding, "bound", lambda store: verdicts)
-    (row,) = binding.rows_of(None)
+    (row,) = binding.rows_of(object.__new__(Store))
     low, high = row["interval"]
     error = np.sqrt(0.25 / 8)
     assert (row["prompts"], row["pictures"]) == (8, 80)

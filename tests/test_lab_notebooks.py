@@ -126,7 +126,8 @@ def copied(path, exercise):
 def defines(node):
     """Whether a statement needs nothing to have run: an import, a function, a literal."""
     if isinstance(node, ast.Assign):
-        return not any(
+        named = all(isinstance(target, ast.Name) for target in node.targets)
+        return named and not any(
             isinstance(n, ast.Call | ast.Name | ast.Attribute) for n in ast.walk(node.value)
         )
     return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef)

@@ -303,11 +303,18 @@ def as_json(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**plain, "weights": weights}
 
 
-@cache
 def folder_digest(folder: str) -> str:
     """Returns the SHA-256 of a model's folder, its calibration left out."""
+    found = sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.name != FILE)
+    stamps = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in found)
+    return _digest_of(folder, stamps)
+
+
+@cache  # gigabytes are read once, and again when a file is another
+def _digest_of(folder: str, stamps: tuple[tuple[Path, int, int], ...]) -> str:
+    """Returns the SHA-256 of files, their names in the folder included."""
     total = hashlib.sha256()
-    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.name != FILE):
+    for path, _, _ in stamps:
         total.update(path.relative_to(folder).as_posix().encode() + b"\0")
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())

@@ -225,7 +225,7 @@ def load_weights(name: str, models: Models | None = None) -> dict[str, Tensor]:
 
 
 def check_made_with(name: str, models: Models) -> None:
-    """Refuse a system's weights where they were made with other models than these.
+    """Refuses a system's weights where they were made with other models than these.
 
     Raises:
         ValueError: They were; says what to do.
@@ -240,7 +240,7 @@ def check_made_with(name: str, models: Models) -> None:
 
 
 def foreign_to(system: System, models: Models) -> list[str]:
-    """What isn't the same in these models as in those that a system's weights were made with.
+    """Names the shared models that are others than a system's weights were made with.
 
     Args:
         system: Whose weights are there.
@@ -255,7 +255,7 @@ def foreign_to(system: System, models: Models) -> list[str]:
 
 
 def read_made_with(system: System) -> dict[str, str]:
-    """The digests of the shared models in a file of weights; none where it doesn't say."""
+    """Reads the digests of the shared models in a file of weights; none where it doesn't say."""
     from safetensors import safe_open
 
     with safe_open(system.weights, "pt") as file:
@@ -264,14 +264,14 @@ def read_made_with(system: System) -> dict[str, str]:
 
 
 def made_with(system: System, models: Models) -> dict[str, str]:
-    """The digests of the shared models that a system's weights belong to."""
+    """Returns the digests of the shared models that a system's weights belong to."""
     at_hand = {"clip": lambda: models.clip.model, "unet": lambda: models.unet}
     return {part: digest(at_hand[part]()) for part in system.made_with}
 
 
 @lru_cache(maxsize=8)
 def digest(module: nn.Module) -> str:
-    """The SHA-256 of a module's names and weights, which nothing trains while it is used.
+    """Computes the SHA-256 of a module's names and weights, which nothing trains while it is used.
 
     Weights count in bfloat16, so that those loaded in float32 and in half precision are the same.
     """

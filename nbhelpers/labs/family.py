@@ -1,4 +1,4 @@
-"""Checks of the lab on the family: a loss that moves latents, and maps that merge."""
+"""The checks of the lab on the family: a loss that moves latents, and maps that merge."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,7 +14,7 @@ LIMIT = 0.35  # of the divergence in nats
 def check_neglect(
     neglect: Callable[[Tensor, Sequence[Sequence[int]]], float], *, seed: int | None = None
 ) -> None:
-    """Check ``neglect(maps, nouns)``: the loss of Attend-and-Excite.
+    """Checks ``neglect(maps, nouns)``: the loss of Attend-and-Excite.
 
     Args:
         neglect: Takes the maps of all tokens, a tensor ``(token, h, w)`` in [0, 1], and for each
@@ -57,7 +57,7 @@ def check_merge(
     *,
     seed: int | None = None,
 ) -> None:
-    """Check ``merge(maps, limit)``: a round in which DiffSeg merges maps.
+    """Checks ``merge(maps, limit)``: a round in which DiffSeg merges maps.
 
     Args:
         merge: Takes maps, each a row that sums to 1, and a limit in nats. Goes through the rows in
@@ -103,7 +103,7 @@ def check_merge(
 def _groups(
     distance: Float[Tensor, "n n"], *, again: bool = False, chain: bool = False
 ) -> list[list[int]]:
-    """Which rows are merged: by the rule, or by a rule that is often taken for it."""
+    """Finds the rows that are merged: by the rule, or by a rule that is often taken for it."""
     near = distance < LIMIT
     left, found = set(range(len(near))), []
     for i in range(len(near)):
@@ -121,12 +121,12 @@ def _groups(
 def _merged(
     maps: Float[Tensor, "n cell"], distance: Float[Tensor, "n n"], **rule: bool
 ) -> Float[Tensor, "m cell"]:
-    """The mean of each group."""
+    """Returns the mean of each group."""
     return torch.stack([maps[group].mean(dim=0) for group in _groups(distance, **rule)])
 
 
 def _proposals(trial: Round) -> Float[Tensor, "row cell"]:
-    """Maps of two things on which the rule differs from all that is taken for it.
+    """Draws maps of two things on which the rule differs from all that is taken for it.
 
     Of the first: one; one near it; one near the second alone; one that is near by KL(q, p) alone.
     Of the other: one, and one that is near it by KL(p, q) alone.
