@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help book test graders status labs record lint format lock clean distclean
+.PHONY: help book test graders status labs record weights lint format lock clean distclean
 
 # On a busy machine OpenMP's threads else spin at every barrier, and small models crawl.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -25,7 +25,7 @@ SOURCES := $(shell find nbhelpers -name '*.py' 2>/dev/null) $(wildcard book/reco
 	$(shell find data -name '*.safetensors' -o -name meta.json -o -name results.json \
 		-o -path 'data/results/*.json' \
 		-o -path 'data/benchmarks/*.json' ! -name chapters.json 2>/dev/null)
-MODEL := $(shell printf '%s' "$${NBHELPERS_MODEL:-shapes}" | tr -c '[:alnum:].' '-')
+MODEL := $(shell printf '%s' "$${NBHELPERS_MODEL:-stickers}" | tr -c '[:alnum:].' '-')
 RUNS := book/_build/.runs-of-$(MODEL)
 
 help:  ## say what can be made
@@ -52,6 +52,7 @@ book: $(READY) $(RUNS)  ## run the chapters and build the site: book/_build/html
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir book/_build/wheel .
 	JUPYTER_PREFER_ENV_PATH=1 IPYTHONDIR="$(CURDIR)/book/_build/.ipython" TQDM_DISABLE=1 \
 		$(BIN)/jupyter-book build --all -W --keep-going book
+	@rm -f book/_build/html/_static/*/*.map  # of the theme's sources, which no reader needs
 
 # A file's tests stay together, since they share what is costly to make; the files go in order,
 # so that no long one is left for the end.
@@ -76,6 +77,19 @@ labs: $(READY)  ## make the labs' notebooks and run them: build/labs
 
 record: $(READY)  ## run the chapters with NBHELPERS_MODEL, on a GPU box, and keep what they show
 	$(BIN)/python -m book.tools.record make
+
+# The models go to build/stickers/models; OUT=data/stickers replaces the shipped ones instead.
+# QUICK=1 takes a few steps of everything, into build/quick. The parser is trained where TREEBANKS
+# names the folder of its treebanks; DEVICE=cuda trains the rest on a GPU.
+QUICK :=
+DEVICE := cpu
+OUT :=
+TREEBANKS :=
+WORK := build/$(if $(QUICK),quick,stickers)
+weights: $(READY)  ## draw the training pictures, train every model from a seed: build/stickers
+	PYTHONPATH="$(CURDIR):$(CURDIR)/data" $(BIN)/python -m recipe train --device $(DEVICE) \
+		--work "$(WORK)" $(if $(OUT),--out "$(OUT)") $(if $(QUICK),--quick) \
+		$(if $(TREEBANKS),--treebanks "$(TREEBANKS)")
 
 lint: $(READY)  ## ruff and mypy, as pinned in pyproject.toml
 	$(BIN)/ruff check .

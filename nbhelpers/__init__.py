@@ -29,6 +29,7 @@ from nbhelpers.figures import (
     overlay,
     show_chunks,
     show_image,
+    show_images,
     show_intervals,
     show_lines,
     show_maps,
@@ -40,9 +41,10 @@ from nbhelpers.figures import (
 from nbhelpers.masks import to_masks
 from nbhelpers.metrics import iou
 from nbhelpers.models import Models, load_models
+from nbhelpers.presence import presence
 from nbhelpers.scores import score_maps
 
-# Not on first use: the function must stand where Python puts the module of the same name.
+# Not on first use: the functions must stand where Python puts the modules of the same name.
 from nbhelpers.segment import Segmentation, segment
 from nbhelpers.settings import SETTINGS, Settings
 from nbhelpers.weights import data_folder
@@ -50,52 +52,16 @@ from nbhelpers.weights import data_folder
 # What stands on all stages is imported when it is first named.
 _LATER = ("evaluation", "labs")
 
-__all__ = [
-    "load_models",
-    "Models",
-    "data_folder",
-    "load_image",
-    "referring",
-    "caption",
-    "noun_chunks",
-    "find_target",
-    "find_head",
-    "Chunk",
-    "embed",
-    "Prompt",
-    "encode_image",
-    "record_attention",
-    "denoise_once",
-    "Layer",
-    "score_maps",
-    "complete",
-    "to_masks",
-    "iou",
-    "segment",
-    "segment_batch",
-    "Settings",
-    "SETTINGS",
-    "Segmentation",
-    "evaluate",
-    "show_image",
-    "show_chunks",
-    "show_masks",
-    "show_maps",
-    "show_source",
-    "overlay",
-    "show_rows",
-    "show_matrix",
-    "show_lines",
-    "show_intervals",
-    "tabulate",
-    "sliders",
-    "datasets",
-    "figures",
-    "kernels",
-    "metrics",
-    "evaluation",
-    "labs",
-]
+__all__ = ["load_models", "Models", "data_folder", "load_image", "referring"]
+__all__ += ["caption", "noun_chunks", "find_target", "find_head", "Chunk", "embed", "Prompt"]
+__all__ += ["encode_image", "record_attention", "denoise_once", "Layer"]
+__all__ += ["score_maps", "complete", "to_masks", "iou"]
+__all__ += ["segment", "segment_batch", "Settings", "SETTINGS", "Segmentation"]
+__all__ += ["presence", "evaluate"]
+__all__ += ["show_image", "show_images", "show_chunks", "show_masks", "show_maps", "show_source"]
+__all__ += ["overlay", "show_rows", "show_matrix", "show_lines", "show_intervals"]
+__all__ += ["tabulate", "sliders"]
+__all__ += ["datasets", "figures", "kernels", "metrics", "evaluation", "labs"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,13 +7,16 @@ processor is exchanged and no ``forward`` replaced, so the model's output is the
 
 import math
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
+
+Hook = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,13 @@ class Layer:
 
     Attributes:
         name: The module's path in the UNet.
-        kind: "cross" where pixels look at tokens, "self" where they look at pixels.
-        place: Where in the UNet: on the way down, in the middle, on the way up.
-        query: The pixels' queries, detached.
-        key: The tokens' or pixels' keys, detached.
-        grid: ``(h, w)`` of the pixels, rows first; ``h * w`` is n also where the picture is not
-            square.
+        kind: "cross" where pixels attend to tokens, "self" where they attend to pixels.
+        place: The part of the UNet: on the way down, in the middle, on the way up.
+        query: The pixels' queries, detached unless they were recorded with their gradient.
+        key: The tokens' or pixels' keys, likewise.
+        grid: ``(h, w)`` of the pixels; ``h * w`` is n also where the picture is not square.
         factor: How many times coarser than the latent the grid is: 1, 2, 4 or 8.
-        scale: What the model multiplies its logits by.
+        scale: The factor by which the model multiplies its logits.
     """
 
     name: str
@@ -43,20 +45,18 @@ class Layer:
 
     def __post_init__(self) -> None:
         if math.prod(self.grid) != self.query.shape[-2]:
-            raise ValueError(
-                f"{self.name} has {self.query.shape[-2]} queries but the grid {self.grid}"
-            )
+            queries = self.query.shape[-2]
+            raise ValueError(f"{self.name} has {queries} queries but the grid {self.grid}")
 
     def part(self, index: int, count: int) -> "Layer":
-        """The layer as one of several prompts saw it, which share its batch evenly, in order."""
-        looks = len(self.query) // count
-        own = slice(index * looks, (index + 1) * looks)
-        return replace(self, query=self.query[own], key=self.key[own])
+        """Returns the passes of one of several prompts, which share the batch evenly, in order."""
+        query, key = (batch.unflatten(0, (count, -1))[index] for batch in (self.query, self.key))
+        return replace(self, query=query, key=key)
 
 
 @dataclass(repr=False)
 class Recording:
-    """What `record_attention` has recorded so far, in the order of the passes."""
+    """The layers that `record_attention` has recorded so far, in the order of the passes."""
 
     layers: list[Layer] = field(default_factory=list)
 
@@ -65,26 +65,40 @@ class Recording:
         grids = sorted({layer.grid for layer in self.layers}, reverse=True)
         return f"<Recording: {counts} layers, grids {', '.join(f'{h} x {w}' for h, w in grids)}>"
 
+    def _repr_html_(self) -> str:
+        """Returns a table of the layers, with layers of one kind, block and grid in one row."""
+        alike = Counter(
+            (layer.kind, layer.place, *layer.grid, layer.query.shape[1], layer.key.shape[2])
+            for layer in self.layers
+        )
+        head = "<th>attention<th>block<th>h<th>w<th>heads<th>keys<th>layers"
+        cells = (map(str, (*row, count)) for row, count in alike.items())
+        body = "".join(f"<tr><td>{'<td>'.join(row)}" for row in cells)
+        return f"<table><caption>{repr(self)[1:-1]}</caption><tr>{head}{body}</table>"
+
     def part(self, index: int, count: int) -> "Recording":
-        """The passes as one of several prompts saw them, see `Layer.part`."""
+        """Returns the passes of one of several prompts, see `Layer.part`."""
         return Recording([layer.part(index, count) for layer in self.layers])
 
     @property
     def cross_layers(self) -> tuple[Layer, ...]:
-        """The layers in which pixels look at the prompt's tokens."""
+        """The layers in which pixels attend to the prompt's tokens."""
         return tuple(layer for layer in self.layers if layer.kind == "cross")
 
     @property
     def self_layers(self) -> tuple[Layer, ...]:
-        """The layers in which pixels look at each other."""
+        """The layers in which pixels attend to each other."""
         return tuple(layer for layer in self.layers if layer.kind == "self")
 
 
 @contextmanager
 def record_attention(
-    unet: nn.Module, layers: Literal["all", "down", "mid", "up"] | Collection[str] = "all"
+    unet: nn.Module,
+    layers: Literal["all", "down", "mid", "up"] | Collection[str] = "all",
+    *,
+    with_gradient: bool = False,
 ) -> Iterator[Recording]:
-    """Record the queries and keys of a UNet's attention layers while the block runs.
+    """Records the queries and keys of a UNet's attention layers while the block runs.
 
     Every pass of the UNet inside the block adds one `Layer` for each attention layer; two passes
     give each layer twice, and `score_maps` and `complete` average over them. Recorders may be
@@ -94,6 +108,8 @@ def record_attention(
     Args:
         unet: A UNet of diffusers with transformer blocks.
         layers: Which to record: "all", those of one part of the UNet, or those of these names.
+        with_gradient: Whether what is recorded stays in the pass's graph, so that a loss on it
+            has a gradient in the latents; the graph holds every layer's activations.
 
     Yields:
         The recording, filled as the passes run.
@@ -110,11 +126,8 @@ def record_attention(
             "give the UNet of a Stable Diffusion, models.unet"
         )
     # The processor says it: `fused_projections` stays True after they were unfused.
-    fused = [
-        n
-        for n, _, attn in attentions
-        if type(getattr(attn, "processor", None)).__name__.startswith("Fused")
-    ]
+    processors = ((n, type(getattr(attn, "processor", None))) for n, _, attn in attentions)
+    fused = [name for name, processor in processors if processor.__name__.startswith("Fused")]
     if fused:
         raise ValueError(
             f"{len(fused)} of {len(attentions)} attention layers have fused projections, such as "
@@ -122,19 +135,13 @@ def record_attention(
             "unet.unfuse_qkv_projections() first"
         )
     recording = Recording()
-    with ExitStack() as handles:
-
-        def hook(handle: Any) -> None:
-            handles.callback(handle.remove)
-
-        grids: dict[str, tuple[int, int]] = {}  # of the latent, and of each transformer
-        hook(note_grid(unet, "sample", grids, "latent"))
-        for transformer, module in find_transformers(unet):
-            hook(note_grid(module, "hidden_states", grids, transformer))
+    with note_grids(unet, [name for _, name, _ in attentions]) as grids, ExitStack() as handles:
         for name, transformer, attn in attentions:
-            keep = _Keeper(recording, name, attn, grids, transformer)
-            hook(attn.to_q.register_forward_hook(keep.query))
-            hook(attn.to_k.register_forward_hook(keep.key))
+            keep_query, keep_key = _layer_keepers(
+                recording, name, attn, grids, transformer, with_gradient
+            )
+            handles.callback(attn.to_q.register_forward_hook(keep_query).remove)
+            handles.callback(attn.to_k.register_forward_hook(keep_key).remove)
         yield recording
         silent = {name for name, *_ in attentions} - {layer.name for layer in recording.layers}
         if len(silent) == len(attentions) and "latent" not in grids:
@@ -153,18 +160,12 @@ def record_attention(
 def _chosen(
     attentions: list[tuple[str, str, nn.Module]], layers: str | Collection[str]
 ) -> list[tuple[str, str, nn.Module]]:
-    """The layers that are to be recorded.
-
-    Raises:
-        ValueError: There is no such layer.
-    """
+    """Chooses the layers that are to be recorded; `ValueError` where there is none."""
     if layers == "all" or not attentions:
         return attentions
     names = [name for name, *_ in attentions]
-    if isinstance(layers, str):
-        wanted = {name for name in names if place_of(name) == layers}
-    else:
-        wanted = set(layers)
+    part = isinstance(layers, str)
+    wanted = {name for name in names if place_of(name) == layers} if part else set(layers)
     unknown = sorted(wanted - set(names))
     if unknown or not wanted:
         raise ValueError(
@@ -175,64 +176,86 @@ def _chosen(
     return [found for found in attentions if found[0] in wanted]
 
 
-class _Keeper:
-    """Joins one layer's queries and keys, which two hooks bring one after the other."""
+@contextmanager
+def note_grids(
+    unet: nn.Module, transformers: Iterable[str]
+) -> Iterator[dict[str, tuple[int, int]]]:
+    """Records the grid of the latent and of each transformer's input as this thread runs passes.
 
-    def __init__(
-        self,
-        recording: Recording,
-        name: str,
-        attn: nn.Module,
-        grids: Mapping[str, tuple[int, int]],
-        transformer: str,
-    ) -> None:
-        self.recording, self.name, self.attn = recording, name, attn
-        self.grids, self.transformer = grids, transformer
-        self.place = place_of(name)
-        self.pending: Tensor | None = None
-        self.thread = threading.get_ident()
+    Args:
+        unet: A UNet of diffusers.
+        transformers: Their paths in it, from `find_attentions`.
 
-    def query(self, module: nn.Module, args: tuple, output: Tensor) -> None:
-        if threading.get_ident() == self.thread:
-            self.pending = self._heads(output)
+    Yields:
+        ``(h, w)`` under "latent" and each transformer's path, filled by the first pass.
+    """
+    mine, grids = threading.get_ident(), dict[str, tuple[int, int]]()
 
-    def key(self, module: nn.Module, args: tuple, output: Tensor) -> None:
-        if threading.get_ident() != self.thread:
+    def noter(argument: str, name: str) -> Hook:
+        def note(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+            if threading.get_ident() == mine:
+                height, width = (args[0] if args else kwargs[argument]).shape[-2:]
+                grids[name] = (int(height), int(width))
+
+        return note
+
+    inputs = {"latent": (unet, "sample")}
+    inputs |= {name: (unet.get_submodule(name), "hidden_states") for name in transformers}
+    with ExitStack() as handles:
+        for name, (module, argument) in inputs.items():
+            note = noter(argument, name)
+            handles.callback(module.register_forward_pre_hook(note, with_kwargs=True).remove)
+        yield grids
+
+
+def _layer_keepers(
+    recording: Recording,
+    name: str,
+    attn: nn.Module,
+    grids: Mapping[str, tuple[int, int]],
+    transformer: str,
+    with_gradient: bool,
+) -> tuple[Hook, Hook]:
+    """Makes the hooks that join a layer's queries and keys, which come one after the other."""
+    mine, pending, place = threading.get_ident(), list[Tensor](), place_of(name)
+
+    def heads(projected: Tensor) -> Float[Tensor, "batch head n d"]:
+        kept = projected if with_gradient else projected.detach()
+        return kept.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # a view
+
+    def keep_query(module: nn.Module, args: tuple, output: Tensor) -> None:
+        if threading.get_ident() == mine:
+            pending[:] = [heads(output)]
+
+    def keep_key(module: nn.Module, args: tuple, output: Tensor) -> None:
+        if threading.get_ident() != mine:
             return
-        query, self.pending = self.pending, None
-        if query is None:
-            raise RuntimeError(f"{self.name} computed keys before queries")
-        grid = self.grids[self.transformer]
-        self.recording.layers.append(
+        if not pending:
+            raise RuntimeError(f"{name} computed keys before queries")
+        grid = grids[transformer]
+        recording.layers.append(
             Layer(
-                name=self.name,
-                kind="cross" if self.attn.is_cross_attention else "self",
-                place=self.place,
-                query=query,
-                key=self._heads(output),
+                name=name,
+                kind="cross" if attn.is_cross_attention else "self",
+                place=place,
+                query=pending.pop(),
+                key=heads(output),
                 grid=grid,
-                factor=factor_of(self.grids["latent"], grid),
-                scale=float(self.attn.scale),
+                factor=factor_of(grids["latent"], grid),
+                scale=float(attn.scale),
             )
         )
 
-    def _heads(self, projected: Tensor) -> Tensor:
-        """The heads of a projection, as a view: ``batch head n d``."""
-        return projected.detach().unflatten(-1, (self.attn.heads, -1)).transpose(1, 2)
-
-
-def find_transformers(unet: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The UNet's transformers, which know the grid, by name."""
-    from diffusers import Transformer2DModel
-
-    for name, module in unet.named_modules():
-        if isinstance(module, Transformer2DModel):
-            yield name, module
+    return keep_query, keep_key
 
 
 def find_attentions(unet: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
-    """The UNet's attention layers: name, the name of their transformer, module."""
-    for transformer, module in find_transformers(unet):
+    """Yields the UNet's attention layers: name, the name of their transformer, module."""
+    from diffusers import Transformer2DModel
+
+    for transformer, module in unet.named_modules():
+        if not isinstance(module, Transformer2DModel):
+            continue
         for number, block in enumerate(module.transformer_blocks):
             for part in ("attn1", "attn2"):
                 attn = getattr(block, part, None)
@@ -244,30 +267,14 @@ def find_attentions(unet: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
                 yield name, transformer, attn
 
 
-def note_grid(module: nn.Module, name: str, grids: dict[str, tuple[int, int]], key: str) -> Any:
-    """Note the grid of a module's image-like input on every call; returns the hook's handle.
-
-    Calls of other threads than this one are not noted.
-    """
-    mine = threading.get_ident()
-
-    def note(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        if threading.get_ident() != mine:
-            return
-        height, width = (args[0] if args else kwargs[name]).shape[-2:]
-        grids[key] = (int(height), int(width))
-
-    return module.register_forward_pre_hook(note, with_kwargs=True)
-
-
 def factor_of(latent: tuple[int, int], grid: tuple[int, int]) -> int:
-    """How many times coarser than the latent a grid is; each halving rounds odd sides up."""
+    """Returns how many times coarser than the latent a grid is; halving rounds odd sides up."""
     side = 0 if latent[0] >= latent[1] else 1
     return 2 ** round(math.log2(latent[side] / grid[side]))
 
 
 def place_of(name: str) -> Literal["down", "mid", "up"]:
-    """Where in the UNet a layer stands, by its name."""
+    """Returns the part of the UNet that a layer stands in, by its name."""
     for place in ("down", "mid", "up"):
         if f"{place}_block" in name:
             return place

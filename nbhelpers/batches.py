@@ -1,6 +1,7 @@
-"""Many phrases of many pictures at once: what they share is computed once, the rest in batches."""
+"""Many phrases of many pictures: what they share is computed once, the rest in batches."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from nbhelpers.datasets import Picture, as_image
 from nbhelpers.denoising import add_noise, encode_image
+from nbhelpers.errors import refused
 from nbhelpers.models import Models
 from nbhelpers.segment import Segmentation, attend, binarize, make_prompt, target_maps
 from nbhelpers.settings import DEFAULT, Settings, resolve
@@ -25,29 +27,25 @@ def segment_batch(
     progress: Callable[[str], None] | None = None,
     **overrides: Any,
 ) -> list[list[Segmentation]]:
-    """What `segment` finds for many phrases of many pictures, in fewer and larger passes.
+    """Segments many phrases of many pictures as `segment` does, in fewer and larger passes.
 
     Every picture is encoded once, and phrases and timesteps share passes of the UNet, also those
-    of different pictures. No unconditional half is run.
+    of different pictures. No unconditional half is run. What comes back for each picture are its
+    phrases' segmentations, in order: those of `segment`, but for the rounding of larger products,
+    which moves maps by less than 1e-3 in float32.
 
     Args:
         images: uint8 ``(h, w, 3)`` of any sizes, or what `as_image` takes.
         phrases: For each picture its phrases.
         models: From `load_models`; see `speed_up`.
-        method: A name in `SETTINGS`; "sealed" when None.
-        settings: Settings of one's own in the place of the named ones, as in `segment`.
+        method: As in `segment`; so are `settings` and the overrides.
         batch: The most latents in one pass of the UNet; a phrase takes one for each timestep. It
             bounds the memory, and below about 8 a GPU waits for the CPU.
-        progress: Is told each phrase before its pass.
-        **overrides: Single settings, by name: ``alpha=0.7``.
-
-    Returns:
-        For each picture its phrases' segmentations, in order: those of `segment`, but for the
-        rounding of larger products, which moves maps by less than 1e-3 in float32.
+        progress: Called with each phrase before its pass.
 
     Raises:
-        ValueError: Not one list of phrases for each picture, a batch below 1, or anything that
-            `segment` refuses.
+        ValueError: There isn't one list of phrases for each picture, the batch is below 1, or
+            `segment` refuses something.
     """
     if len(images) != len(phrases) or any(isinstance(asked, str) for asked in phrases):
         raise ValueError(
@@ -55,31 +53,34 @@ def segment_batch(
             f"got {len(images)} pictures and {len(phrases)} lists"
         )
     if batch < 1:
-        raise ValueError(f"batch counts the latents of a pass, at least 1; got {batch}")
+        raise refused(
+            "segment_batch", "batch counts the latents of a pass, at least 1", batch=batch
+        )
     chosen = resolve(models, method, settings, **overrides)
     name = "custom" if settings is not None else method or DEFAULT
     pictures = [as_image(image) for image in images]
     found: list[list[Segmentation]] = [[] for _ in pictures]
     at_once = max(1, batch // max(1, len(chosen.timesteps or ())))
-    for run in _runs(_noised(pictures, phrases, models, chosen), at_once):
+    items = _noised(pictures, phrases, models, chosen)
+    while run := list(islice(items, at_once)):
         prompts = []
         for number, phrase, _ in run:
             if progress:
                 progress(phrase)
             prompts.append(make_prompt(phrase, models, chosen, image=pictures[number]))
-        noised = [noised for *_, noised in run]
-        attention = attend(noised, prompts, chosen.timesteps or (), models)
-        scores, completed = target_maps(attention, prompts, chosen)
-        for (number, phrase, _), prompt, score, maps in zip(
-            run, prompts, scores, completed, strict=True
+        attention = attend([item[2] for item in run], prompts, chosen.timesteps or (), models)
+        maps = zip(*target_maps(attention, prompts, chosen), strict=True)
+        for (number, phrase, _), prompt, (score, completed) in zip(
+            run, prompts, maps, strict=True
         ):
-            one = binarize(maps, score, pictures[number], phrase, prompt, chosen, models, name)
+            image = pictures[number]
+            one = binarize(completed, score, image, phrase, prompt, chosen, models, name)
             found[number].append(one)
     return found
 
 
 def speed_up(models: Models, *, channels_last: bool = True, compiled: bool = False) -> Models:
-    """The models with their UNet and autoencoder laid out, and partly compiled, for a GPU.
+    """Lays the models' UNet and autoencoder out, and partly compiles the UNet, for a GPU.
 
     The residual blocks and feed-forwards are compiled one by one, never the UNet as a whole: the
     recorder's hooks sit on its attention, and a compiled whole would skip them. Load the models
@@ -87,12 +88,9 @@ def speed_up(models: Models, *, channels_last: bool = True, compiled: bool = Fal
     yet: no GPU was at hand.
 
     Args:
-        models: From `load_models`, on a CUDA device; they are changed.
+        models: From `load_models`, on a CUDA device; they are changed and returned.
         channels_last: Keep the channels of a pixel side by side, as the tensor cores read them.
         compiled: Compile, which takes minutes in the first pass of each size.
-
-    Returns:
-        The same models.
 
     Raises:
         ValueError: The models aren't on a CUDA device, where this gains nothing.
@@ -120,21 +118,9 @@ def _noised(
     models: Models,
     settings: Settings,
 ) -> Iterator[tuple[int, str, Tensor]]:
-    """Each phrase with its picture's number and noised latents, which the picture has once."""
+    """Yields each phrase with its picture's number and noised latents, made once a picture."""
     for number, (image, asked) in enumerate(zip(images, phrases, strict=True)):
         if asked:
             latent = encode_image(image, models, seed=settings.seed, size=settings.size)
             noised = add_noise(latent, settings.timesteps or (), models, seed=settings.seed)
             yield from ((number, phrase, noised) for phrase in asked)
-
-
-def _runs(items: Iterator[Any], length: int) -> Iterator[list[Any]]:
-    """The items in runs of a length, the last perhaps shorter."""
-    run: list[Any] = []
-    for item in items:
-        run.append(item)
-        if len(run) == length:
-            yield run
-            run = []
-    if run:
-        yield run

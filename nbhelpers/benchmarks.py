@@ -1,7 +1,4 @@
-"""What was measured, as tables and figures for the book, from the files in ``data/benchmarks``.
-
-``python -m tests.bench`` measures and writes them.
-"""
+"""The records of ``python -m tests.bench`` in ``data/benchmarks``, as tables and figures."""
 
 import json
 import statistics
@@ -10,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nbhelpers.display import Drawing, tabulate
+from nbhelpers.errors import refused
 from nbhelpers.figures import show_intervals, show_lines
 from nbhelpers.weights import data_folder
 
@@ -24,47 +22,37 @@ Row = dict[str, Any]
 
 
 def read(benchmark: str, device: str = "cpu", folder: Path = FOLDER) -> dict[str, Any]:
-    """A record.
-
-    Raises:
-        FileNotFoundError: It wasn't measured; the message says how to.
-    """
+    """Reads a record; where there is none, `FileNotFoundError` says how to measure it."""
     path = folder / f"{benchmark}-{device}.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"{path.name} isn't in {folder}: nothing was measured; run "
             f"python -m tests.bench {benchmark} --device {device}"
         )
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def pick(rows: Sequence[Row], way: str, **case: Any) -> Row:
-    """The row of a way in a case.
-
-    Raises:
-        ValueError: There is none.
-    """
+    """Picks the row of a way in a case; `ValueError` where there is none."""
     for row in rows:
         if row["way"] == way and all(row.get(name) == value for name, value in case.items()):
             return row
-    raise ValueError(f"nothing was measured of {way!r} with {case}")
+    raise refused("pick", "nothing was measured of it", way=way, **case)
 
 
 def measured(device: str = "cpu", folder: Path = FOLDER) -> list[str]:
-    """The benchmarks that have a record of this device."""
+    """Lists the benchmarks that have a record of this device."""
     return [name for name in BENCHMARKS if (folder / f"{name}-{device}.json").is_file()]
 
 
 def table(benchmark: str, device: str = "cpu", folder: Path = FOLDER) -> str:
-    """A benchmark's rows as text in columns: medians over the runs."""
+    """Returns a benchmark's rows as text in columns: medians over the runs."""
     return lay_out(read(benchmark, device, folder))
 
 
 def lay_out(record: dict[str, Any]) -> str:
-    """A record's rows as text in columns, under a line about where and how it was measured."""
-    rows: list[Row] = record["rows"]
-    machine = record["machine"]
+    """Lays a record's rows out in columns, under a line about where and how it was measured."""
+    rows, machine = record["rows"], record["machine"]
     where = machine.get("gpu") or f"{machine['processor']}, {machine['threads']} thread"
     settings = ", ".join(f"{name} {value}" for name, value in record["settings"].items())
     first = f"{record['benchmark']} on {where}\n{settings}\n"
@@ -81,16 +69,15 @@ def lay_out(record: dict[str, Any]) -> str:
     head = [*case, "way", "ms", "x base", "peak MiB", "off by", *more]
     lines = []
     for row in rows:
-        cells = [f"{row[name]}" for name in case] + [row["way"]]
         numbers = [_ms(row["seconds"]), _short(row["ratio"]), _short(row["peak_mib"], ".1f")]
-        off = _short(row["difference"], ".0e")
-        cells += [*numbers, row["error"] or off, *(str(row.get(name, "")) for name in more)]
-        lines.append(cells)
+        off = row["error"] or _short(row["difference"], ".0e")
+        others = [str(row.get(name, "")) for name in more]
+        lines.append([*(str(row[name]) for name in case), row["way"], *numbers, off, *others])
     return repr(tabulate(head, lines, caption=first))
 
 
 def promises(device: str = "cpu", folder: Path = FOLDER) -> str:
-    """Every target of the benchmarks that were run: what was wanted, found, and whether met."""
+    """Lists the targets of the benchmarks that were run: what was wanted, found, whether met."""
     records = [read(name, device, folder) for name in measured(device, folder)]
     if not records:
         return f"nothing was measured on {device}: python -m tests.bench all --device {device}"
@@ -98,9 +85,9 @@ def promises(device: str = "cpu", folder: Path = FOLDER) -> str:
 
 
 def verdicts(*records: dict[str, Any]) -> str:
-    """The targets of records as text in columns."""
+    """Lists the targets of records as text in columns."""
     lines = []
-    for one in [one for record in records for one in record["targets"]]:
+    for one in (one for record in records for one in record["targets"]):
         found = "not measured" if one["found"] is None else f"{one['found']:.3g} {one['unit']}"
         verdict = "met" if one["met"] else "missed" if one["found"] is not None else ""
         lines.append([one["what"], f"{one['wanted']} {one['unit']}", found, verdict])
@@ -108,89 +95,74 @@ def verdicts(*records: dict[str, Any]) -> str:
 
 
 def show_time(device: str = "cpu", folder: Path = FOLDER) -> Drawing:
-    """The time of one layer's completion against the number of places, both axes in tens."""
-    rows = read("complete", device, folder)["rows"]
-    curves = _curves(rows, "n", (*GATHERING, *SPREADING), "seconds", 1000)
-    return _lines(curves, "places N", "milliseconds, a layer")
+    """Draws the time of one layer's completion against the pixels, both axes in powers of ten."""
+    return _completion(device, folder, "seconds", "milliseconds, a layer", 1000)
 
 
 def show_memory(device: str = "cpu", folder: Path = FOLDER) -> Drawing:
-    """The extra peak memory of one layer's completion, both axes in powers of ten.
+    """Draws the extra peak memory of one layer's completion, both axes in powers of ten.
 
-    What was below a tenth of a MiB is drawn there: the clock of memory ticks in pages.
+    What was below a tenth of a MiB is drawn there: memory is counted in pages.
     """
-    rows = read("complete", device, folder)["rows"]
-    curves = _curves(rows, "n", (*GATHERING, *SPREADING), "peak_mib", 1)
-    least = {name: [max(value, 0.1) for value in values] for name, values in curves[1].items()}
-    return _lines((curves[0], least), "places N", "extra peak memory, MiB")
+    return _completion(device, folder, "peak_mib", "extra peak memory, MiB", least=0.1)
 
 
 def show_overhead(device: str = "cpu", folder: Path = FOLDER) -> Drawing:
-    """The time of capturing, and of capturing and completing, over a plain pass, by batch."""
+    """Draws the time of capturing, and of capture and completion, over a plain pass, by batch."""
     rows = read("capture", device, folder)["rows"]
     batches = sorted({row["batch"] for row in rows})
-    lines = {}
-    for way in ("capture", "capture + A S"):
-        own = [pick(rows, way, batch=batch) for batch in batches]
-        lines[way] = [_interval(row["all_ratios"]) for row in own]
+    lines = {
+        way: [_interval(pick(rows, way, batch=batch)["all_ratios"]) for batch in batches]
+        for way in ("capture", "capture + A S")
+    }
     return show_lines(batches, lines, x_label="batch", y_label="time over a plain pass")
 
 
 def show_costs(device: str = "cpu", folder: Path = FOLDER) -> Drawing:
-    """What every way of capturing adds to a plain pass: the runs' median and range."""
+    """Draws what every way of capturing adds to a plain pass: the runs' median and range."""
     rows = read("capture", device, folder)["rows"]
     first = [row for row in rows if row["batch"] == rows[0]["batch"] and row["all_ratios"]]
     extra = [_interval([ratio - 1 for ratio in row["all_ratios"]]) for row in first]
-    labels = [row["way"] for row in first]
-    return show_intervals(
-        labels, {"extra time": extra}, x_label="extra time, as a share of a plain pass"
-    )
+    label = "extra time, as a share of a plain pass"
+    return show_intervals([row["way"] for row in first], {"extra time": extra}, x_label=label)
 
 
-FIGURES = {
-    "time": show_time,
-    "memory": show_memory,
-    "overhead": show_overhead,
-    "costs": show_costs,
+FIGURES = {  # and the record that each is drawn from
+    "time": (show_time, "complete"),
+    "memory": (show_memory, "complete"),
+    "overhead": (show_overhead, "capture"),
+    "costs": (show_costs, "capture"),
 }
 
 
 def save_figures(device: str, out: Path, folder: Path = FOLDER) -> list[Path]:
-    """Draw what has a record, as PNG files."""
-    there = measured(device, folder)
-    needs = {"time": "complete", "memory": "complete", "overhead": "capture", "costs": "capture"}
+    """Draws what has a record, as PNG files."""
     out.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, show in FIGURES.items():
-        if needs[name] in there:
+    there, paths = measured(device, folder), []
+    for name, (show, needed) in FIGURES.items():
+        if needed in there:
             paths.append(out / f"{name}-{device}.png")
             show(device, folder).save(paths[-1])
     return paths
 
 
-Curves = tuple[list[float], dict[str, list[float]]]
-
-
-def _curves(rows: Sequence[Row], axis: str, ways: Sequence[str], name: str, unit: float) -> Curves:
-    """One number of every way that was measured everywhere, along one axis."""
-    places = sorted({row[axis] for row in rows})
-    lines = {}
-    for way in ways:
-        own = {row[axis]: row[name] for row in rows if row["way"] == way}
-        if all(own.get(place) is not None for place in places):
-            lines[way] = [own[place] * unit for place in places]
-    return places, lines
-
-
-def _lines(curves: Curves, x_label: str, y_label: str) -> Drawing:
-    places, lines = curves
+def _completion(
+    device: str, folder: Path, number: str, label: str, unit: float = 1, least: float = 0
+) -> Drawing:
+    """Draws one number of every way of completion that was measured at every count of pixels."""
+    rows = read("complete", device, folder)["rows"]
+    pixels, lines = sorted({row["n"] for row in rows}), {}
+    for way in (*GATHERING, *SPREADING):
+        own = {row["n"]: row[number] for row in rows if row["way"] == way}
+        if all(own.get(n) is not None for n in pixels):
+            lines[way] = [max(own[n] * unit, least) for n in pixels]
     if not lines:
-        raise ValueError(f"nothing was recorded of the {y_label}; it is measured on Linux alone")
-    return show_lines(places, lines, x_label=x_label, y_label=y_label, logarithmic=True)
+        raise ValueError(f"nothing was recorded of the {label}; it is measured on Linux alone")
+    return show_lines(pixels, lines, x_label="places N", y_label=label, logarithmic=True)
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """The median and both ends."""
+    """Returns the median and both ends."""
     return statistics.median(values), min(values), max(values)
 
 

@@ -1,4 +1,4 @@
-"""A picture put into words by BLIP."""
+"""Captions: a picture put into words by BLIP."""
 
 import re
 
@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from nbhelpers.datasets.pictures import Picture, as_image
+from nbhelpers.errors import refused
 from nbhelpers.models import Captioner
 
 # The openings that captions of this kind start with; what follows them is what is in the picture.
@@ -26,7 +27,7 @@ def caption(
     prefix: str = "a photograph of",
     max_tokens: int = 40,
 ) -> str:
-    """A sentence about a picture, or about one thing in it.
+    """Writes a sentence about a picture, or about one thing in it.
 
     Section 3.1: "the target object and the image are given to a BLIP model, which outputs a prompt
     describing the target object". BLIP is conditioned by letting it go on from a beginning;
@@ -35,7 +36,7 @@ def caption(
     Args:
         image: uint8 ``(h, w, 3)``, or what `as_image` takes.
         captioner: From `load_models`, ``models.captioner``.
-        about: What the caption is to be about: it goes on from ``{prefix} {about}``. A free
+        about: The thing to describe: the caption goes on from ``{prefix} {about}``. A free
             caption when None.
         prefix: The beginning, used only together with `about`.
         max_tokens: The most tokens to be written, between 1 and 500.
@@ -45,12 +46,12 @@ def caption(
         It begins with the prefix and what it is about, letter for letter as they were given.
 
     Raises:
-        ValueError: No picture, `about` is empty, or `max_tokens` out of range.
+        ValueError: There is no picture, `about` is empty, or `max_tokens` is out of range.
     """
     if about is not None and not about.strip():
-        raise ValueError("about names the thing to describe; it is empty. Leave it out for None")
+        raise refused("caption", "about names the thing to describe, None for all", about=about)
     if not 1 <= max_tokens <= 500:
-        raise ValueError(f"max_tokens lies between 1 and 500; got {max_tokens}")
+        raise refused("caption", "max_tokens lies between 1 and 500", max_tokens=max_tokens)
     start = None if about is None else f"{prefix} {' '.join(about.split())}"
     picture = Image.fromarray(as_image(image))
     inputs = captioner.processor(images=picture, text=start, return_tensors="pt")
@@ -72,10 +73,10 @@ def caption(
 
 
 def tidy(written: str, keep: int = 0) -> str:
-    """BLIP's words as they are written: its decoder sets a space on both sides of every sign.
+    """Tidies BLIP's words: its decoder sets a space on both sides of every sign.
 
     Args:
-        written: Such as "a dog ' s t - shirt".
+        written: The decoder's text.
         keep: As many characters at the beginning are someone else's and stay as they are.
 
     Example:
@@ -90,18 +91,12 @@ def tidy(written: str, keep: int = 0) -> str:
 
 
 def opening(caption: str) -> int:
-    """How many characters of a caption only say that it is a picture.
-
-    Args:
-        caption: Any text.
-
-    Returns:
-        The place where the rest starts; 0 where there is no such opening.
+    """Counts the characters with which a caption only says that it is a picture, 0 if it doesn't.
 
     Example:
-        >>> text = "a photograph of a striped red ring"
+        >>> text = "a photograph of a black horse"
         >>> text[opening(text):]
-        'a striped red ring'
+        'a black horse'
     """
     found = OPENING.match(caption)
     return found.end() if found else 0

@@ -1,4 +1,4 @@
-"""A caption's noun chunks: the phrases that name things, and the one that is meant."""
+"""The noun chunks of a caption: the phrases that name things, and the one that is meant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.tokens import Doc, Token
 
-from nbhelpers.datasets import quoted
+from nbhelpers.errors import quoted
 from nbhelpers.words import (
     BEINGS,
     FUNCTION_WORDS,
@@ -30,16 +30,14 @@ __all__ = ["Chunk", "find_head", "find_target", "noun_chunks"]
 NOMINAL = frozenset({"NOUN", "PROPN", "PRON"})
 # A noun with one of these labels is part of another phrase or of none ("far left", "last week").
 DEPENDENT = frozenset(
-    {"compound", "amod", "nmod", "poss", "nummod", "quantmod", "det", "predet", "npadvmod"}
-    | {"advmod", "expl", "case", "punct", "prep", "aux", "nn", "intj", "meta", "mark", "cc"}
+    "compound amod nmod poss nummod quantmod det predet npadvmod advmod expl case punct prep aux "
+    "nn intj meta mark cc".split()
 )
 OBJECTS = frozenset({"nsubj", "nsubjpass", "dobj", "pobj", "dative"})
 # What stands behind a noun.
 BEHIND = frozenset({"prep", "acl", "relcl", "appos", "conj", "cc", "punct", "case"})
 # What a noun phrase keeps to the left of its noun.
-INSIDE = frozenset(
-    {"det", "amod", "compound", "nmod", "nummod", "poss", "predet", "quantmod", "advmod", "neg"}
-)
+INSIDE = frozenset("det amod compound nmod nummod poss predet quantmod advmod neg".split())
 
 
 @dataclass(frozen=True)
@@ -48,11 +46,11 @@ class Chunk:
 
     Attributes:
         text: The phrase with its determiner, ``caption[start:end]``.
-        start: Its first character's index in the caption.
-        end: The index after its last character.
+        start: The index of its first character in the caption.
+        end: The index after its last.
         noun: The head noun as written, ``caption[noun_start:noun_end]``.
-        noun_start: The noun's first character's index in the caption.
-        noun_end: The index after the noun's last character.
+        noun_start: The index of the noun's first character in the caption.
+        noun_end: The index after its last.
     """
 
     text: str
@@ -67,26 +65,25 @@ class Chunk:
 
 
 def noun_chunks(caption: str, parser: Language) -> tuple[Chunk, ...]:
-    """The base noun phrases of a caption, in order (section 3.2, step "parse").
+    """Finds the base noun phrases of a caption, in order, none overlapping (section 3.2, "parse").
 
     They are spaCy's own, and what spaCy leaves out of a fragment: a noun that the parse hangs
-    where its iterator doesn't look, and a head with an article that the tagger took for no noun.
+    where its iterator doesn't reach, and a head with an article that the tagger took for no noun.
     Neighbors of one noun phrase ("red shirt" and "man", "mid" and "left ball") are one chunk.
     The opening of a prompt ("a photograph") is a chunk like any other.
 
     Args:
         caption: A sentence, a caption or a referring phrase such as "guy blue shirt far left".
+            Emoji and other signs are read as spaces.
         parser: A spaCy pipeline with parts of speech and dependencies.
-
-    Returns:
-        The chunks; they don't overlap. Emoji and other signs are read as spaces.
 
     Raises:
         ValueError: The caption is empty or names nothing, or the pipeline has no parser.
+        TypeError: The caption is no text.
     """
     if not isinstance(caption, str):
         raise TypeError(f"the caption must be a string, got {type(caption).__name__}")
-    text, places = _readable(caption)
+    text, origins = _readable(caption)
     if not text:
         raise ValueError(f"the caption is empty (got {quoted(caption)}); write what to look for")
     doc = parser(text)
@@ -98,40 +95,34 @@ def noun_chunks(caption: str, parser: Language) -> tuple[Chunk, ...]:
     chunks = []
     for start, end in _spans(doc):
         noun = doc[end - 1]
-        first, last = places[doc[start].idx], places[noun.idx + len(noun) - 1] + 1
-        noun_first = places[noun.idx]
-        chunks.append(
-            Chunk(caption[first:last], first, last, caption[noun_first:last], noun_first, last)
-        )
+        first, last = origins[doc[start].idx], origins[noun.idx + len(noun) - 1] + 1
+        head = origins[noun.idx]
+        chunks.append(Chunk(caption[first:last], first, last, caption[head:last], head, last))
     if not chunks:
         raise ValueError(
-            f"no noun was found in {quoted(caption)}; name a thing, as in 'the striped red ring'"
+            f"no noun was found in {quoted(caption)}; name a thing, as in 'the black horse'"
         )
     return tuple(chunks)
 
 
 def _readable(caption: str) -> tuple[str, list[int]]:
-    """The caption without emoji, controls and doubled spaces, and each character's own place."""
+    """Returns the caption without emoji, controls and doubled spaces, and where each was."""
     kept: list[tuple[str, int]] = []
-    for place, character in enumerate(caption):
+    for index, character in enumerate(caption):
         kind = unicodedata.category(character)
         if kind[0] == "Z" or kind in {"So", "Sk", "Cc", "Cs", "Cn", "Co"}:
             if kept and kept[-1][0] != " ":
-                kept.append((" ", place))
+                kept.append((" ", index))
         elif kind not in {"Cf", "Me"} and not "\ufe00" <= character <= "\ufe0f":
-            kept.append((character, place))
-    while kept and kept[-1][0] == " ":
-        kept.pop()
-    return "".join(c for c, _ in kept), [place for _, place in kept]
+            kept.append((character, index))
+    text = "".join(character for character, _ in kept).rstrip(" ")
+    return text, [index for _, index in kept]
 
 
 def _spans(doc: Doc) -> list[tuple[int, int]]:
-    """Token spans of spaCy's chunks and of the nouns that it leaves out, in order."""
-    found = []
-    for chunk in doc.noun_chunks:
-        start, end = trim(doc, chunk.start, chunk.end)
-        if start < end:
-            found.append((start, end))
+    """Finds the token spans of spaCy's chunks and of the nouns that it leaves out, in order."""
+    found = [trim(doc, chunk.start, chunk.end) for chunk in doc.noun_chunks]
+    found = [(start, end) for start, end in found if start < end]
     covered = {i for start, end in found for i in range(start, end)}
     for token in doc:
         if token.i not in covered and _names_a_thing(token):
@@ -148,7 +139,7 @@ def _spans(doc: Doc) -> list[tuple[int, int]]:
 
 
 def _is_one_phrase(doc: Doc, left: tuple[int, int], right: tuple[int, int]) -> bool:
-    """Whether neighboring chunks are one phrase whose noun is the last, as in "red shirt man".
+    """Tells whether neighboring chunks are one phrase whose noun is the last ("red shirt man").
 
     In fragments the parse says little of it: "man" hangs on "shirt" there, and "shirt" on "man"
     in "man red shirt". The words decide. A person or animal is never a mere modifier.
@@ -172,7 +163,7 @@ def _is_one_phrase(doc: Doc, left: tuple[int, int], right: tuple[int, int]) -> b
 
 
 def trim(doc: Doc, start: int, end: int) -> tuple[int, int]:
-    """A phrase's span of tokens without quotes, brackets and "and" before it and signs behind."""
+    """Trims quotes, brackets and "and" before a phrase's span of tokens, and signs behind it."""
     while start < end and (not _is_word(doc[start]) or doc[start].pos_ == "CCONJ"):
         start += 1
     while start < end and not _is_word(doc[end - 1]):
@@ -185,9 +176,9 @@ def _is_word(token: Token) -> bool:
 
 
 def _names_a_thing(token: Token) -> bool:
-    """Whether a word outside every chunk is the head of a noun phrase, whatever its tag.
+    """Tells whether a word outside every chunk is the head of a noun phrase, whatever its tag.
 
-    A tagger that hasn't met a noun often takes it for a verb; its place tells better.
+    A tagger that hasn't met a noun often takes it for a verb; its position tells better.
     """
     if not _is_word(token) or token.pos_ in {"PRON", "DET", "NUM", "ADP", "AUX"}:
         return False
@@ -207,7 +198,7 @@ def _names_a_thing(token: Token) -> bool:
 
 
 def _left_end(noun: Token, covered: set[int]) -> int:
-    """Where the phrase of `noun` begins."""
+    """Finds where the phrase of `noun` begins."""
     start = noun.i
     for child in sorted((c for c in noun.children if c.i < noun.i), key=lambda c: -c.i):
         inside = range(child.left_edge.i, start)
@@ -220,20 +211,17 @@ def _left_end(noun: Token, covered: set[int]) -> int:
 def find_target(
     chunks: Sequence[Chunk], target: str | None = None, *, after: int = 0, caption: str = ""
 ) -> int:
-    """The index of the chunk that a word or phrase means.
+    """Returns the index of the chunk that a word or phrase means.
 
     A chunk whose noun is the target's comes first, singular or plural ("dog" finds "dogs"); among
     several the target's other words decide ("white dog"), then the very form of the noun, then
-    the order. A target that is no chunk's noun is looked for among the chunks' other words.
+    the order. A target that is no chunk's noun is sought among the chunks' other words.
 
     Args:
         chunks: From `noun_chunks`.
         target: A word or phrase; None for the first chunk.
-        after: Only chunks that start at this character or later are looked at.
+        after: Only chunks that start at this character or later count.
         caption: What the chunks were found in, for the error's text.
-
-    Returns:
-        An index into `chunks`.
 
     Raises:
         ValueError: No chunk holds the target; the message lists the chunks.
@@ -258,7 +246,7 @@ def find_target(
     if not words:
         raise ValueError(f"the target {quoted(target)} holds no word; give a noun, such as 'ring'")
     singulars = {singular(word) for word in words}
-    best: tuple[tuple[int, ...], int] | None = None
+    ranks: dict[int, tuple[int, ...]] = {}
     for i in allowed:
         inside = [word.lower() for word in split_words(chunks[i].text)]
         noun = chunks[i].noun.lower()
@@ -268,33 +256,28 @@ def find_target(
         if not shared or not (is_noun or set(words) <= set(inside)):
             continue
         last = singular(words[-1]) == singular(noun)
-        rank = (is_noun, last, shared, noun in words, -i)
-        if best is None or rank > best[0]:
-            best = rank, i
-    if best is None:
+        ranks[i] = (is_noun, last, shared, noun in words, -i)
+    if not ranks:
         raise ValueError(
             f"the target {quoted(target)} is in no noun chunk{where}; the chunks are: {listed}"
         )
-    return best[1]
+    return max(ranks, key=ranks.__getitem__)
 
 
 def find_head(
     chunks: Sequence[Chunk], caption: str, start: int = 0, end: int | None = None
 ) -> int:
-    """The index of the chunk that a phrase is about, where the phrase stands in a caption.
+    """Returns the index of the chunk that a phrase is about, where it stands in a caption.
 
     It is the first chunk that names a thing by itself. Words of place and order ("the left side
-    of the bus"), measures ("a pair of skis"), whoever looks on ("closest to us white ball") and
-    what follows a preposition are taken only where nothing better is there.
+    of the bus"), measures ("a pair of skis"), the viewer ("closest to us white ball") and what
+    follows a preposition are taken only where nothing better is there.
 
     Args:
         chunks: From `noun_chunks`.
         caption: What the chunks were found in.
         start: The index of the phrase's first character in the caption.
         end: The index after its last; the caption's end when None.
-
-    Returns:
-        An index into `chunks`.
 
     Raises:
         ValueError: No chunk touches the phrase.
@@ -310,7 +293,7 @@ def find_head(
     if not inside:
         raise ValueError(
             f"no noun chunk was found in {quoted(caption[start:end])}; name a thing, as in "
-            "'the striped red ring'"
+            "'the black horse'"
         )
     best, at, skipped = (9, 0), start, False
     for i in inside:
@@ -319,9 +302,8 @@ def find_head(
         behind = split_words(caption[chunks[i].end : end].lower())
         place = noun in POSITIONS or re.fullmatch(r"\d+[a-z]{2}", noun) is not None
         measure = singular(noun) in MEASURES and behind[:1] == ["of"]
-        governed = bool(before) and before[-1] in PREPOSITIONS
-        if skipped and before == ["of"]:
-            governed = False
+        measured = skipped and before == ["of"]
+        governed = bool(before) and before[-1] in PREPOSITIONS and not measured
         if place or measure:
             tier = 4
         elif noun in SPEAKERS and (noun not in ("camera", "viewer") or governed):
@@ -336,16 +318,15 @@ def find_head(
 
 
 def find_phrase(phrase: str, caption: str, chunks: Sequence[Chunk]) -> tuple[int, int] | None:
-    """Where a phrase stands in a caption, by whole words, with or without its article.
+    """Finds where a phrase stands in a caption, by whole words, with or without its article.
+
+    Of several spans the first counts that holds the noun of a chunk: "ball" in "a ball bearing
+    and a ball". None without any.
 
     Args:
         phrase: Such as "the white ball", which is found in "a white ball and a ring".
-        caption: Where to look.
-        chunks: Of the caption, from `noun_chunks`.
-
-    Returns:
-        Its first character's index and the one after its last: of several places, the first that
-        holds the noun of a chunk ("ball" in "a ball bearing and a ball"). None where it isn't.
+        caption: The text to search.
+        chunks: The caption's, from `noun_chunks`.
 
     Example:
         >>> find_phrase("ring", "a string and a ring", [])
@@ -359,9 +340,7 @@ def find_phrase(phrase: str, caption: str, chunks: Sequence[Chunk]) -> tuple[int
         found = re.finditer(rf"(?<![^\W_]){pattern}(?![^\W_])", caption, re.IGNORECASE)
         spans = [match.span() for match in found]
         nouns = [
-            (start, end)
-            for start, end in spans
-            if any(start <= c.noun_start and c.noun_end <= end for c in chunks)
+            s for s in spans if any(s[0] <= c.noun_start and c.noun_end <= s[1] for c in chunks)
         ]
         touched = [s for s in spans if any(c.start < s[1] and c.end > s[0] for c in chunks)]
         if best := nouns or touched or (spans if not chunks else []):
@@ -370,7 +349,7 @@ def find_phrase(phrase: str, caption: str, chunks: Sequence[Chunk]) -> tuple[int
 
 
 def _own_words(target: str) -> list[str]:
-    """The target's words without articles, up to the preposition that ends its noun phrase."""
+    """Returns a target's words without articles, up to the preposition that ends its phrase."""
     words: list[str] = []
     for word in map(str.lower, split_words(target)):
         if word in PREPOSITIONS and words:

@@ -1,4 +1,4 @@
-"""Self-attention carries a score map from an object's telling parts to the rest of it."""
+"""The completion of score maps: self-attention carries them from an object's parts to its rest."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nbhelpers import kernels
 from nbhelpers.attention import Layer
+from nbhelpers.errors import refused
 
 
 def complete(
@@ -17,22 +18,19 @@ def complete(
     transpose: bool = False,
     steps: int = 1,
 ) -> Float[Tensor, "chunk h w"] | Float[Tensor, "prompt chunk h w"]:
-    """Score maps completed by the self-attention of the scores' own grid.
+    """Completes score maps by the self-attention of the scores' own grid.
 
     ``S' = A S`` (section 3.1, after DiffSegmenter), where A is the mean of the attention
-    matrices over heads, batch and the layers whose grid is the scores'.
+    matrices over heads, batch and the layers whose grid is the scores'. Its rows sum to 1, so
+    without `transpose` the maps, in float32, stay within the range of the scores.
 
     Args:
         scores: One map a chunk, from `score_maps`; or such maps of several prompts, among which
             the recorded batch is then split evenly, in order.
         self_layers: What `record_attention` recorded of the self-attention.
         transpose: Whether to apply ``A^T``, which sends a pixel's score to the pixels that it
-            looks at, instead of gathering the scores of those pixels.
+            attends to, instead of gathering the scores of those pixels.
         steps: How often to apply it, at least 1.
-
-    Returns:
-        Maps of the same shape in float32. A's rows sum to 1, so without `transpose` they stay
-        within the range of the scores.
 
     Raises:
         ValueError: No layer was given, none has the scores' grid, `steps` is below 1, the batch
@@ -44,7 +42,9 @@ def complete(
             "(got 0 layers)"
         )
     if steps < 1:
-        raise ValueError(f"steps counts how often A is applied, at least once; got {steps}")
+        raise refused(
+            "complete", "steps counts how often A is applied, at least once", steps=steps
+        )
     grid = tuple(scores.shape[-2:])
     layers = [layer for layer in self_layers if layer.grid == grid]
     if not layers:

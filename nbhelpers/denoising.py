@@ -1,4 +1,4 @@
-"""A picture as a latent, that latent with noise, and one pass of the UNet over it."""
+"""The latent of a picture, that latent with noise, and one pass of the UNet over it."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,33 +13,28 @@ from torch import Tensor, nn
 from nbhelpers.attention import find_attentions
 from nbhelpers.datasets.pictures import Picture, as_image
 from nbhelpers.embeddings import Prompt
+from nbhelpers.errors import refused
 from nbhelpers.models import Models
 
 
 @torch.no_grad()
 def encode_image(
-    image: Picture,
-    models: Models,
-    *,
-    seed: int = 0,
-    size: tuple[int, int] | None = None,
+    image: Picture, models: Models, *, seed: int = 0, size: tuple[int, int] | None = None
 ) -> Float[Tensor, "1 channel h_latent w_latent"]:
-    """A picture as the latent that the UNet works on: one sample of the autoencoder's posterior.
+    """Returns the latent that the UNet works on: one scaled sample of the autoencoder's posterior.
+
+    It depends on the picture alone: make it once and give it to `denoise_once` for each prompt.
 
     Args:
         image: uint8 ``(h, w, 3)``, or what `as_image` takes; it is resized to `size` by bilinear
             interpolation, and its aspect ratio is not kept, as in DiffSegmenter.
-        models: Whose autoencoder is used.
-        seed: Of the generator on the CPU that samples the posterior.
+        models: From `load_models`.
+        seed: The seed of the generator on the CPU that samples the posterior.
         size: ``(h, w)`` in pixels, multiples of the autoencoder's factor (8 in Stable Diffusion);
             the model's own size when None.
 
-    Returns:
-        The latent times the autoencoder's scaling factor. It depends on the picture alone: make
-        it once and give it to `denoise_once` for each prompt.
-
     Raises:
-        ValueError: No picture, or a size that the autoencoder can't halve evenly.
+        ValueError: There is no picture, or the autoencoder can't halve the size evenly.
     """
     image = as_image(image)
     size = models.size if size is None else size
@@ -47,15 +42,15 @@ def encode_image(
     if len(size) != 2 or any(side < unit or side % unit for side in size):
         nearest = tuple(max(unit, round(side / unit) * unit) for side in size)
         raise ValueError(
-            f"{models.name} needs a size (h, w) in multiples of {unit} pixels; got {size}, "
-            f"the nearest is {nearest}"
+            f"encode_image(size={size}): {models.name} needs (h, w) in multiples of {unit} pixels;"
+            f" got {size}, the nearest is {nearest}"
         )
     # Its own copy: a picture read from a file may be a read-only view.
     pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
     pixels = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
     pixels = (pixels / 127.5 - 1).clamp(-1, 1).to(models.device, models.vae.dtype)
     posterior = models.vae.encode(pixels).latent_dist
-    draw = _draw(posterior.mean.shape, _generator(seed))
+    draw = _draw(posterior.mean.shape, torch.Generator("cpu").manual_seed(seed))
     latent = posterior.mean + posterior.std * draw.to(posterior.mean)
     shift = models.vae.config.get("shift_factor") or 0.0
     return ((latent - shift) * models.vae.config.scaling_factor).to(models.dtype)
@@ -68,19 +63,20 @@ def add_noise(
     *,
     seed: int = 0,
 ) -> Float[Tensor, "timestep channel h w"]:
-    """The latent with the noise of each timestep, drawn independently from one generator.
+    """Adds each timestep's noise to a latent, drawn independently from one generator.
 
     ``sqrt(a_t) z + sqrt(1 - a_t) e``, with a_t the scheduler's ``alphas_cumprod``: the
     forward process itself, whichever sampler the model comes with.
 
     Args:
-        latent: What `encode_image` returns.
+        latent: From `encode_image`.
         timesteps: Scheduler indices, 0 (a little noise) to 999 (noise alone).
-        models: Whose scheduler says how much noise there is.
-        seed: Of a generator on the CPU, so that every device sees the same noise.
+        models: From `load_models`.
+        seed: The seed of a generator on the CPU, so that every device gets the same noise.
 
     Raises:
-        ValueError: A timestep out of range, none, or a scheduler without ``alphas_cumprod``.
+        ValueError: A timestep is out of range, there is none, or the scheduler has no
+            ``alphas_cumprod``.
     """
     alphas = getattr(models.scheduler, "alphas_cumprod", None)
     if alphas is None:
@@ -88,13 +84,10 @@ def add_noise(
             f"{type(models.scheduler).__name__} has no alphas_cumprod; a diffusion model is "
             "needed, not a flow-matching one"
         )
-    wrong = [t for t in timesteps if not 0 <= t < len(alphas)]
-    if wrong or not len(timesteps):
-        raise ValueError(
-            f"timesteps are scheduler indices from 0 to {len(alphas) - 1}, at least one; "
-            f"got {list(timesteps)}"
-        )
-    generator = _generator(seed)
+    if not len(timesteps) or not all(0 <= t < len(alphas) for t in timesteps):
+        wanted = f"timesteps are scheduler indices from 0 to {len(alphas) - 1}, at least one"
+        raise refused("add_noise", wanted, timesteps=list(timesteps))
+    generator = torch.Generator("cpu").manual_seed(seed)
     _draw(latent.shape, generator)  # the draw that encode_image sampled with
     noise = _draw((len(timesteps), *latent.shape[1:]), generator)
     kept = alphas.to(torch.float32)[list(timesteps)].view(-1, 1, 1, 1).to(latent.device)
@@ -102,13 +95,8 @@ def add_noise(
     return noised.to(latent.dtype)
 
 
-def _generator(seed: int) -> torch.Generator:
-    """A generator on the CPU, whatever the default device is."""
-    return torch.Generator("cpu").manual_seed(seed)
-
-
 def _draw(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Normal noise; the default dtype would draw other numbers from the same seed."""
+    """Draws float32 noise: another default dtype would draw other numbers from the same seed."""
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device="cpu")
 
 
@@ -123,57 +111,55 @@ def denoise_once(
     size: tuple[int, int] | None = None,
     latent: Float[Tensor, "1 channel h_latent w_latent"] | None = None,
 ) -> Float[Tensor, "timestep channel h_latent w_latent"]:
-    """Add noise to the picture once and run the UNet over it once, with the prompt.
+    """Adds noise to the picture once and runs the UNet over it once, with the prompt.
 
     Section 3.1 in the form that its base runs: nothing is denoised and no unconditional half is
-    run. Several timesteps are one batch, of one pass.
+    run. Several timesteps are one batch, of one pass. The noise prediction that is returned, one
+    item a timestep, is rarely of use: the attention is.
 
     Args:
         image: uint8 ``(h, w, 3)``, or what `as_image` takes; not needed where a latent is given.
         prompt: From `embed`; its keys and values may differ.
-        models: Whose autoencoder, scheduler and UNet are used.
+        models: From `load_models`.
         timestep: One or several scheduler indices, 0 to 999; 100 in DiffSegmenter.
-        seed: Of the posterior's sample and of the noise.
-        size: ``(h, w)`` in pixels that the picture is resized to; the model's own when None.
+        seed: The seed of the posterior's sample and of the noise.
+        size: As in `encode_image`.
         latent: From `encode_image`, to be used in place of the picture.
 
-    Returns:
-        The UNet's noise prediction, one item a timestep. It is rarely of use: the attention is.
-
     Raises:
-        ValueError: A timestep out of range, a bad picture or size, neither picture nor latent, or
-            a UNet that wants other inputs (inpainting).
+        ValueError: A timestep is out of range, the picture or its size can't be used, there is
+            neither picture nor latent, or the UNet wants other inputs (inpainting).
     """
     if latent is None:
         if image is None:
-            raise ValueError("give a picture or a latent; got neither")
+            raise ValueError("denoise_once(image=None): give a picture or a latent; got neither")
         latent = encode_image(image, models, seed=seed, size=size)
     timesteps = [timestep] if isinstance(timestep, int) else list(timestep)
     noised = add_noise(latent, timesteps, models, seed=seed)
     return predict_noise(noised, timesteps, [prompt], models)
 
 
-@torch.no_grad()
 def predict_noise(
     noised: Float[Tensor, "item channel h_latent w_latent"],
     timesteps: Sequence[int],
     prompts: Sequence[Prompt],
     models: Models,
 ) -> Float[Tensor, "item channel h_latent w_latent"]:
-    """The UNet's noise prediction for several prompts, in one pass over a batch of them all.
+    """Returns the UNet's noise prediction for several prompts, in one pass over all of them.
+
+    Latents that ask for a gradient get one; the weights of `load_models` never ask.
+
+    Latents that ask for a gradient get one; the weights of `load_models` never ask.
 
     Args:
         noised: For each prompt one latent a timestep, one prompt after the other.
         timesteps: Scheduler indices, the same for every prompt.
-        prompts: From `embed`; of each, keys and values may differ.
-        models: Whose UNet is used.
-
-    Returns:
-        The predicted noise, in the order of the latents.
+        prompts: From `embed`; the keys and values of each may differ.
+        models: From `load_models`.
 
     Raises:
-        ValueError: Not one latent for each prompt and timestep, or a UNet that wants other inputs
-            (inpainting).
+        ValueError: There isn't one latent for each prompt and timestep, or the UNet wants other
+            inputs (inpainting).
     """
     channels, count = models.unet.config.in_channels, len(timesteps)
     if noised.shape[1] != channels:
@@ -187,13 +173,11 @@ def predict_noise(
             f"got {len(noised)}"
         )
 
-    def rows(parts: Sequence[Tensor]) -> Tensor:
-        """One row of each prompt for each of its timesteps."""
+    def rows(parts: Sequence[Tensor]) -> Tensor:  # one of each prompt for each of its timesteps
         return torch.cat([part.expand(count, *part.shape[1:]) for part in parts])
 
     more: dict[str, Any] = {}
-    extras = [prompt.extra for prompt in prompts if prompt.extra is not None]
-    if extras:
+    if extras := [prompt.extra for prompt in prompts if prompt.extra is not None]:
         sides = [side * models.latent_factor for side in noised.shape[-2:]]
         # SDXL is told the picture's own size, where it was cropped, and the size wanted.
         ids = torch.tensor([[*sides, 0, 0, *sides]], device=models.device, dtype=models.dtype)
@@ -213,7 +197,7 @@ def predict_noise(
 
 @contextmanager
 def _give_values(unet: nn.Module, values: Tensor | None) -> Iterator[None]:
-    """Let the cross-attention of this thread take its values from this embedding in the block."""
+    """Lets this thread's cross-attention take its values from an embedding inside the block."""
     mine = threading.get_ident()
 
     def give(module: nn.Module, args: tuple) -> tuple | None:

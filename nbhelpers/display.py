@@ -1,4 +1,4 @@
-"""What notebooks, sites and terminals are given to display: figures with words, tables, code."""
+"""What notebooks, sites and terminals display: figures with alt text, tables, code."""
 
 import ast
 import base64
@@ -20,7 +20,12 @@ from torch import Tensor
 
 from nbhelpers.datasets import Picture, as_image
 
-INK = (27, 27, 27)
+# Okabe and Ito's, told apart by any eye and by their lightness.
+FOUND = (0, 114, 178)  # in the mask; of a mask whose truth is known, in both
+EXTRA = (213, 94, 0)  # in the mask alone: a false positive
+MISSED = (240, 228, 66)  # in the truth alone
+TINT = 0.6  # how much of a tinted pixel is its color; the rest is the picture's gray
+CORE = 25  # lines of code that a reader takes in at once
 # With an interval behind it, or nothing.
 NUMBER = re.compile(r"[-+−]?\d[\d,.]*(e[-+]\d+)?%?( \[.*\])?|-?")
 
@@ -31,51 +36,87 @@ class Drawing:
 
     Attributes:
         png: The file's bytes.
-        alt: What the figure shows, for who can't see it.
+        alt: What the figure shows, for readers who can't see it.
         width: On the page, in CSS pixels; the file holds twice as many.
+        rows: The panels that it is composed of, row by row; a narrow page wraps each row. Empty
+            for a figure in one piece.
     """
 
     png: bytes
     alt: str
     width: int
+    rows: tuple[tuple["Drawing", ...], ...] = ()
 
     def save(self, path: str | Path) -> None:
-        """Write the PNG."""
+        """Writes the PNG."""
         Path(path).write_bytes(self.png)
 
     def __repr__(self) -> str:
         return f"<Drawing: {self.alt}>"
 
-    def as_html(self, *, hidden: bool = False) -> str:
-        """The figure as an element of a page, which holds all of it."""
-        data = base64.b64encode(self.png).decode("ascii")
-        return (
-            f'<img src="data:image/png;base64,{data}" alt="{html.escape(self.alt, quote=True)}" '
-            f'width="{self.width}" style="max-width: 100%; height: auto"{" hidden" * hidden}>'
+    def as_html(self) -> str:
+        """Returns the figure as an element of a page, which holds all of it."""
+        alt = html.escape(self.alt, quote=True)
+        if not self.rows:
+            data = base64.b64encode(self.png).decode("ascii")
+            return (
+                f'<img src="data:image/png;base64,{data}" alt="{alt}" '
+                f'width="{self.width}" style="max-width: 100%; height: auto">'
+            )
+        lines = "".join(
+            f'<div style="text-align: center">{"".join(panel.as_html() for panel in row)}</div>'
+            for row in self.rows
         )
+        return f'<div class="nb-panels" role="group" aria-label="{alt}">{lines}</div>'
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The figure as a notebook, a site, a printed page and a terminal want it."""
+        """Returns the figure as a notebook, a site, a printed page and a terminal want it."""
         data = base64.b64encode(self.png).decode("ascii")
         return {"text/html": self.as_html(), "image/png": data, "text/plain": self.alt}
 
 
+def stack(rows: Sequence[Sequence[Drawing]], alt: str) -> Drawing:
+    """Returns panels composed into one figure: rows from top to bottom, each centered.
+
+    Args:
+        rows: The panels of each row, from left to right.
+        alt: The figure in words.
+    """
+    pictures = [[Image.open(io.BytesIO(panel.png)) for panel in row] for row in rows]
+    heights = [max(picture.height for picture in row) for row in pictures]
+    width = max(sum(picture.width for picture in row) for row in pictures)
+    sheet, top, file = Image.new("RGB", (width, sum(heights)), "white"), 0, io.BytesIO()
+    for row, height in zip(pictures, heights, strict=True):
+        left = (width - sum(picture.width for picture in row)) // 2
+        for picture in row:
+            sheet.paste(picture, (left, top))
+            left += picture.width
+        top += height
+    sheet.save(file, "PNG")
+    wide = max(sum(panel.width for panel in row) for row in rows)
+    return Drawing(file.getvalue(), alt, wide, tuple(map(tuple, rows)))
+
+
 def as_drawing(pixels: UInt8[np.ndarray, "h w 3"], alt: str) -> Drawing:
-    """Pixels as a figure of their own size."""
+    """Shows pixels as a figure of their own size."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return Drawing(file.getvalue(), alt, pixels.shape[1])
 
 
-def overlay(image: Picture, mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture with everything but the mask faded to light gray, the mask outlined in ink.
+def overlay(
+    image: Picture, mask: Bool[np.ndarray, "h w"], truth: Bool[np.ndarray, "h w"] | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns the picture in gray, with the mask as a colored tint over it.
 
-    The pixels inside keep their values and no color is added, so that it reads the same on any
-    picture and to any eye.
+    Shading shows through the tint, and what lies outside keeps its lightness, so that white things
+    stay visible inside and outside. Where the true mask is known, three colors part the pixels
+    that both have (blue), that the mask has alone (vermilion) and that it misses (yellow).
 
     Args:
         image: uint8 ``(h, w, 3)``.
         mask: True inside, of the picture's size.
+        truth: The true mask, of the picture's size, where it is known.
 
     Returns:
         uint8 ``(h, w, 3)``.
@@ -84,24 +125,19 @@ def overlay(image: Picture, mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, 
         ValueError: The sizes differ or the values are of another type.
 
     Example:
-        >>> overlay(np.zeros((1, 3, 3), np.uint8), np.array([[True, False, False]]))[0, :, 0]
-        array([  0,  27, 153], dtype=uint8)
+        >>> overlay(np.full((1, 2, 3), 100, np.uint8), np.array([[True, False]]))[0].tolist()
+        [[40, 108, 147], [100, 100, 100]]
     """
-    image, masks = as_arrays(image, [mask], bool)
-    mask = masks[0]
-    gray = image @ np.array([0.299, 0.587, 0.114])
-    drawn = np.where(mask[..., None], image, (0.4 * gray + 0.6 * 255)[..., None]).astype(np.uint8)
-    grown = mask
-    for _ in range(max(1, round(min(mask.shape) / 160))):
-        rows = np.pad(grown, ((1, 1), (0, 0)))
-        columns = np.pad(rows[:-2] | rows[1:-1] | rows[2:], ((0, 0), (1, 1)))
-        grown = columns[:, :-2] | columns[:, 1:-1] | columns[:, 2:]
-    drawn[grown & ~mask] = INK
-    return drawn
+    image, masks = as_arrays(image, [mask] if truth is None else [mask, truth], bool)
+    found, true = masks[0], masks[-1]
+    gray = np.repeat((image @ np.array([0.299, 0.587, 0.114]))[..., None], 3, axis=2)
+    for where, color in ((found & true, FOUND), (found & ~true, EXTRA), (true & ~found, MISSED)):
+        gray[where] += TINT * (color - gray[where])
+    return gray.round().astype(np.uint8)
 
 
 def as_arrays(image: Any, panels: Any, kind: type) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Image and panels as arrays of the promised type and size, or what is wrong with them."""
+    """Checks image and panels: returns arrays of the promised type and size, or what is wrong."""
     image = as_image(image)
     panels = [
         p.float() if isinstance(p, Tensor) and p.dtype.is_floating_point else p for p in panels
@@ -157,10 +193,10 @@ class Table:
         return "\n".join([self.caption] * bool(self.caption) + text)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """As HTML, which scrolls where the page is narrow, and as text."""
+        """Returns HTML, which scrolls where the page is narrow, and text."""
 
         def line(cells: Sequence[str], tag: str) -> str:
-            """One row."""
+            """Returns one row."""
             sides = ["right" if right else "left" for right in self._right]
             return "".join(
                 f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>'
@@ -177,7 +213,7 @@ class Table:
 
 
 def tabulate(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, caption: str = "") -> Table:
-    """Rows under headings, for a page or a terminal.
+    """Returns rows under headings, for a page or a terminal.
 
     Args:
         columns: The headings.
@@ -200,7 +236,7 @@ def tabulate(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, caption: 
             raise ValueError(f"{len(columns)} columns ({', '.join(columns)}), {len(row)} cells")
 
     def cell(value: Any) -> str:
-        """A value as the table has it."""
+        """Returns a value as the table has it."""
         if value is None:
             return "-"
         return f"{value:.3f}" if isinstance(value, float) else str(value)
@@ -210,41 +246,76 @@ def tabulate(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, caption: 
 
 @dataclass(frozen=True)
 class Source:
-    """The code of a function, as a notebook and a terminal want it."""
+    """The code of a function, as a notebook and a terminal want it.
+
+    Attributes:
+        code: What is shown at once.
+        whole: The whole function, folded below; "" where `code` is all of it.
+    """
 
     code: str
+    whole: str = ""
 
     def __repr__(self) -> str:
         return self.code
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Highlighted where Markdown is; a fence longer than any in the code."""
-        fence = "`" * (3 + self.code.count("```"))
-        return {"text/markdown": f"{fence}python\n{self.code}{fence}", "text/plain": self.code}
+        """Returns Markdown, which is highlighted; its fence is longer than any in the code."""
+        fence = "`" * (3 + (self.code + self.whole).count("```"))
+        page = f"{fence}python\n{self.code}{fence}"
+        if self.whole:
+            folded = "<details>\n<summary>The whole function, with its checks</summary>\n\n"
+            page += f"\n\n{folded}{fence}python\n{self.whole}{fence}\n\n</details>"
+        return {"text/markdown": page, "text/plain": self.code}
 
 
-def show_source(function: Any, *, docstring: bool = True) -> Source:
-    """The code of a function as it runs and is tested, with its file and line.
+def show_source(function: Any, *, start: str = "", stop: str = "") -> Source:
+    """Returns the core of a function as it runs and is tested, with its file and line.
+
+    The docstring and the checks that raise are left out; the whole function is folded below.
 
     Args:
         function: A function or class.
-        docstring: Leave the docstring in.
+        start: Text in the first line to be shown; the function's first line when "".
+        stop: Text in the last line to be shown, at or below `start`; its last line when "".
 
     Raises:
         TypeError: It has no Python source.
+        ValueError: No line holds `start` or `stop`, or more than 25 lines are left to be shown.
     """
     function = inspect.unwrap(function)
     lines, first = inspect.getsourcelines(function)
-    code = textwrap.dedent("".join(lines))
-    if not docstring:
-        body = ast.parse(code).body[0].body  # type: ignore[attr-defined]
-        if ast.get_docstring(ast.parse(code).body[0]) is not None and len(body) > 1:  # type: ignore[arg-type]
-            kept = code.splitlines(keepends=True)
-            del kept[body[0].lineno - 1 : body[0].end_lineno]
-            code = "".join(kept)
+    whole = textwrap.dedent("".join(lines))
+    numbers = _core(whole)
+    kept = whole.splitlines(keepends=True)
+    begin = next((n for n in numbers if start in kept[n]), None)
+    end = next((n for n in numbers if n >= (begin or 0) and stop in kept[n]), None)
+    if begin is None or end is None:
+        raise ValueError(f"{function.__name__} has no line with {stop if begin else start!r}")
+    shown = [n for n in numbers if begin <= n and (not stop or n <= end)]
+    if len(shown) > CORE:
+        raise ValueError(
+            f"{function.__name__} has {len(shown)} lines to be shown, and {CORE} fit a page; "
+            "name its core by start= and stop="
+        )
+    code = textwrap.dedent("".join(kept[n] for n in shown))
     package = sys.modules.get(function.__module__.partition(".")[0])
     file, root = inspect.getsourcefile(function), getattr(package, "__file__", None)
     if file and root and Path(file).is_relative_to(Path(root).parents[1]):
         place = Path(file).relative_to(Path(root).parents[1]).as_posix()
-        code = f"# {place}, line {first}\n{code}"
-    return Source(code)
+        code = f"# {place}, line {first + shown[0]}\n{code}"
+    return Source(code, whole if len(shown) < len(kept) else "")
+
+
+def _core(code: str) -> list[int]:
+    """Returns the lines of a function without its docstring and its checks, counted from 0."""
+    left_out: set[int] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.If) and not node.orelse and isinstance(node.body[-1], ast.Raise):
+            left_out.update(range(node.lineno, (node.end_lineno or 0) + 1))
+        has_body = isinstance(node, ast.FunctionDef | ast.ClassDef) and len(node.body) > 1
+        if has_body and ast.get_docstring(node):  # type: ignore[arg-type]
+            words = node.body[0]  # type: ignore[attr-defined]
+            left_out.update(range(words.lineno, words.end_lineno + 1))
+    lines = code.splitlines()
+    return [n for n, line in enumerate(lines) if n + 1 not in left_out and line.strip()]

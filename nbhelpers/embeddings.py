@@ -7,21 +7,24 @@ section 3.2 puts R in E's place and section 3.3 mixes U into the target noun.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nbhelpers.chunks import Chunk
+from nbhelpers.errors import refused
 from nbhelpers.models import TextEncoder
 from nbhelpers.tokens import Spans, find_spans, tokenize
 
-ISOLATE = ("none", "target", "others", "every")
-BY = ("encoding", "masking")
-TAILS = ("prompt", "empty", "empty-eos", "empty-padding")
-INTO = ("keys", "values", "both")
-UNCONDITIONAL = ("row", "pooled", "masked")
+CHOICES = {
+    "isolate": ("none", "target", "others", "every"),
+    "by": ("encoding", "masking"),
+    "tail": ("prompt", "empty", "empty-eos", "empty-padding"),
+    "into": ("keys", "values", "both"),
+    "unconditional": ("row", "pooled", "masked"),
+}
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,9 @@ class Prompt:
     Attributes:
         text: The caption.
         chunks: The noun chunks that it was embedded with.
-        keys: What the cross-attention makes its keys from.
-        values: What it makes its values from; the same tensor where both were changed.
-        spans: Where the chunks' tokens stand.
+        keys: The embedding that the cross-attention makes its keys from.
+        values: The one that it makes its values from; the same tensor where both were changed.
+        spans: The positions of the chunks' tokens.
         target: The index of the chunk that is asked for; None for all.
         extra: Stable Diffusion XL's pooled text vector, which stays the whole prompt's; else None.
     """
@@ -60,7 +63,7 @@ def embed(
     unconditional: Literal["row", "pooled", "masked"] = "row",
     into: Literal["keys", "values", "both"] = "both",
 ) -> Prompt:
-    """The prompt's embedding with its chunks isolated and its target's noun weighted.
+    """Embeds a prompt with its chunks isolated and its target's noun weighted.
 
     Equation 3 (section 3.2) puts the tokens of R, the chunk encoded alone, in the place of the
     chunk's tokens in E. Equation 4 (section 3.3) replaces those of the target's noun by
@@ -78,37 +81,42 @@ def embed(
             positions that they were not encoded at (equation 3). "masking": encoded where it
             stands, seeing only the start token and itself.
         tail: Whose end token and padding follow the words: the prompt's, which hold the whole
-            sentence, or those of the empty prompt; or only the end token or only the padding of
-            the empty prompt.
+            sentence, or those of the empty prompt, or only its end token or only its padding.
         alpha: Weight of the noun, in [0, 2]: 1 leaves it, 0.9 is the paper's, above 1 emphasizes.
         unconditional: U of equation 4: the empty prompt's row at the token's own position, or the
             one row that CLIP pools, its end token's. "masked" is Compel's weighting: "row", and
             below 1 the whole prompt is first blended with itself encoded with the noun hidden,
             ``(E + t M) / (1 + t)`` with ``t = tan((1 - alpha) pi / 2)``, so that the end token
             and the padding move too.
-        into: What the changed embedding is used for; the prompt's own serves for the other.
-
-    Returns:
-        The prompt. `keys` and `values` are one tensor unless `into` parts them.
+        into: What the changed embedding is used for; the prompt's own serves for the other. With
+            "both", `Prompt.keys` and `Prompt.values` are one tensor.
 
     Raises:
-        ValueError: alpha out of [0, 2], an unknown setting, a chunk that isn't in the caption or
-            whose noun lies beyond what the encoder reads, or a target that isn't among the chunks.
+        ValueError: A setting has no such value, alpha is out of [0, 2], a chunk isn't in the
+            caption or its noun lies beyond what the encoder reads, or the target is no chunk's.
     """
-    _check(isolate=(isolate, ISOLATE), by=(by, BY), tail=(tail, TAILS), into=(into, INTO))
-    _check(unconditional=(unconditional, UNCONDITIONAL))
-    if math.isnan(alpha) or not 0 <= alpha <= 2:
-        raise ValueError(f"alpha is a weight in [0, 2], 1 for none; got {alpha}")
+    chosen = (isolate, by, tail, into, unconditional)
+    for (name, known), value in zip(CHOICES.items(), chosen, strict=True):
+        if value not in known:
+            raise refused("embed", f"{name} is one of {', '.join(known)}", **{name: value})
+    if not 0 <= alpha <= 2:  # NaN doesn't either
+        raise refused("embed", "alpha is a weight in [0, 2], 1 for none", alpha=alpha)
     if target is not None and not 0 <= target < len(chunks):
-        raise ValueError(f"target is the index of one of {len(chunks)} chunks; got {target}")
+        wanted = f"target is the index of one of {len(chunks)} chunks"
+        raise refused("embed", wanted, target=target)
     if isolate == "others" and target is None:
-        raise ValueError("isolate='others' needs a target: the index of its chunk; got None")
+        wanted = "isolating the others needs a target: the index of its chunk"
+        raise refused("embed", wanted, isolate=isolate, target=target)
     tokens = tokenize(caption, text)
     spans = find_spans(caption, chunks, text)
     plain, pooled = encode_tokens([tokens], text)
-    isolated = [spans.chunks[i] for i in range(len(chunks)) if _is_isolated(i, target, isolate)]
+    every = range(len(chunks))
+    meant = every if target is None else [target]  # without a target, each is that of its own map
+    others = [i for i in every if i not in meant]
+    indices = {"none": [], "target": meant, "others": others, "every": every}[isolate]
+    isolated = [spans.chunks[i] for i in indices]
     edited = _replaced(plain, tokens, isolated, text, by)
-    weighted = spans.nouns if target is None else spans.nouns[target : target + 1]
+    weighted = [spans.nouns[i] for i in meant]
     if unconditional == "masked" and alpha < 1:
         masked = []
         for noun in weighted:
@@ -122,16 +130,14 @@ def embed(
 
     if tail != "prompt" or alpha != 1:
         empty = encode_tokens([()], text)[0][0]
-    first = spans.end if tail in ("empty", "empty-eos") else spans.end + 1
-    last = spans.end + 1 if tail == "empty-eos" else text.length
     if tail != "prompt":
+        first = spans.end if tail in ("empty", "empty-eos") else spans.end + 1
+        last = spans.end + 1 if tail == "empty-eos" else text.length
         edited[0, first:last] = empty[first:last]
-    if alpha != 1:
-        for noun in weighted:
-            places = list(noun)
-            # Position 1 of the empty prompt is its end token, the row that CLIP pools.
-            nothing = empty[1] if unconditional == "pooled" else empty[places]
-            edited[0, places] = alpha * edited[0, places] + (1 - alpha) * nothing
+    for positions in map(list, weighted if alpha != 1 else ()):
+        # Position 1 of the empty prompt is its end token, the row that CLIP pools.
+        nothing = empty[1] if unconditional == "pooled" else empty[positions]
+        edited[0, positions] = alpha * edited[0, positions] + (1 - alpha) * nothing
     return Prompt(
         text=caption,
         chunks=tuple(chunks),
@@ -150,21 +156,21 @@ def encode_tokens(
     *,
     sees: Bool[Tensor, "row token"] | None = None,
 ) -> tuple[Float[Tensor, "row token d"], Float[Tensor, "row p"] | None]:
-    """The embeddings of token rows, each put between start and end and padded.
+    """Returns the embeddings of token rows, and Stable Diffusion XL's pooled vectors, else None.
+
+    Each row is put between start and end and padded. Stable Diffusion 1 and 2 read the last
+    hidden state, XL those before it, of both encoders.
 
     Args:
         rows: The words' tokens of each row, without start and end.
         text: The text encoder, ``models.text``.
-        sees: The positions that can be looked at, besides the encoder's looking only back; all
-            of them when None.
-
-    Returns:
-        A row of embeddings each, and Stable Diffusion XL's pooled vectors, else None. Stable
-        Diffusion 1 and 2 read the last hidden state, XL those before it, of both encoders.
+        sees: The positions that can be attended to, among those that the encoder's causal mask
+            allows; all of them when None.
     """
-    states, pooled = [], None
+    states, pooled, room = [], None, text.length - 2
     for tokenizer, encoder in zip(text.tokenizers, text.encoders, strict=True):
-        framed = [_frame(row, tokenizer, text.length) for row in rows]
+        start, end, padding = (getattr(tokenizer, f"{n}_token_id") for n in ("bos", "eos", "pad"))
+        framed = [[start, *row[:room], end] + [padding] * (room - len(row)) for row in rows]
         out = encoder(
             torch.tensor(framed, device=encoder.device),
             attention_mask=None if sees is None else sees.to(encoder.device, torch.long),
@@ -177,58 +183,37 @@ def encode_tokens(
     return torch.cat(states, dim=-1), pooled
 
 
-def _is_isolated(chunk: int, target: int | None, isolate: str) -> bool:
-    """Whether a chunk is to be isolated; without a target, each is the target of its own map."""
-    is_target = target is None or chunk == target
-    return {"none": False, "target": is_target, "others": not is_target, "every": True}[isolate]
-
-
 def _replaced(
     prompt: Float[Tensor, "1 token d"],
     tokens: Sequence[int],
-    places: Sequence[Sequence[int]],
+    spans: Sequence[Sequence[int]],
     text: TextEncoder,
     by: str,
     *,
     hidden: Sequence[int] = (),
 ) -> Float[Tensor, "1 token d"]:
-    """Equation 3: a copy of the prompt's embedding in which R stands at each chunk's `places`.
+    """Puts R in E's place at each chunk's positions, in a copy of the prompt's embedding (eq. 3).
 
     Nothing in R attends to the positions in `hidden`.
     """
     edited = prompt.clone()
-    if not places:
+    if not spans:
         return edited
-    rows: list[Sequence[int]] = [tokens] * len(places)
-    origins: Sequence[Sequence[int]] = places
+    rows: list[Sequence[int]] = [tokens] * len(spans)
+    origins: Sequence[Sequence[int]] = spans
+    sees = torch.ones(len(spans), text.length, dtype=torch.bool, device="cpu")
     if by == "encoding":
-        # The prompt's own tokens, so that each row of R has its place in E; equation 3's chunk
+        # The prompt's own tokens, so that each row of R belongs to one of E; equation 3's chunk
         # takes positions 1 to m, between a start and an end of its own.
-        rows = [[tokens[i - 1] for i in span] for span in places]
-        origins = [range(1, 1 + len(span)) for span in places]
-        everything = torch.ones(len(places), text.length, dtype=torch.bool, device="cpu")
-        sees = everything if hidden else None
+        rows = [[tokens[i - 1] for i in span] for span in spans]
+        origins = [range(1, 1 + len(span)) for span in spans]
     else:
-        sees = torch.zeros(len(places), text.length, dtype=torch.bool, device="cpu")
-        for row, span in zip(sees, places, strict=True):
+        for row, span in zip(sees.fill_(False), spans, strict=True):
             row[[0, *span]] = True
-    if sees is not None:
-        for row, span, origin in zip(sees, places, origins, strict=True):
-            row[[at for i, at in zip(span, origin, strict=True) if i in hidden]] = False
-    states, _ = encode_tokens(rows, text, sees=sees)
-    for state, span, origin in zip(states, places, origins, strict=True):
+    for row, span, origin in zip(sees, spans, origins, strict=True):
+        row[[at for i, at in zip(span, origin, strict=True) if i in hidden]] = False
+    masked = bool(hidden) or by == "masking"
+    states, _ = encode_tokens(rows, text, sees=sees if masked else None)
+    for state, span, origin in zip(states, spans, origins, strict=True):
         edited[0, list(span)] = state[list(origin)]
     return edited
-
-
-def _frame(row: Sequence[int], tokenizer: Any, length: int) -> list[int]:
-    """Tokens between start and end, padded to a length."""
-    ids = [tokenizer.bos_token_id, *row[: length - 2], tokenizer.eos_token_id]
-    return ids + [tokenizer.pad_token_id] * (length - len(ids))
-
-
-def _check(**settings: tuple[str, tuple[str, ...]]) -> None:
-    """Refuse a setting that has no such value."""
-    for name, (value, known) in settings.items():
-        if value not in known:
-            raise ValueError(f"{name} is one of {', '.join(known)}; got {value!r}")

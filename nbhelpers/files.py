@@ -9,15 +9,15 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from nbhelpers.datasets import quoted
+from nbhelpers.errors import quoted
 
 
 def check_writable(folder: Path, names: Iterable[str]) -> None:
-    """Refuse a folder that couldn't take the results, before any work is done; write nothing.
+    """Refuses a folder that couldn't take the results, before any work is done; writes nothing.
 
     Args:
         folder: Where the results shall lie; it needn't exist yet.
-        names: Of the files.
+        names: The names of the files.
 
     Raises:
         OSError: The folder can't be made or written to, or a result's name is taken by a folder.
@@ -43,14 +43,11 @@ def check_writable(folder: Path, names: Iterable[str]) -> None:
 
 
 def write_together(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """Write files under other names first and rename them once all are safely on disk.
+    """Writes files under other names, renames them once all are on disk, and returns the paths.
 
     Args:
         folder: Made where it is missing.
         contents: The files' bytes by name; the last is renamed last.
-
-    Returns:
-        The files' paths, in order.
 
     Raises:
         OSError: The disk is full or went away; no new file is left then.
@@ -73,20 +70,15 @@ def write_together(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
 
 
 def write_whole(path: Path, content: bytes) -> Path:
-    """Write one file whole or not at all; its folder is made where it is missing.
-
-    Raises:
-        OSError: The disk is full or went away; what was there before still is.
-    """
+    """Writes one file whole or, with an `OSError`, not at all: what was there before still is."""
     return write_together(path.parent, {path.name: content})[0]
 
 
 def sync_folder(folder: Path) -> None:
-    """The names in a folder, too, must reach the disk; Windows writes them by itself."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Puts the names in a folder, too, on the disk; Windows does it by itself."""
+    if os.name != "nt":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

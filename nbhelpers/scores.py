@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -10,19 +10,25 @@ from torch import Tensor
 
 from nbhelpers import kernels
 from nbhelpers.attention import Layer
+from nbhelpers.calibration import Layers, Normalize, SoftmaxOver
+from nbhelpers.errors import refused
 from nbhelpers.tokens import Spans
+
+Subtokens = Literal["all", "last"]
+PLACES = {"all": ("down", "mid", "up"), "no-mid": ("down", "up"), "down": ("down",), "up": ("up",)}
 
 
 def score_maps(
     layers: Sequence[Layer],
     spans: Spans,
     *,
-    softmax_over: Literal["all", "words"] = "all",
+    softmax_over: SoftmaxOver = "all",
     weights: Mapping[int, float] | None = None,
-    subtokens: Literal["all", "last"] = "all",
+    normalize: Normalize = "min-max",
+    subtokens: Subtokens = "all",
     size: tuple[int, int] | None = None,
 ) -> Float[Tensor, "chunk h w"]:
-    """How much every place of the picture looks at each chunk's noun.
+    """Returns how much each location of the picture attends to each chunk's noun.
 
     The score map of section 3.1, with DiffSegmenter's arithmetic: the probabilities of the noun's
     tokens, their mean over sub-tokens, batch (timesteps), heads and the layers of one
@@ -31,7 +37,7 @@ def score_maps(
 
     Args:
         layers: What `record_attention` recorded of the cross-attention. Layers of several
-            passes are averaged as layers of one resolution are.
+            passes are averaged as layers of one resolution are; `select_layers` takes some.
         spans: Where the nouns' tokens stand, from `embed`.
         softmax_over: Which tokens it runs over: all, as in the model, or the prompt's words alone,
             without start, end and padding.
@@ -39,19 +45,27 @@ def score_maps(
             (1, 2, 4, 8), scaled to sum to 1 over the resolutions present; a resolution that is not
             named has weight 0. Equal weights when None. DiffSegmenter's are
             ``{8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}``.
+        normalize: "min-max" stretches each resolution to [0, 1] before the sum, as DiffSegmenter
+            does; "none" sums the mean probabilities themselves, as DAAM does.
         subtokens: The tokens of a noun that score it: all of them, or, as in DiffSegmenter's
             code, the last.
         size: The grid ``(h, w)`` of the maps; the finest recorded one when None.
 
     Returns:
-        Values in [0, 1], float32: a weighted mean of maps that each fill [0, 1]. A resolution
-        whose map is the same everywhere (a grid of one cell, say) tells nothing and adds 0.
+        Values in [0, 1], float32: a weighted mean of maps that each fill [0, 1], or, without
+        normalization, of probabilities. A resolution whose map is the same everywhere (a grid of
+        one cell, say) tells nothing and, normalized, adds 0.
 
     Raises:
-        ValueError: No layers or no chunks, a token beyond the recorded keys, weights that are
-            negative or all 0, one resolution with two grids, or NaN or infinity in what was
-            recorded.
+        ValueError: No layers or no chunks, a choice that there isn't, a token beyond the recorded
+            keys, weights that are negative or all 0, one resolution with two grids, or NaN or
+            infinity in what was recorded.
     """
+    choices = {"softmax_over": SoftmaxOver, "normalize": Normalize, "subtokens": Subtokens}
+    given = {"softmax_over": softmax_over, "normalize": normalize, "subtokens": subtokens}
+    for name, value in given.items():
+        if value not in (known := get_args(choices[name])):
+            raise refused("score_maps", f"{name} is one of {', '.join(known)}", **{name: value})
     if not layers:
         raise ValueError(
             "no cross-attention was recorded; call denoise_once inside record_attention "
@@ -61,21 +75,67 @@ def score_maps(
         raise ValueError("there is no chunk to score; embed the prompt with its noun chunks")
     groups = _by_factor(layers)
     shares = _shares(weights, sorted(groups))
+    size = size or max((layer.grid for layer in layers), key=math.prod)
+    scoring = [layer for layer in layers if shares[layer.factor]]
+    maps = [noun_maps(layer, spans, softmax_over, subtokens) for layer in scoring]
+    return join_maps(scoring, maps, weights=weights, normalize=normalize, size=size)
+
+
+def select_layers(layers: Sequence[Layer], which: Layers = "all") -> list[Layer]:
+    """Returns the layers of some parts of the UNet: all, all but the middle block's, or one way's.
+
+    Args:
+        layers: From `record_attention`.
+        which: "all", "no-mid", "down" or "up".
+
+    Raises:
+        ValueError: None of them stands there.
+    """
+    found = [layer for layer in layers if layer.place in PLACES[which]]
+    if layers and not found:
+        there = ", ".join(sorted({layer.place for layer in layers}))
+        raise ValueError(
+            f"layers={which!r} leaves none: the recorded ones stand in the blocks {there}; "
+            "use layers='all'"
+        )
+    return found
+
+
+def join_maps(
+    layers: Sequence[Layer],
+    maps: Sequence[Float[Tensor, "chunk _h _w"]],
+    *,
+    weights: Mapping[int, float] | None,
+    normalize: Normalize,
+    size: tuple[int, int],
+) -> Float[Tensor, "chunk h w"]:
+    """Joins the layers' maps of the nouns into a score map a chunk: `score_maps`' second half.
+
+    Args:
+        layers: Whose maps they are; none has weight 0.
+        maps: A tensor for each layer, from `noun_maps`.
+        weights: As for `score_maps`.
+        normalize: Likewise.
+        size: The grid of the result.
+    """
+    groups: dict[int, list[Tensor]] = {}
+    for layer, values in zip(layers, maps, strict=True):
+        groups.setdefault(layer.factor, []).append(values)
+    shares = _shares(weights, sorted(groups))
+    return kernels.aggregate(
+        [torch.stack(group).mean(dim=0) for group in groups.values()],
+        [shares[factor] for factor in groups],
+        size,
+        normalize=normalize == "min-max",
+    )
+
+
+def noun_maps(
+    layer: Layer, spans: Spans, softmax_over: SoftmaxOver = "all", subtokens: Subtokens = "all"
+) -> Float[Tensor, "chunk h w"]:
+    """Returns one layer's map of every noun: the mean probability of its tokens."""
     nouns = [noun[-1:] if subtokens == "last" else noun for noun in spans.nouns]
     subset = spans.words if softmax_over == "words" else None
-    size = size or max((group[0].grid for group in groups.values()), key=math.prod)
-    present = [factor for factor in groups if shares[factor]]
-    maps = [
-        torch.stack([_noun_maps(layer, nouns, subset) for layer in groups[factor]]).mean(dim=0)
-        for factor in present
-    ]
-    return kernels.aggregate(maps, [shares[factor] for factor in present], size)
-
-
-def _noun_maps(
-    layer: Layer, nouns: Sequence[Sequence[int]], subset: Sequence[int] | None
-) -> Tensor:
-    """One layer's map of every noun: the mean probability of its tokens."""
     wanted = sorted({token for noun in nouns for token in noun})
     if wanted[-1] >= layer.key.shape[-2]:
         raise ValueError(
@@ -93,7 +153,7 @@ def _noun_maps(
 
 
 def _by_factor(layers: Sequence[Layer]) -> dict[int, list[Layer]]:
-    """The layers of each resolution."""
+    """Returns the layers of each resolution."""
     groups: dict[int, list[Layer]] = {}
     for layer in layers:
         group = groups.setdefault(layer.factor, [])
@@ -107,7 +167,7 @@ def _by_factor(layers: Sequence[Layer]) -> dict[int, list[Layer]]:
 
 
 def _shares(weights: Mapping[int, float] | None, factors: Sequence[int]) -> dict[int, float]:
-    """The share of each resolution present; together they are 1."""
+    """Returns the share of each resolution present; together they are 1."""
     named = dict.fromkeys(factors, 1.0) if weights is None else weights
     wrong = {factor: w for factor, w in named.items() if not math.isfinite(w) or w < 0}
     if wrong:

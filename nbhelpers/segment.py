@@ -1,4 +1,4 @@
-"""The whole way: a picture and a phrase in, a mask out."""
+"""The stages composed: a picture and a phrase in, a mask out."""
 
 import html
 from collections.abc import Callable, Mapping, Sequence
@@ -15,21 +15,22 @@ from nbhelpers.captions import caption as write_caption
 from nbhelpers.captions import opening
 from nbhelpers.chunks import Chunk, find_head, find_phrase, find_target, noun_chunks
 from nbhelpers.completion import complete
-from nbhelpers.datasets import Picture, as_image, quoted
+from nbhelpers.datasets import Picture, as_image
 from nbhelpers.denoising import add_noise, encode_image, predict_noise
 from nbhelpers.display import as_drawing, overlay
 from nbhelpers.embeddings import Prompt, embed
+from nbhelpers.errors import quoted, refused
 from nbhelpers.masks import to_pixels
 from nbhelpers.models import Models
-from nbhelpers.scores import score_maps
+from nbhelpers.scores import score_maps, select_layers
 from nbhelpers.settings import DEFAULT, OF_THE_PROMPT, resolve
 from nbhelpers.settings import SETTINGS as SETTINGS
 from nbhelpers.settings import Settings as Settings
-from nbhelpers.tokens import reach
+from nbhelpers.tokens import Spans, reach
 from nbhelpers.words import check_text, is_latin
 
 OPENING = "a photograph of "  # figures 2 to 8
-THING = "'the striped red ring'"
+THING = "'the black horse'"
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,7 +50,7 @@ class Segmentation:
         phrase: What was asked for.
         prompt: The prompt with its chunks (those after "a photograph of") and edited embedding.
         target: The index of the chunk that was segmented.
-        settings: As they were used, nothing left open.
+        settings: The settings as they were used, nothing left open.
         method: The name of the settings; "custom" for settings of one's own.
         model: The model's name.
         revision: Its commit on the Hub, None for a folder.
@@ -76,7 +77,7 @@ class Segmentation:
         )
 
     def _repr_html_(self) -> str:
-        """The overlay, with the short form under it."""
+        """Draws the overlay, with the short form under it."""
         drawing = as_drawing(overlay(self.image, self.mask), repr(self)[1:-1])
         words = f"<figcaption>{html.escape(drawing.alt)}</figcaption>"
         return f"<figure>{drawing.as_html()}{words}</figure>"
@@ -92,10 +93,9 @@ class Segmentation:
         return self.prompt.chunks[self.target]
 
     def record(self) -> dict[str, Any]:
-        """What there is to say about it in plain numbers and words, ready for JSON."""
+        """Returns all of it but the arrays in plain numbers and words, ready for JSON."""
 
         def spread(values: np.ndarray) -> dict[str, float]:
-            """The least, the mean and the largest value."""
             named = {"min": values.min(), "mean": values.mean(), "max": values.max()}
             return {name: round(float(value), 6) for name, value in named.items()}
 
@@ -146,27 +146,26 @@ def segment(
     progress: Callable[[str], None] | None = None,
     **overrides: Any,
 ) -> Segmentation | list[Segmentation]:
-    """The pixels of a picture that a phrase means.
+    """Segments the pixels of a picture that a phrase means.
 
     All of section 3, one stage after the other. A mask comes back for things that aren't there,
     too: the map is stretched before it is cut, so its highest point always passes.
-    `Segmentation.peak` is the map's highest value before that. It says how far the attention
-    gathered, not whether the thing is there: on 40 pictures of the shapes' testA its median is
-    0.43 for things that are there and 0.41 for things that aren't (method plain, AUC 0.51).
+    `Segmentation.peak` is the map's highest value before that; it says how far the attention
+    gathered, and not whether the thing is there. `presence` does.
 
     Args:
         image: uint8 ``(h, w, 3)`` of any size, a Pillow picture, or a path.
-        phrase: What to look for: "the striped red ring". Or several such, which share one encoded
+        phrase: What to look for: "the black horse". Or several such, which share one encoded
             picture and one pass of the UNet; for very many see `segment_batch`.
         models: From `load_models`.
         method: A name in `SETTINGS`; "sealed" when None.
         settings: Settings of one's own in the place of the named ones; `method` then only says
-            which of the model's thresholds to use, 0.5 when None.
+            whose calibration fills what they leave open, see `resolve`.
         target: A word of the prompt whose chunk is meant; when None, the chunk that the phrase is
             about (`find_head`).
         caption: The prompt, where it is to be another than "a photograph of {phrase}".
         latent: From `encode_image`, so that many calls share one encoded picture.
-        progress: Is told each stage before it starts.
+        progress: Called with the name of each stage before it starts.
         **overrides: Single settings, by name: ``alpha=0.7``, or ``prompt_from="blip"`` to let
             BLIP go on from "a photograph of {phrase}".
 
@@ -175,29 +174,30 @@ def segment(
         those of single calls but for rounding.
 
     Raises:
-        ValueError: No picture, an unknown method or setting, an empty phrase, one that isn't
-            English, no noun in it, a target that isn't there, or anything that a stage refuses.
+        ValueError: There is no picture, method or setting of that name; the phrase is empty,
+            isn't English or holds no noun; the target isn't there; or a stage refuses something.
 
     Example:
         >>> import nbhelpers as nb
-        >>> models = nb.load_models("shapes")
-        >>> path = nb.weights.data_folder() / "shapes" / "images" / "000053.png"
-        >>> nb.segment(path, "the white ball", models, method="paper")
-        <Segmentation: 'the white ball', ...% of the picture, by paper of shapes>
-        >>> ball, ring = nb.segment(path, ["a photo of a white ball", "the red ball"], models)
-        >>> ball.chunk.text, ball.method
-        ('a white ball', 'sealed')
-        >>> nb.segment(path, "ball", models, settings=Settings(alpha=0.9)).record()["method"]
+        >>> models = nb.load_models("stickers")
+        >>> path = nb.weights.data_folder() / "stickers" / "images" / "000149.png"
+        >>> nb.segment(path, "the black horse", models, method="paper")
+        <Segmentation: 'the black horse', ...% of the picture, by paper of stickers>
+        >>> black, cup = nb.segment(path, ["a photo of a black horse", "the orange cup"], models)
+        >>> black.chunk.text, black.method
+        ('a black horse', 'sealed')
+        >>> nb.segment(path, "horse", models, settings=Settings(alpha=0.9)).record()["method"]
         'custom'
-        >>> nb.segment(path, "ball", models, caption="a white ball and a cube").chunk.text
-        'a white ball'
+        >>> nb.segment(path, "horse", models, caption="a black horse and a cup").chunk.text
+        'a black horse'
     """
     tell = progress or (lambda stage: None)
     pixels = as_image(image)
     chosen = resolve(models, method, settings, **overrides)
     phrases = [phrase] if isinstance(phrase, str) else list(phrase)
     if target is not None and not isinstance(phrase, str):
-        raise ValueError("a target belongs to one phrase; give one, or leave target out")
+        wanted = "a target belongs to one phrase; give one, or leave target out"
+        raise refused("segment", wanted, phrase=phrase, target=target)
     prompts = [
         make_prompt(one, models, chosen, image=pixels, target=target, caption=caption, tell=tell)
         for one in phrases
@@ -209,7 +209,8 @@ def segment(
         latent = encode_image(pixels, models, seed=chosen.seed, size=chosen.size)
     size = tuple(side * models.latent_factor for side in latent.shape[-2:])
     if chosen.size is not None and size != chosen.size:
-        raise ValueError(f"the latent is of a picture of size {size}, and size is {chosen.size}")
+        wanted = f"the latent is of a picture of size {size}, and size is {chosen.size}"
+        raise ValueError(f"segment(size={chosen.size}): {wanted}")
     noised = add_noise(latent, chosen.timesteps or (), models, seed=chosen.seed)
     attention = attend([noised] * len(prompts), prompts, chosen.timesteps or (), models)
     scores, completed = target_maps(attention, prompts, chosen, tell)
@@ -234,22 +235,21 @@ def make_prompt(
     after: str = "",
     tell: Callable[[str], None] = lambda stage: None,
 ) -> Prompt:
-    """The prompt that asks for a phrase, its target the chunk that is meant.
+    """Makes the prompt that asks for a phrase, its target the chunk that is meant.
 
     Args:
-        phrase: What to look for. An opening such as "a photo of" is taken off: the prompt has one.
-        models: Whose captioner, parser and text encoder are used.
+        phrase: As in `segment`. An opening such as "a photo of" is taken off: the prompt has one.
+        models: From `load_models`.
         settings: From `resolve`.
-        image: For the captioner alone.
-        target: A word of the prompt whose chunk is meant.
-        caption: The prompt, where it is to be another.
+        image: The picture, for the captioner alone.
+        target: As in `segment`; so is `caption`.
         before: What stands before the phrase in the prompt, after "a photograph of".
         after: What stands behind it.
-        tell: Is told each stage before it starts.
+        tell: Called with the name of each stage before it starts.
 
     Raises:
-        ValueError: A text that is empty or isn't English, no noun in the phrase, or a target that
-            isn't there or lies beyond the tokens that the text encoder reads.
+        ValueError: A text is empty or isn't English, the phrase has no noun, or the target isn't
+            there or lies beyond the tokens that the text encoder reads.
     """
     words = check_text(phrase)
     target = None if target is None else check_text(target, "target")
@@ -269,14 +269,14 @@ def make_prompt(
         own = noun_chunks(text, models.parser)
         text = write_caption(image, models.captioner, about=words)
     tell("chunks")
-    found = [
-        c for c in noun_chunks(text, models.parser) if not own or c.start >= start + len(words)
-    ]
+    no_noun = ValueError(
+        f"no noun chunk was found in {quoted(words)}; name a thing, as in {THING}"
+    )
+    end = start + len(words)
+    found = (c for c in noun_chunks(text, models.parser) if not own or c.start >= end)
     chunks = [c for c in (*own, *found) if c.start >= opening(text)]
     if not chunks:
-        raise ValueError(
-            f"no noun chunk was found in {quoted(words)}; name a thing, as in {THING}"
-        )
+        raise no_noun
     if caption is not None:
         span = find_phrase(words, text, chunks)
     if target is None and span is not None:
@@ -284,10 +284,8 @@ def make_prompt(
     else:
         index = find_target(chunks, target or words, caption=text)
     meant = chunks[index]
-    if caption is None and target is None and meant.noun_start >= start + len(words):
-        raise ValueError(
-            f"no noun chunk was found in {quoted(words)}; name a thing, as in {THING}"
-        )
+    if caption is None and target is None and meant.noun_start >= end:
+        raise no_noun
     if not is_latin(meant.noun) and any(c.isalpha() for c in meant.noun):
         raise ValueError(f"{quoted(meant.noun)} is no English noun; name a thing, as in {THING}")
     tell("embedding")
@@ -303,13 +301,9 @@ def attend(
     timesteps: Sequence[int],
     models: Models,
 ) -> Recording:
-    """One pass of the UNet for several prompts, and its attention.
+    """Records the attention of one pass of the UNet for several prompts, from `make_prompt`.
 
-    Args:
-        noised: For each prompt the latents of its picture, one a timestep, from `add_noise`.
-        prompts: From `make_prompt`.
-        timesteps: Scheduler indices, the same for every prompt.
-        models: Whose UNet is used.
+    `noised` are for each prompt the latents of its picture, one a timestep, from `add_noise`.
     """
     with record_attention(models.unet) as attention:
         predict_noise(torch.cat(list(noised)), timesteps, prompts, models)
@@ -322,13 +316,9 @@ def target_maps(
     settings: Settings,
     tell: Callable[[str], None] = lambda stage: None,
 ) -> tuple[Float[Tensor, "prompt 1 h_grid w_grid"], Float[Tensor, "prompt 1 h_grid w_grid"]]:
-    """The score map of each prompt's target, and that map completed.
+    """Returns the score map of each prompt's target, and that map completed.
 
-    Args:
-        attention: From `attend`, of these prompts.
-        prompts: As they were given to it.
-        settings: From `resolve`.
-        tell: Is told each stage before it starts.
+    `attention` is what `attend` recorded of these prompts; `tell` is called before each stage.
     """
     tell("score map")
     scores = torch.stack(
@@ -344,18 +334,25 @@ def target_maps(
     return scores, completed
 
 
-def score_target(layers: Sequence[Layer], prompt: Prompt, settings: Settings) -> Tensor:
-    """The score map of the prompt's target alone: ``1 h w``."""
-    spans, index = prompt.spans, prompt.target or 0
-    only = replace(spans, nouns=(spans.nouns[index],), chunks=(spans.chunks[index],))
+def score_target(
+    layers: Sequence[Layer], prompt: Prompt, settings: Settings
+) -> Float[Tensor, "1 h w"]:
+    """Returns the score map of the prompt's target alone."""
     weights = settings.weights if isinstance(settings.weights, Mapping) else None
     return score_maps(
-        layers,
-        only,
-        softmax_over=settings.softmax_over,
+        select_layers(layers, settings.layers or "all"),
+        target_spans(prompt),
+        softmax_over=settings.softmax_over or "all",
         weights=weights,
+        normalize=settings.normalize or "min-max",
         subtokens=settings.subtokens,
     )
+
+
+def target_spans(prompt: Prompt) -> Spans:
+    """Returns where the tokens of the prompt's target stand."""
+    spans, index = prompt.spans, prompt.target or 0
+    return replace(spans, nouns=(spans.nouns[index],), chunks=(spans.chunks[index],))
 
 
 def binarize(
@@ -368,7 +365,7 @@ def binarize(
     models: Models,
     method: str,
 ) -> Segmentation:
-    """The last stage of `segment`: the completed map as large as the picture, and its mask."""
+    """Returns the last stage of `segment`: the map as large as the picture, and its mask."""
     pixels = to_pixels(completed, (image.shape[0], image.shape[1]))[0]
     return Segmentation(
         mask=pixels >= settings.threshold,

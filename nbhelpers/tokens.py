@@ -1,10 +1,10 @@
-"""A caption as the text encoder's tokens, and where its chunks stand among them."""
+"""The text encoder's tokens of a caption, and the positions of its chunks among them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nbhelpers.chunks import Chunk
-from nbhelpers.datasets import quoted
+from nbhelpers.errors import quoted
 from nbhelpers.models import TextEncoder
 
 
@@ -32,43 +32,39 @@ class Spans:
 
 
 def tokenize(caption: str, text: TextEncoder) -> tuple[int, ...]:
-    """The tokens of a text's words, without start and end, as many as the encoder reads."""
+    """Returns the tokens of a text, without start and end, as many as the encoder reads."""
     return tuple(token for token, _, _ in _tokens(caption, text)[: text.length - 2])
 
 
 def reach(caption: str, text: TextEncoder) -> int:
-    """How many characters of a text the encoder reads; what follows them is cut off."""
+    """Counts the characters of a text that the encoder reads; what follows them is cut off."""
     tokens = _tokens(caption, text)
     room = text.length - 2
     return len(caption) if len(tokens) <= room else tokens[room - 1][2]
 
 
 def find_spans(caption: str, chunks: Sequence[Chunk], text: TextEncoder) -> Spans:
-    """Where the chunks' words and nouns stand among the prompt's tokens.
+    """Finds the positions of the chunks' words and nouns among the prompt's tokens.
 
-    Positions come from the characters that each token covers, so repeated words, words of several
-    tokens and accents are told apart.
+    They come from the characters that each token covers, so repeated words, words of several
+    tokens and accents are told apart; the start token is position 0.
 
     Args:
         caption: The prompt.
         chunks: Its noun chunks.
         text: The text encoder, ``models.text``.
 
-    Returns:
-        Positions that count the start token as 0.
-
     Raises:
-        ValueError: A chunk that isn't at its place in the caption, or whose noun lies beyond the
+        ValueError: A chunk isn't where it says it is in the caption, or its noun lies beyond the
             tokens that the encoder reads.
     """
     tokens = _tokens(caption, text)
-    room = text.length - 2  # start and end take a place each
+    room = text.length - 2  # start and end take a position each
 
     def covered(start: int, end: int) -> tuple[int, ...]:
-        """The positions of the tokens that cover these characters."""
         return tuple(i + 1 for i, (_, a, b) in enumerate(tokens) if a < end and b > start)
 
-    nouns, places = [], []
+    nouns, whole = [], []
     for chunk in chunks:
         if caption[chunk.start : chunk.end] != chunk.text:
             raise ValueError(
@@ -84,13 +80,13 @@ def find_spans(caption: str, chunks: Sequence[Chunk], text: TextEncoder) -> Span
                 f"{len(tokens)}, and the text encoder reads {room}; shorten the caption"
             )
         nouns.append(noun)
-        places.append(tuple(i for i in covered(chunk.start, chunk.end) if i <= room))
+        whole.append(tuple(i for i in covered(chunk.start, chunk.end) if i <= room))
     words = tuple(range(1, min(len(tokens), room) + 1))
-    return Spans(tuple(nouns), tuple(places), words, end=len(words) + 1)
+    return Spans(tuple(nouns), tuple(whole), words, end=len(words) + 1)
 
 
 def _tokens(caption: str, text: TextEncoder) -> list[tuple[int, int, int]]:
-    """The tokens of a text with the characters that each covers, however many there are."""
+    """Returns the tokens of a text and the characters that each covers, however many there are."""
     found = []
     for tokenizer in text.tokenizers:
         coded = tokenizer(

@@ -1,4 +1,4 @@
-"""Which versions of what a result was made with, without importing any of it."""
+"""The versions of what a result was made with, without importing any of it."""
 
 import platform
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def version_of(package: str) -> str:
-    """A package's version, or that it isn't installed.
+    """Returns a package's version, or that it isn't installed.
 
     Example:
         >>> version_of("no-such-package")
@@ -19,5 +19,5 @@ def version_of(package: str) -> str:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """The versions of Python and of these packages, by name."""
+    """Returns the versions of Python and of these packages, by name."""
     return {"python": platform.python_version(), **{p: version_of(p) for p in packages}}

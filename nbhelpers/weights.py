@@ -27,6 +27,7 @@ HUB = {
         "2227ac38c9f16105cb0412e7cab4759978a8fd90",
         "1.9 GB",
     ),
+    "openai/clip-vit-large-patch14": ("32bd64288804d66eefd0ccbe215aa642df71cc41", "1.7 GB"),
 }
 # Taken off the Hub by their owners, and where a copy of the same weights is kept.
 MOVED = {
@@ -40,13 +41,13 @@ WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_)?model(?:\.(?P<a>\w+?))?(?:-\d+-of-\d+)?(?:\.(?P<b>\w+))?\.safetensors"
 )
 WANTED = " as safetensors weights"
-# The worlds that come with the package, and the folders of their pieces under data/{world}.
-EMBEDDED = ("stickers", "shapes")
-PIECES = {"model": "stable-diffusion", "captioner": "blip", "parser": "parser"}
+# The world that comes with the package, and the folders of its pieces under data/stickers.
+EMBEDDED = "stickers"
+PIECES = {"model": "stable-diffusion", "captioner": "blip", "clip": "clip", "parser": "parser"}
 
 
 def data_folder() -> Path:
-    """Where the embedded models, their pictures and the recorded results lie.
+    """Returns where the embedded models, their pictures and the recorded results lie.
 
     Returns:
         The folder that NBHELPERS_DATA names; else the one inside the package, which an installed
@@ -63,14 +64,27 @@ def data_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "data"
 
 
+def refuse_replaced(name: str) -> None:
+    """Refuses the name of models and data that an earlier version had.
+
+    Raises:
+        ValueError: It is one; says what took its place.
+    """
+    if name == "shapes":
+        raise ValueError(
+            "the drawn shapes were replaced by the sticker world in 0.2.0; use 'stickers'"
+        )
+
+
 def locate(name: str, revision: str | None, piece: str) -> tuple[str, str | None]:
-    """The folder or Hub id that a name stands for, and its commit."""
-    if name in EMBEDDED:
+    """Returns the folder or Hub id that a name stands for, and its commit."""
+    refuse_replaced(name)
+    if name == EMBEDDED:
         folder = data_folder() / name / PIECES[piece]
         if not folder.is_dir():
             raise OSError(
                 f"the {name} {piece} is not at {folder}; set NBHELPERS_DATA to the project's data "
-                "folder, or train it: python -m nbhelpers.shapes train"
+                "folder, or train it in a checkout: make weights"
             )
         return str(folder), None
     path = os.path.expanduser(name)
@@ -86,7 +100,7 @@ def locate(name: str, revision: str | None, piece: str) -> tuple[str, str | None
     if not re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", name):
         raise OSError(
             f"there is no folder {shown} and it is no 'owner/name' of the Hugging Face Hub; "
-            "'shapes' needs no download"
+            f"{EMBEDDED!r} needs no download"
         )
     commit = revision or HUB.get(name, ("",))[0]
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
@@ -99,7 +113,7 @@ def locate(name: str, revision: str | None, piece: str) -> tuple[str, str | None
 
 
 def from_pretrained(kind: Any, source: str, commit: str | None, **more: Any) -> Any:
-    """One part, from safetensors, at one commit, without remote code, and all of it.
+    """Returns one part, from safetensors, at one commit, without remote code, and all of it.
 
     Args:
         kind: A class of diffusers or transformers.
@@ -135,7 +149,7 @@ def from_pretrained(kind: Any, source: str, commit: str | None, **more: Any) -> 
 
 
 def check_tokenizer(tokenizer: Any, vocabulary: int, name: str) -> None:
-    """Refuse a tokenizer that isn't its model's: without its files, one of no words is made.
+    """Refuses a tokenizer that isn't its model's: without its files, one of no words is made.
 
     Args:
         tokenizer: As it was loaded.
@@ -154,7 +168,7 @@ def check_tokenizer(tokenizer: Any, vocabulary: int, name: str) -> None:
 
 
 def warn_of_loras(folder: Path) -> None:
-    """Say that LoRA files in a model's folder are not used, which nothing else would show."""
+    """Says that LoRA files in a model's folder are not used, which nothing else would show."""
     found = sorted(
         path.relative_to(folder).as_posix()
         for pattern in ("*lora*.safetensors", "adapter_model.safetensors")
@@ -170,7 +184,7 @@ def warn_of_loras(folder: Path) -> None:
 
 
 def _variant(folder: Path, wanted: str | None) -> str | None:
-    """The form of the weights to read: the one asked for, or the only one that is there."""
+    """Chooses the form of the weights to read: the one asked for, or the only one there."""
     if not (folder / "config.json").is_file():
         there = sorted(path.name for path in folder.glob("*"))[:8]
         raise FileNotFoundError(
@@ -199,7 +213,7 @@ def _variant(folder: Path, wanted: str | None) -> str | None:
 
 
 def _refuse_gaps(where: str, info: Mapping[str, Any]) -> None:
-    """Refuse weights that a file left out, or has in another shape.
+    """Refuses weights that a file left out, or has in another shape.
 
     Args:
         where: The part.
@@ -225,7 +239,7 @@ def _refuse_gaps(where: str, info: Mapping[str, Any]) -> None:
 
 
 def read_index(source: str, commit: str | None, name: str) -> dict[str, Any]:
-    """The pipeline's ``model_index.json``.
+    """Returns the pipeline's ``model_index.json``.
 
     Raises:
         OSError: It isn't there or can't be read.
@@ -254,7 +268,7 @@ def read_index(source: str, commit: str | None, name: str) -> dict[str, Any]:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """No bars and no logs for what is read from disk; a download from the Hub shows its own."""
+    """Keeps bars and logs out of what is read from disk; a download shows its own."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging
 
@@ -274,13 +288,13 @@ def _without_bars() -> Iterator[None]:
 
 
 def _moved(name: str) -> str:
-    """Where else to look for a repository that its owner took off the Hub; nothing for others."""
+    """Says where else a repository is kept that its owner took off the Hub; nothing for others."""
     copy = MOVED.get(name)
     return f". {name} was taken off the Hub; a copy is kept as {copy}" if copy else ""
 
 
 def _missing(source: str, commit: str | None, part: str, error: Exception) -> OSError:
-    """What to tell a person whose weights aren't there."""
+    """Returns what to tell a person whose weights aren't there."""
     reason = str(error).strip().partition("\n")[0][:200]
     if commit is None and part == "model_index.json" and isinstance(error, FileNotFoundError):
         there = ", ".join(sorted(path.name for path in Path(source).glob("*"))[:8]) or "nothing"
@@ -296,12 +310,12 @@ def _missing(source: str, commit: str | None, part: str, error: Exception) -> OS
     return OSError(
         f"the weights of {source} are not here ({reason}); the same call downloads them, {size}, "
         f"where https://huggingface.co/{source} (commit {commit}) can be reached. "
-        f"'shapes' needs no download{_moved(source)}"
+        f"{EMBEDDED!r} needs no download{_moved(source)}"
     )
 
 
 def _short(text: Any) -> str:
-    """A name or path as a message shows it: its end, which tells most, and not all of a long one.
+    """Returns a name or path as a message shows it: of a long one the end, which tells most.
 
     Example:
         >>> len(_short("a" * 5000))

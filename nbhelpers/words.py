@@ -1,9 +1,9 @@
-"""English words by what they do in a phrase, and what may be asked for at all."""
+"""English words by what they do in a phrase, and the check of what may be asked for at all."""
 
 import re
 import unicodedata
 
-from nbhelpers.datasets import quoted
+from nbhelpers.errors import quoted
 
 FUNCTION_WORDS = frozenset(
     "a an the this that these those his her its their my your our some any".split()
@@ -50,23 +50,21 @@ IRREGULAR = {
 
 
 def check_text(text: object, what: str = "phrase") -> str:
-    """A text that the English parser and CLIP can read, tidied.
+    """Returns a text with single spaces and composed characters (NFC), nothing else changed.
 
     Args:
         text: As someone gave it.
         what: What it is, for the message.
 
-    Returns:
-        The text with single spaces, composed characters (NFC), and nothing else changed.
-
     Raises:
-        ValueError: It is no text, blank, holds half a character, or no word in Latin letters.
+        ValueError: The English parser and CLIP can't read it: it is no text, blank, holds half a
+            character, or no word in Latin letters.
 
     Example:
         >>> check_text("  the  white\\nball ")
         'the white ball'
     """
-    example = "name a thing, as in 'the striped red ring'"
+    example = "name a thing, as in 'the black horse'"
     if not isinstance(text, str):
         raise ValueError(f"the {what} is a text; got {type(text).__name__}: {example}")
     tidied = unicodedata.normalize("NFC", " ".join(text.split()))
@@ -75,15 +73,13 @@ def check_text(text: object, what: str = "phrase") -> str:
     if any("\ud800" <= character <= "\udfff" for character in tidied):
         raise ValueError(f"{quoted(text)} is not valid text: it holds half a character")
     if not is_latin(tidied):
-        raise ValueError(
-            f"{quoted(text)} holds no word in Latin letters, and the models read English; "
-            f"{example}"
-        )
+        lack = "holds no word in Latin letters, and the models read English"
+        raise ValueError(f"{quoted(text)} {lack}; {example}")
     return tidied
 
 
 def is_latin(text: str) -> bool:
-    """Whether any letter of a text is a Latin one.
+    """Tells whether any letter of a text is a Latin one.
 
     >>> is_latin("白い ball"), is_latin("白い球"), is_latin("42")
     (True, False, False)
@@ -93,12 +89,12 @@ def is_latin(text: str) -> bool:
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text, without signs."""
+    """Returns the words of a text, without signs."""
     return re.findall(r"[^\W_]+(?:['’](?!s\b)[^\W_]+)*", text)
 
 
 def singular(word: str) -> str:
-    """A noun's singular, or close enough to tell two nouns apart.
+    """Returns a noun's singular, or close enough to tell two nouns apart.
 
     >>> singular("Dogs"), singular("glasses"), singular("puppies"), singular("bus")
     ('dog', 'glass', 'puppy', 'bus')
@@ -106,9 +102,8 @@ def singular(word: str) -> str:
     word = word.lower()
     if word in IRREGULAR:
         return IRREGULAR[word]
-    for ending in ("men", "women"):
-        if word.endswith(ending):
-            return word[: -len(ending)] + ending.replace("e", "a")
+    if word.endswith("men"):
+        return word[:-2] + "an"
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
     if word.endswith(("sses", "shes", "ches", "xes", "buses", "toes")):

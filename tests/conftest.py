@@ -28,7 +28,9 @@ TYPED = (
     "completion",
     "masks",
     "segment",
+    "family",
     "figures",
+    "family",
 )
 install_import_hook([f"nbhelpers.{name}" for name in TYPED], "typecheck.check")
 
@@ -208,7 +210,7 @@ def make_models(name, unet, text, blocks, **more):
 
 @pytest.fixture(scope="session")
 def models(text, toy_parser, captioner):
-    """Models like those of the shapes world: two levels, 24 x 24 latents of 96 x 96 pictures."""
+    """Models like those of the sticker world: two levels, 24 x 24 latents of 96 x 96 pictures."""
     unet = made(
         diffusers.UNet2DConditionModel,
         sample_size=24,
@@ -221,7 +223,7 @@ def models(text, toy_parser, captioner):
         norm_num_groups=8,
     )
     sources = {"captioner": captioner, "parser": toy_parser}
-    return make_models("tiny shapes", unet, text, 3, sources=sources)
+    return make_models("tiny stickers", unet, text, 3, sources=sources)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Complete runs of made-up counts, as an evaluation leaves them in a folder."""
 
 import random
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 
 from nbhelpers.evaluation import RunOptions, Store, run
 from nbhelpers.evaluation.jobs import as_json
@@ -13,13 +13,16 @@ CLASSES = {"classes": ["background", "cat", "dog"]}
 
 def made_settings(split, variants, prompts="phrase", **changes):
     """What a manifest says of a run."""
-    dataset = {"name": "shapes", "split": split, "broken": 0, "pictures": None}
+    dataset = {"name": "stickers", "split": split, "broken": 0, "pictures": None}
     return {
-        "format": 2,
+        "format": 3,
         "dataset": dataset | (CLASSES if prompts == "classes" else {}),
         "prompts": prompts,
-        "model": {"name": "shapes", "revision": None},
-        "variants": {name: as_json(asdict(settings)) for name, settings in variants.items()},
+        "model": {"name": "stickers", "revision": None},
+        "variants": {
+            name: as_json(asdict(settings)) if is_dataclass(settings) else settings
+            for name, settings in variants.items()
+        },
         **dict.fromkeys(("calibration", "code", "packages", "device", "dtype", "parser"), "x"),
         **changes,
     }

@@ -52,13 +52,15 @@ def compare(found, wanted, plain):
     assert worst <= tolerance, f"off by {worst}, {tolerance} allowed"
 
 
-def blend(maps, weights, size):
-    """Each level from 0 to 1, enlarged pixel by pixel with pixel centers in the middle, summed."""
+def blend(maps, weights, size, normalize=True):
+    """Each level, from 0 to 1 if wished, enlarged by pixels with centers in the middle, summed."""
     total = torch.zeros(len(maps[0]), *size, dtype=torch.float64)
     for level, weight in zip(maps, weights, strict=True):
         for chunk, values in enumerate(level.double()):
             low, high = values.min(), values.max()
-            if high - low > 1e-6 * high:
+            if not normalize:
+                total[chunk] += weight * enlarge(values, size)
+            elif high - low > 1e-6 * high:
                 total[chunk] += weight * enlarge((values - low) / (high - low), size)
     return total
 

@@ -1,7 +1,7 @@
 """Kill an evaluation again and again, then let it finish: its report must be the unbroken one's.
 
     python tests/kill_evaluation.py --kills 100
-    python tests/kill_evaluation.py --kills 10 --evaluator shapes
+    python tests/kill_evaluation.py --kills 10 --evaluator stickers
     python tests/kill_evaluation.py --kills 6 --engine ray
 
 The evaluator is a fake one, so that most kills hit the store and not the model; or a real one on
@@ -24,8 +24,7 @@ from pathlib import Path
 
 from nbhelpers.evaluation import RunOptions, Store, run, write_report
 from nbhelpers.evaluation.jobs import Job, variants_of
-from nbhelpers.evaluation.ray_workers import run_with_ray
-from nbhelpers.evaluation.workers import run_with_processes
+from nbhelpers.evaluation.workers import run_with_processes, run_with_ray
 
 CALLS = ("write", "fsync", "replace", "open", "close")
 ENGINES = {
@@ -112,7 +111,7 @@ def killed_run(folder, count, rng, seconds):
 
 def real_job(pictures):
     """A few pictures of the drawn world, by two methods."""
-    return Job("shapes", "val", variants_of(["plain", "sealed"]), pictures=pictures)
+    return Job("stickers", "val", variants_of(["plain", "sealed"]), pictures=pictures)
 
 
 def open_store(folder, evaluator, count):
@@ -183,15 +182,15 @@ def main():
     )
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--items", type=int, help="expressions of the fake, pictures of shapes")
-    parser.add_argument("--evaluator", choices=("fake", "shapes"), default="fake")
+    parser.add_argument("--items", type=int, help="expressions of the fake, pictures of stickers")
+    parser.add_argument("--evaluator", choices=("fake", "stickers"), default="fake")
     parser.add_argument("--engine", choices=ENGINES, default="local")
     parser.add_argument("--longest", type=float, help="seconds until a kill, at most")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     forked = (options.evaluator, options.engine) == ("fake", "local")
     each = 30 if forked else 1000 if options.engine == "ray" else 300
-    each = 8 if options.evaluator == "shapes" else each
+    each = 8 if options.evaluator == "stickers" else each
     count = options.items or each * options.kills
     if options.child:
         store, opener = open_store(Path(options.child), options.evaluator, count)

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import re
 
 import diffusers
 import pytest
@@ -329,3 +330,41 @@ def test_a_recording_says_what_it_holds_and_parts_by_prompt(models, image, text)
     for i in (0, 1):
         for whole, own in zip(both.layers, both.part(i, 2).layers, strict=True):
             assert torch.equal(own.key, whole.key[i : i + 1])
+
+
+def test_a_recording_draws_itself(models, image, text):
+    """One row for all layers of one kind, block and grid, and how many there are of them."""
+    recorded = record(models, image, text)
+    page = recorded._repr_html_()
+    assert page.startswith(f"<table><caption>{repr(recorded)[1:-1]}</caption>")
+    counts = re.findall(
+        r"<td>(cross|self)<td>(down|mid|up)<td>(\d+)<td>(\d+)<td>\d+<td>(\d+)<td>(\d+)", page
+    )
+    assert len(counts) == page.count("<tr>") - 1
+    for kind, place, h, w, keys, number in counts:
+        layers = [
+            x
+            for x in recorded.layers
+            if (x.kind, x.place, x.grid) == (kind, place, (int(h), int(w)))
+        ]
+        assert len(layers) == int(number) and {layer.key.shape[2] for layer in layers} == {
+            int(keys)
+        }
+    assert sum(int(row[-1]) for row in counts) == len(recorded.layers) == 14
+
+
+def test_a_gradient_reaches_the_latents_where_it_is_asked_for(models, image, text):
+    prompts = [embed("a red ring", [], text)]
+    noised = add_noise(encode_image(image, models), [100], models)
+    with record_attention(models.unet) as plain:
+        predict_noise(noised.clone().requires_grad_(), [100], prompts, models)
+    assert not any(layer.query.requires_grad or layer.key.requires_grad for layer in plain.layers)
+    latents = noised.clone().requires_grad_()
+    with record_attention(models.unet, with_gradient=True) as attention:
+        predict_noise(latents, [100], prompts, models)
+    for layer, same in zip(attention.cross_layers, plain.cross_layers, strict=True):
+        assert torch.equal(layer.query, same.query) and torch.equal(layer.key, same.key)
+        assert layer.query.requires_grad and not layer.key.requires_grad  # the prompt's is fixed
+    (gradient,) = torch.autograd.grad(attention.cross_layers[-1].query.sum(), latents)
+    assert gradient.abs().max() > 0
+    assert not predict_noise(noised, [100], prompts, models).requires_grad

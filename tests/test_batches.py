@@ -5,7 +5,7 @@ import pytest
 
 import nbhelpers as nb
 from nbhelpers.batches import segment_batch, speed_up
-from nbhelpers.models import Calibration
+from nbhelpers.calibration import Calibration, Gathering
 
 PHRASES = [["the red ring and a blue moon", "a blue moon"], [], ["the very old dog"]]
 TOLERANCE = 1e-3  # of maps in [0, 1]; those of other phrases differ by more than ten times that
@@ -73,10 +73,11 @@ def test_a_batch_too_small_for_the_timesteps_still_holds_one_phrase(models, imag
     assert told == [phrase for asked in PHRASES for phrase in asked]
 
 
-def test_the_models_own_reading_is_used(models, images):
+def test_the_models_own_calibration_is_used(models, images):
     import dataclasses
 
-    other = dataclasses.replace(models, calibration=Calibration((300,), None, {"sealed": 0.3}))
+    calibration = Calibration(methods={"sealed": Gathering((300,), None, threshold=0.3)})
+    other = dataclasses.replace(models, calibration=calibration)
     found = segment_batch(images[:1], PHRASES[:1], other)[0][0]
     assert (found.settings.timesteps, found.settings.threshold) == ((300,), 0.3)
     assert segment_batch([], [], models) == []

@@ -227,7 +227,7 @@ def test_the_whole_way_agrees_with_the_loop(models, image):
 
 
 def test_random_models_of_the_real_shape_segment(monkeypatch, image):
-    """Scaled down here; the words and the parser are the shapes world's."""
+    """Scaled down here; the words and the parser are the sticker world's."""
     small = {"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1}
     small |= {"cross_attention_dim": 32, "sample_size": 8, "attention_head_dim": 2}
     monkeypatch.setattr(random_sd15, "UNET", small)

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import itertools
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import nbhelpers as nb
 BOOK = Path(__file__).parents[1] / "book"
 TOC = yaml.safe_load((BOOK / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(page["file"] for part in TOC["parts"] for page in part["chapters"])]
+HIDDEN = ["status"]  # built, and linked from the index, and in no menu
 CHAPTERS = [page for page in PAGES if re.match(r"\d\d_", page)]
 KEYS = re.findall(r"^@\w+\{([^,\s]+),", (BOOK / "references.bib").read_text("utf-8"), re.MULTILINE)
 
@@ -32,21 +34,172 @@ def cells(page, kind="code"):
 
 
 def draws(cell):
-    """Whether a cell ends by showing a figure: `nb.show_maps(...)`, `nb.turn(...)`."""
+    """Whether a cell ends by showing a figure: `nb.show_maps(...)`, `nb.sliders(...)`."""
     last = ast.parse(cell.source).body[-1]
     if not isinstance(last, ast.Expr) or not isinstance(last.value, ast.Call):
         return False
     name = ast.unparse(last.value.func).rpartition(".")[2]
-    return name == "turn" or (name.startswith("show_") and name != "show_source")
+    return name == "sliders" or (name.startswith("show_") and name != "show_source")
 
 
 def test_the_table_of_contents_and_the_folder_agree():
-    assert sorted(PAGES) == sorted(path.stem for path in BOOK.glob("*.md"))
+    assert sorted([*PAGES, *HIDDEN]) == sorted(path.stem for path in BOOK.glob("*.md"))
     other = yaml.safe_load((BOOK / "myst.yml").read_text(encoding="utf-8"))
     first, *parts = other["project"]["toc"]
     assert [part["title"] for part in parts] == [part["caption"] for part in TOC["parts"]]
     pages = [first, *(page for part in parts for page in part["children"])]
     assert [page["file"].removesuffix(".md") for page in pages] == PAGES
+
+
+def test_a_chapters_number_is_its_files():
+    """The first chapter is the way in and has none; the menu numbers the others from 1."""
+    (numbered,) = (part for part in TOC["parts"] if part.get("numbered"))
+    files = [page["file"] for page in numbered["chapters"]]
+    assert [int(file[:2]) for file in files] == [*range(1, len(files) + 1)]
+    assert [f"00_{CHAPTERS[0][3:]}", *files] == CHAPTERS
+
+
+def test_hidden_pages_are_built_and_linked():
+    config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
+    assert not config["only_build_toc_files"]
+    assert {"_build", "recorded", "**.ipynb"} <= set(config["exclude_patterns"])
+    for page in HIDDEN:
+        assert yaml.safe_load(source(page).split("---")[1])["orphan"]
+        assert any(f"{{doc}}`{page}`" in source(other) for other in PAGES)
+
+
+def prose(page):
+    """What a reader reads of a page: no code, no commands, no equations, no options."""
+    kept, opened = [], []  # the fences that a line stands in
+    for line in "\n".join(cell.source for cell in cells(page, "markdown")).splitlines():
+        fence = re.match(r"(`{3,}|\$\$)(.*)", line)
+        if fence and fence[1] in opened:
+            opened.remove(fence[1])
+        elif fence:
+            opened.append(fence[1])
+            is_text = fence[2].startswith("{")  # of a directive
+        elif not (opened and not is_text) and not re.match(r":[\w-]+:", line):
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def captions(page):
+    """The captions of the figures that a page's cells draw."""
+    if (BOOK / f"{page}.md").read_text(encoding="utf-8").startswith("---"):
+        figures = [cell.metadata.get("mystnb", {}).get("figure", {}) for cell in cells(page)]
+        return "\n".join(figure.get("caption", "") for figure in figures)
+    return ""
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_chapter_is_read_in_half_an_hour(page):
+    assert 1500 <= len(f"{prose(page)} {captions(page)}".split()) <= 2500
+
+
+def test_the_prose_says_findings_and_does_not_ask_to_look():
+    said = [word for page in [*PAGES, *HIDDEN] for word in re.findall(
+        r"\blook(?:s|ed|ing)?\b", f"{prose(page)} {captions(page)}", re.IGNORECASE)]  # fmt: skip
+    assert len(said) <= 10
+    asked = re.compile(r"^(?:Look|See (?:what|how|whether|that)|Watch)\b|[.:] (?:Look|Watch)\b")
+    for page in PAGES:
+        for line in prose(page).splitlines():
+            assert not asked.search(line), f"{page}: {line[:80]}"
+
+
+def test_a_finding_follows_every_figure_and_table():
+    """Prose, or a cell that says it in words; not the next figure, and not the next section."""
+    for page in CHAPTERS:
+        notebook = jupytext.reads(source(page), fmt="md:myst")
+        for cell, after in itertools.pairwise(notebook.cells):
+            if cell.cell_type == "code" and draws(cell):
+                text = after.source.strip() if after.cell_type == "markdown" else ""
+                assert text, f"{page}: nothing after {cell.source[-80:]}"
+                assert not text.startswith("#"), f"{page}: no finding before {text[:60]}"
+
+
+NAMES = re.compile(r"\\(?:mathrm|text|operatorname\*?)\{[^{}]*\}")
+GREEK = "alpha varepsilon mu ell sigma kappa Delta"
+LETTER = re.compile(rf"(?P<bar>\\bar\s*\{{?)?(?P<letter>\\(?:{GREEK.replace(' ', '|')})(?![a-z])"
+                    r"|(?<![\\A-Za-z])[A-Za-z](?![A-Za-z]))(?P<prime>\}?')?")  # fmt: skip
+
+
+def letters(formula):
+    """The letters of a formula; one with a bar or a prime is another letter."""
+    plain = re.sub(
+        r"\\(?!bar|" + GREEK.replace(" ", "|") + r")[A-Za-z]+", " ", NAMES.sub(" ", formula)
+    )
+    found = LETTER.finditer(plain)
+    return {
+        ("bar " if m["bar"] else "") + m["letter"] + ("'" if m["prime"] else "") for m in found
+    }
+
+
+def symbols():
+    """What the notation explains: of each row of its table the formulas of its first column."""
+    table = source("notation").partition("```{list-table}")[2]
+    rows = re.findall(r"^\* - (.*)$", table.partition("\n```")[0], re.MULTILINE)[1:]
+    return [re.findall(r"\$([^$]+)\$", row) for row in rows]
+
+
+def test_a_letter_has_one_meaning():
+    """Of each symbol the letter before its index; an index has a row of its own."""
+    of_rows = [
+        {letter for symbol in row for letter in letters(re.split(r"[_^(]", symbol)[0])}
+        for row in symbols()
+    ]
+    every = [letter for row in of_rows for letter in row]
+    assert len(every) > 30
+    assert sorted(every) == sorted(set(every))
+
+
+@pytest.mark.parametrize("page", [*CHAPTERS, "knobs", "formula_to_bytes"])
+def test_the_notation_explains_every_letter(page):
+    known = {letter for row in symbols() for symbol in row for letter in letters(symbol)}
+    text = source(page).partition("\n## Lab")[0]
+    displayed = re.findall(r"^\$\$\n(.*?)^\$\$", text, re.MULTILINE | re.DOTALL)
+    inline = re.findall(
+        r"(?<![$\\])\$([^$\n]+)\$(?!\$)",
+        re.sub(r"^\$\$\n.*?^\$\$.*$", "", text, flags=re.M | re.S),
+    )
+    for formula in [*displayed, *inline]:
+        assert letters(formula) <= known | {"e"}, formula
+
+
+@pytest.fixture(scope="module")
+def parser():
+    return nb.load_models("stickers").parser
+
+
+@pytest.mark.parametrize(
+    ("phrase", "chunks"),
+    [
+        ("a photograph of children in red", ["a photograph", "children", "red"]),
+        ("a photograph of white dog playing", ["a photograph", "white dog"]),
+        ("a black and white horse", ["a black and white horse"]),
+        ("a red hat and umbrella", ["a red hat", "umbrella"]),
+        ("red orange and green strawberry", ["red orange and green strawberry"]),
+        ("a red orange and a green strawberry", ["a red orange", "a green strawberry"]),
+        ("a man on a horse with a hat", ["a man", "a horse", "a hat"]),
+        ("red shirt", ["red shirt"]),
+        ("second from left", ["left"]),
+    ],
+)  # fmt: skip
+def test_chunks_are_those_that_the_chapter_speaks_of(parser, phrase, chunks):
+    assert re.search(rf"\b{re.escape(phrase)}\b", source("02_chunks"))
+    assert [chunk.text for chunk in nb.noun_chunks(phrase, parser)] == chunks
+
+
+def test_a_picture_is_described_in_one_way():
+    pages = [source(page) for page in PAGES] + [(BOOK.parent / "README.md").read_text("utf-8")]
+    described = {}
+    for text in pages:
+        for path, alt in re.findall(r"\{figure\} (\S+)\n(?::name: .*\n)?:alt: (.*)", text):
+            described.setdefault(Path(path).name, set()).add(alt)
+        for alt, path in re.findall(r"!\[(.*?)\]\((\S+)\)", text):
+            described.setdefault(Path(path).name, set()).add(alt)
+    assert {"pipeline.png", "unet.png", "tiles.png"} <= set(described)
+    for name, alts in described.items():
+        assert len(alts) == 1, f"{name} is described as {alts}"
 
 
 def test_no_notebook_with_outputs_is_kept():
@@ -78,10 +231,10 @@ def test_a_page_takes_its_model_and_its_device_from_the_environment(page):
     loads = [
         cell.source
         for cell in cells(page)
-        if "load_models(" in cell.source and 'load_models("shapes")' not in cell.source
+        if "load_models(" in cell.source and 'load_models("stickers")' not in cell.source
     ]
     for code in loads:
-        assert 'os.environ.get("NBHELPERS_MODEL", "shapes")' in code
+        assert 'os.environ.get("NBHELPERS_MODEL", "stickers")' in code
         assert 'device=os.environ.get("NBHELPERS_DEVICE", "cpu")' in code
     assert loads or page not in CHAPTERS
 

@@ -13,14 +13,14 @@ from spacy.tokens import Doc
 
 from nbhelpers.chunks import Chunk, find_target, noun_chunks
 
-SHIPPED = Path(__file__).parents[1] / "data" / "shapes" / "parser"
+SHIPPED = Path(__file__).parents[1] / "data" / "stickers" / "parser"
 
 
 @pytest.fixture(scope="module")
 def parser():
     """The pipeline that comes with the package."""
     if not (SHIPPED / "meta.json").is_file():
-        pytest.skip("needs the parser in data/shapes/parser; train it")
+        pytest.skip("needs the parser in data/stickers/parser; train it")
     return spacy.load(SHIPPED)
 
 

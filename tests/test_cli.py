@@ -27,7 +27,7 @@ from nbhelpers.weights import data_folder
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "data" / "real-images"
-SHAPES = data_folder() / "shapes"
+STICKERS = data_folder() / "stickers"
 photographs = pytest.mark.skipif(
     not REAL.is_dir(), reason="needs the photographs in ../shared/data"
 )
@@ -93,7 +93,7 @@ def refused(capsys, *arguments):
 
 def test_segment(scene, image, loaded, capsys):
     assert main(["segment", scene, PHRASE]) == 0
-    assert loaded == [("shapes", NOTHING)]
+    assert loaded == [("stickers", NOTHING)]
     assert files() == [
         f"out/{NAME}.json",
         f"out/{NAME}.mask.png",
@@ -110,7 +110,7 @@ def test_segment(scene, image, loaded, capsys):
     record = json.loads(Path(f"out/{NAME}.json").read_text(encoding="utf-8"))
     assert record["prompt"] == f"a photograph of {PHRASE}"
     assert (record["phrase"], record["chunk"], record["target"]) == (PHRASE, PHRASE, "ring")
-    assert (record["method"], record["model"], record["seed"]) == ("sealed", "tiny shapes", 0)
+    assert (record["method"], record["model"], record["seed"]) == ("sealed", "tiny stickers", 0)
     assert record["settings"]["isolate"] == SETTINGS["sealed"].isolate
     assert record["score"].keys() == {"grid", "min", "mean", "max"}
     assert record["mask"]["pixels"] == (mask == 255).sum()
@@ -136,11 +136,13 @@ def test_segment(scene, image, loaded, capsys):
 
 def test_every_option_arrives(scene, loaded, capsys):
     options = "--method paper --alpha 0.5 --timesteps 50 100 200 --threshold 0.25 --seed 7"
-    options += " --target moon --device cpu --revision abc --model other --parser shapes --out a/b"
+    options += (
+        " --target moon --device cpu --revision abc --model other --parser stickers --out a/b"
+    )
     phrase = "a red ring and a blue moon"
     assert main(["segment", scene, phrase, *options.split(), "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
-    assert loaded == [("other", {**NOTHING, "revision": "abc", "parser": "shapes"})]
+    assert loaded == [("other", {**NOTHING, "revision": "abc", "parser": "stickers"})]
     record = json.loads(Path("a/b/scene-a-red-ring-and-a-blue-moon.json").read_text())
     settings = record["settings"]
     assert (record["method"], record["target"], record["chunk"]) == (
@@ -398,10 +400,10 @@ def test_missing_weights(scene, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("NBHELPERS_DATA", str(tmp_path / "data"))
     line = refused(capsys, "segment", scene, PHRASE)
     assert "NBHELPERS_DATA" in line
-    assert "python -m nbhelpers.shapes train" in line
+    assert "make weights" in line
     line = refused(capsys, "segment", scene, PHRASE, "--model", "nowhere")
     assert "'nowhere'" in line
-    assert "'shapes' needs no download" in line
+    assert "'stickers' needs no download" in line
 
 
 def test_out_of_memory(scene, loaded, capsys, monkeypatch):
@@ -549,16 +551,17 @@ def test_help_imports_nothing_of_the_models():
 # The whole way with the embedded models ---------------------------------------------------------
 
 trained = pytest.mark.skipif(
-    not (SHAPES / "stable-diffusion").is_dir(), reason="data/shapes/stable-diffusion isn't trained"
+    not (STICKERS / "stable-diffusion").is_dir(),
+    reason="data/stickers/stable-diffusion isn't trained",
 )
 
 
 @trained
 @pytest.mark.parametrize("method", command.METHODS)
-def test_shapes_by_every_method(tmp_path, method):
-    pictures = sorted((SHAPES / "images").glob("*.png"))
+def test_stickers_by_every_method(tmp_path, method):
+    pictures = sorted((STICKERS / "images").glob("*.png"))
     assert (
-        main(["segment", str(pictures[0]), "the ring", "--method", method, "--out", str(tmp_path)])
+        main(["segment", str(pictures[0]), "the hat", "--method", method, "--out", str(tmp_path)])
         == 0
     )
     assert len(list(tmp_path.iterdir())) == 3
@@ -573,3 +576,13 @@ def test_a_photograph_as_a_program(tmp_path):
     with Image.open(tmp_path / "000000000785-the-skier.mask.png") as mask:
         assert mask.size == (640, 425)
     assert ended.stdout.count(b"\n") == 4
+
+
+@pytest.mark.parametrize("subcommand", [["evaluate", "--out", "out"], ["reproduce"]])
+def test_the_name_of_an_earlier_version_says_what_took_its_place(subcommand, capsys):
+    assert main([*subcommand, "--dataset", "shapes"]) == 2
+    assert "argument --dataset: the drawn shapes were replaced" in capsys.readouterr().err
+    assert (
+        main(["segment", str(STICKERS / "images" / "000001.png"), "a", "--model", "shapes"]) == 2
+    )
+    assert "use 'stickers'" in capsys.readouterr().err

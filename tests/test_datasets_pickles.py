@@ -12,7 +12,7 @@ from referring_files import fresh, write_set
 from nbhelpers.datasets import referring
 from nbhelpers.datasets._pickles import read_pickle
 
-SHAPES = Path(__file__).parents[1] / "data" / "shapes"
+STICKERS = Path(__file__).parents[1] / "data" / "stickers"
 TRACE = "touched"
 
 
@@ -33,8 +33,8 @@ def refused(tmp_path, content, *words, **limits):
 
 
 def test_the_shipped_pickle_is_its_json():
-    stored = json.loads((SHAPES / "refs(shapes).json").read_text(encoding="utf-8"))
-    assert read_pickle(SHAPES / "refs(shapes).p") == stored
+    stored = json.loads((STICKERS / "refs(stickers).json").read_text(encoding="utf-8"))
+    assert read_pickle(STICKERS / "refs(stickers).p") == stored
 
 
 @pytest.mark.parametrize("protocol", range(6))

@@ -21,20 +21,20 @@ from nbhelpers.datasets.records import Broken, Record, Shown
 from nbhelpers.datasets.regions import Region, read_region, uncompressed
 
 ROOT = Path(__file__).parents[1]
-SHAPES = ROOT / "data" / "shapes"
+STICKERS = ROOT / "data" / "stickers"
 SHARED = ROOT.parent / "shared" / "data"
 
 
-# The shapes benchmark ----------------------------------------------------------------------------
+# The sticker benchmark ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def val():
-    return referring("shapes", "val", SHAPES)
+    return referring("stickers", "val", STICKERS)
 
 
 def test_the_benchmark_is_what_its_files_say(val):
-    refs = json.loads((SHAPES / "refs(shapes).json").read_text(encoding="utf-8"))
+    refs = json.loads((STICKERS / "refs(stickers).json").read_text(encoding="utf-8"))
     expected = [
         (sentence["sent_id"], sentence["sent"], ref["ref_id"], ref["image_id"], ref["ann_id"])
         for ref in refs
@@ -45,11 +45,11 @@ def test_the_benchmark_is_what_its_files_say(val):
     assert found == sorted(expected)
     assert val.broken == ()
     assert {e.split for e in val.expressions} == {"val"}
-    assert repr(val) == "<Referring: shapes val (shapes), 1,387 expressions, 0 records broken>"
+    assert repr(val) == "<Referring: stickers val (stickers), 1,164 expressions, 0 records broken>"
 
 
 def test_masks_and_categories_are_those_of_pycocotools(val, capsys):
-    instances = COCO(SHAPES / "instances.json")
+    instances = COCO(STICKERS / "instances.json")
     capsys.readouterr()
     for e in val.expressions[::20]:
         annotation = instances.anns[e.annotation_id]
@@ -60,9 +60,9 @@ def test_masks_and_categories_are_those_of_pycocotools(val, capsys):
 
 
 def test_the_checksum_is_of_the_content_alone(val, tmp_path):
-    assert val.sha256() == referring("shapes", "val").sha256()
+    assert val.sha256() == referring("stickers", "val").sha256()
     assert re.fullmatch(r"[0-9a-f]{64}", val.sha256())
-    assert val.sha256() != referring("shapes", "testA", SHAPES).sha256()
+    assert val.sha256() != referring("stickers", "testA", STICKERS).sha256()
     refs, instances = fresh()
     first = referring("refcoco", "val", write_set(tmp_path / "a", refs, instances)).sha256()
     again = referring("refcoco", "val", write_set(tmp_path / "b", refs[::-1], instances)).sha256()
@@ -75,8 +75,8 @@ def test_the_checksum_is_of_the_content_alone(val, tmp_path):
 
 
 def test_an_expression_of_another_set(val):
-    stranger = referring("shapes", "testA", SHAPES).expressions[0]
-    with pytest.raises(KeyError, match="shapes val has no expression"):
+    stranger = referring("stickers", "testA", STICKERS).expressions[0]
+    with pytest.raises(KeyError, match="stickers val has no expression"):
         val.mask(stranger)
 
 
@@ -431,10 +431,10 @@ def run(capsys, *arguments):
 
 
 def test_the_shipped_data_is_right(capsys):
-    code, out, _ = run(capsys, SHAPES)
+    code, out, _ = run(capsys, STICKERS)
     assert code == 0
-    assert "ok       shapes val (shapes): 600 references, 1,387 expressions" in out
-    assert "ok       shapes testB (shapes) pictures: all 200" in out
+    assert "ok       stickers val (stickers): 600 references, 1,164 expressions" in out
+    assert "ok       stickers testB (stickers) pictures: all 200" in out
     assert "missing  refcoco (unc): refcoco.zip holds refs(unc).p, officially at https://" in out
     assert "often down: then the Internet Archive's copy" in out
     assert out.endswith("6 parts are right, 0 missing or wrong\n")

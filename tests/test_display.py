@@ -2,14 +2,16 @@
 
 import base64
 import html
+import io
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import nbhelpers as nb
 from nbhelpers import masks
-from nbhelpers.display import Drawing, Source, show_source
+from nbhelpers.display import CORE, Drawing, Source, show_source, stack
 from nbhelpers.figures import show_image
 
 
@@ -30,6 +32,27 @@ def test_alt_text_is_escaped(alt):
     assert text.count("<") == 1
     assert "'" not in text
     assert html.unescape(re.search('alt="([^"]*)"', text)[1]) == alt
+
+
+def test_a_stack_is_one_picture_for_paper_and_its_panels_for_a_page():
+    colors = np.array([[255, 0, 0], [0, 0, 9]], np.uint8)
+    red, blue = (show_image(np.broadcast_to(color, (4, 4, 3)), "x") for color in colors)
+    shown = stack([[red, blue], [red]], 'two "rows"')
+    assert shown.width == red.width + blue.width
+    with Image.open(io.BytesIO(shown.png)) as sheet:
+        size = sheet.size
+        pixels = np.asarray(sheet).astype(int)
+    with Image.open(io.BytesIO(red.png)) as one:
+        assert size == (2 * one.width, 2 * one.height)
+    is_red, is_blue = (np.abs(pixels - c).max(-1) < 3 for c in ([255, 0, 0], [0, 0, 9]))
+    quarter = size[0] // 2, size[1] // 2
+    assert is_red[: quarter[1], : quarter[0]].mean() > 0.5  # above to the left
+    assert is_blue[: quarter[1], quarter[0] :].mean() > 0.5  # to its right
+    assert is_red[quarter[1] :, size[0] // 4 : -size[0] // 4].mean() > 0.5  # below, centered
+    page = shown.as_html()
+    assert page.count("<img ") == 3
+    assert page.count('<div style="text-align: center">') == 2  # inline: a narrow page wraps them
+    assert 'aria-label="two &quot;rows&quot;"' in page
 
 
 def test_a_drawing_is_saved(tmp_path):
@@ -83,39 +106,66 @@ def test_the_cells_of_a_table_are_escaped():
     assert page.count(html.escape(hostile)) == 3
 
 
-def test_show_source_is_the_file():
+def written(module):
+    with open(module.__file__, encoding="utf-8") as file:
+        return file.read().splitlines()
+
+
+def test_show_source_is_the_file_without_words_and_checks():
     source = show_source(masks.to_masks)
-    lines = source.code.splitlines()
-    with open(masks.__file__, encoding="utf-8") as file:
-        written = file.read().splitlines()
+    lines, file = source.code.splitlines(), written(masks)
     place = re.fullmatch(r"# nbhelpers/masks\.py, line (\d+)", lines[0])
-    first = int(place[1]) - 1
-    assert lines[1:] == written[first : first + len(lines) - 1]
-    assert lines[1].startswith("def to_masks(")
+    assert lines[1] == file[int(place[1]) - 1] == "def to_masks("
+    assert set(lines[1:]) < set(file)  # nothing is rewritten
+    assert lines[-1] == "    return to_pixels(maps, size) >= threshold"
+    assert not re.search('raise|if math|"""|Args:', source.code)
+    assert re.search('""".*every chunk.*raise refused', source.whole, re.DOTALL)
     assert repr(source) == source.code
-    assert source._repr_mimebundle_() == {
-        "text/markdown": f"```python\n{source.code}```",
-        "text/plain": source.code,
-    }
+    compile(source.code, "core", "exec")
+    page = source._repr_mimebundle_()
+    assert page["text/plain"] == source.code
+    head, folded = page["text/markdown"].split("<details>")
+    assert head == f"```python\n{source.code}```\n\n"
+    assert f"```python\n{source.whole}```" in folded
+    assert folded.endswith("</details>")
 
 
-def test_show_source_without_docstring():
-    whole, bare = show_source(masks.to_masks), show_source(masks.to_masks, docstring=False)
-    assert '"""' in whole.code
-    assert '"""' not in bare.code
-    assert bare.code.splitlines()[-1] == whole.code.splitlines()[-1]
-    compile(bare.code, "bare", "exec")
+def test_show_source_shows_what_a_reader_takes_in_at_once():
+    def long(x):
+        """Words."""
+        assert x
+        total = x
+        for _ in range(3):
+            total += 1  # a reason
+        return total
+
+    part = show_source(long, start="total = x", stop="# a reason").code
+    assert part.splitlines()[-3:] == [
+        "total = x",
+        "for _ in range(3):",
+        "    total += 1  # a reason",
+    ]
+    with pytest.raises(ValueError, match="embed has .* lines to be shown, and 25 fit a page"):
+        show_source(nb.embed)
+    core = show_source(nb.embed, start="spans =", stop="edited[0, first:last]").code
+    assert 5 < len(core.splitlines()) <= 1 + CORE
+    for wrong in ({"start": "no such line"}, {"start": "return", "stop": "total = x"}):
+        with pytest.raises(ValueError, match="long has no line with"):
+            show_source(long, **wrong)
 
 
 def test_show_source_of_other_things():
-    assert "class Drawing:" in show_source(Drawing).code
-    method = show_source(Drawing.save, docstring=False).code
+    assert "class Drawing:" in show_source(Drawing, stop="rows:").code
+    method = show_source(Drawing.save).code
     assert method.splitlines()[1].startswith("def save(")  # no indentation left
 
     def nothing_but_words():
         """Words."""
 
-    assert '"""Words."""' in show_source(nothing_but_words, docstring=False).code
+    bare = show_source(nothing_but_words)
+    assert '"""Words."""' in bare.code
+    assert bare.whole == ""
+    assert "<details>" not in bare._repr_mimebundle_()["text/markdown"]
     for wrong in (len, 3, "to_masks"):
         with pytest.raises(TypeError):
             show_source(wrong)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import nbhelpers as nb
+from nbhelpers.calibration import Calibration, Gathering
 from nbhelpers.settings import SETTINGS, Settings, resolve
 
 PHRASES = ["the red ring", "a blue moon"]
@@ -22,10 +23,9 @@ PHRASES = ["the red ring", "a blue moon"]
 
 
 def test_settings_of_ones_own_are_called_custom(models, image):
-    thresholds = {"sealed": 0.9, "plain": 0.2}
-    read = dataclasses.replace(
-        models, calibration=dataclasses.replace(models.calibration, thresholds=thresholds)
-    )
+    cuts = {"sealed": 0.9, "plain": 0.2}
+    own = {name: Gathering(threshold=threshold) for name, threshold in cuts.items()}
+    read = dataclasses.replace(models, calibration=Calibration(methods=own))
     found = nb.segment(image, "the ring", read, settings=Settings(alpha=0.9))
     assert (found.record()["method"], found.settings.threshold) == ("custom", 0.5)
     assert found.settings.alpha == 0.9
@@ -155,7 +155,7 @@ def test_a_segmentation_shows_itself(models, image):
     found = nb.segment(image, "the <b>red</b> ring", models, method="paper")
     share = f"{found.mask.mean():.1%} of the picture"
     assert share in repr(found)
-    assert "by paper of tiny shapes" in repr(found)
+    assert "by paper of tiny stickers" in repr(found)
     assert "ring" in repr(found)
     assert len(repr(found)) < 250
     page = found._repr_html_()

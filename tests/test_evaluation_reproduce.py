@@ -21,10 +21,10 @@ NOUNS = ("ring", "moon", "dog")  # that the tests' parser knows
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     """The benchmark's first pictures, one or two a split, their things called what is known."""
-    home = nb.weights.data_folder() / "shapes"
-    there = tmp_path / "data" / "shapes"
+    home = nb.weights.data_folder() / "stickers"
+    there = tmp_path / "data" / "stickers"
     (there / "images").mkdir(parents=True)
-    refs = json.loads((home / "refs(shapes).json").read_text())[:12]
+    refs = json.loads((home / "refs(stickers).json").read_text())[:12]
     splits = {1: "val", 2: "testA", 3: "testA", 4: "testB"}
     for place, ref in enumerate(refs):
         noun = NOUNS[place % 3]
@@ -32,7 +32,7 @@ def world(tmp_path, monkeypatch):
         said = {"attribute": f"the red {noun}", "noun": noun}
         for sentence in ref["sentences"]:
             sentence["sent"] = said.get(sentence["kind"], f"the {noun} on the left")
-    (there / "refs(shapes).json").write_text(json.dumps(refs))
+    (there / "refs(stickers).json").write_text(json.dumps(refs))
     instances = json.loads((home / "instances.json").read_text())
     instances["images"] = [image for image in instances["images"] if image["id"] in splits]
     instances["annotations"] = [
@@ -54,7 +54,7 @@ def few(monkeypatch, models):
         row.label: row.settings for row in leaks() if row.settings.isolate in ("none", "every")
     }
     read = {
-        "tables": lambda: {**methods(), "half": weighted(0.5)},
+        "tables": lambda: {**methods(), "half": weighted(0.5), "one": weighted(1.0)},
         "places": lambda: dict(list(some.items())[:3]),
         "settings": lambda: {
             "plain": SETTINGS["plain"],
@@ -64,7 +64,9 @@ def few(monkeypatch, models):
     for name, variants in read.items():
         part = questions.PARTS[name]
         monkeypatch.setitem(questions.PARTS, name, replace(part, variants=variants))
-    monkeypatch.setattr(jobs, "code_version", lambda: "as it was")  # whoever edits meanwhile
+    monkeypatch.setattr(
+        jobs, "code_version", lambda *sources: "as it was"
+    )  # whoever edits meanwhile
     loaded = []
     monkeypatch.setattr(jobs, "load_models", lambda *a, **k: loaded.append(a) or models)
     monkeypatch.setattr(nb.models, "load_models", lambda *a, **k: models)
@@ -72,10 +74,11 @@ def few(monkeypatch, models):
 
 
 def test_all_by_one_command(world, few, capsys):
-    command = ["reproduce", "--root", "data/shapes", "--work", "runs", "--out", "out"]
+    command = ["reproduce", "--root", "data/stickers", "--work", "runs", "--out", "out"]
     assert main([*command, "--parts", "tables", "classes", "--shard", "0/2"]) == 0
     assert "when the other shares are done" in capsys.readouterr().out
     assert not Path("out/tables.json").exists()
+    command += ["--parts", *questions.PARTS]  # the family has a test of its own
     assert main(command) == 0
     shown = capsys.readouterr().out.split()
     assert {"out/tables.json", "out/figure-7.png", "out/questions.md"} <= set(shown)
@@ -83,6 +86,7 @@ def test_all_by_one_command(world, few, capsys):
     results = load_results("out")
     assert [(table["name"], table["split"]) for table in results.tables] == [
         *(("table-1", "testA"), ("table-2", "testA"), ("table-2", "testB")),
+        *(("table-2-code", "testA"), ("table-2-code", "testB")),
         *(("table-3", "testA"), ("table-4", "testA"), ("table-4", "testB")),
         *(("figure-8", "testA"), ("figure-8", "testB"), ("leaks", "testA")),
         *(("weight", "testA"), ("into", "testA"), ("completion", "testA")),
@@ -102,10 +106,10 @@ def test_all_by_one_command(world, few, capsys):
 
 
 def test_errors_are_told_and_the_tables_made(world, few, capsys):
-    refs = json.loads((world / "refs(shapes).json").read_text())
+    refs = json.loads((world / "refs(stickers).json").read_text())
     refs[3]["sentences"][0]["sent"] = "of of"
-    (world / "refs(shapes).json").write_text(json.dumps(refs))
-    command = ["reproduce", "--root", "data/shapes", "--work", "runs", "--out", "out"]
+    (world / "refs(stickers).json").write_text(json.dumps(refs))
+    command = ["reproduce", "--root", "data/stickers", "--work", "runs", "--out", "out"]
     assert main([*command, "--parts", "tables", "--quiet"]) == 3
     assert "1 items ended in an error and are left out" in capsys.readouterr().err
     assert load_results("out").table("table-2")["errors"] == 1
@@ -113,7 +117,7 @@ def test_errors_are_told_and_the_tables_made(world, few, capsys):
 
 def test_a_folder_that_takes_no_results_is_refused_first(world, few, capsys):
     Path("file").write_text("")
-    assert main(["reproduce", "--root", "data/shapes", "--out", "file/out"]) == 2
+    assert main(["reproduce", "--root", "data/stickers", "--out", "file/out"]) == 2
     assert "the results can't go to 'file/out'" in capsys.readouterr().err
     assert not Path("build").exists() and few == []
 
@@ -121,5 +125,5 @@ def test_a_folder_that_takes_no_results_is_refused_first(world, few, capsys):
 def test_the_parts_that_can_be_named_are_those_that_there_are():
     from nbhelpers.cli.reproduce import PARTS
 
-    assert list(PARTS) == list(questions.PARTS)
-    assert {*questions.OF_TABLES, *questions.OF_QUESTIONS} == set(PARTS)
+    assert list(PARTS) == [*questions.PARTS, "family"]
+    assert {*questions.OF_TABLES, *questions.OF_QUESTIONS} == set(questions.PARTS)

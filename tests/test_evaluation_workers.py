@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from kill_evaluation import alive, fake_evaluator, fake_record, make_store
 
-from nbhelpers.evaluation import RunOptions, ray_workers, run, write_report
-from nbhelpers.evaluation.ray_workers import run_with_ray
+from nbhelpers.evaluation import RunOptions, run, workers, write_report
 from nbhelpers.evaluation.run import shard_of
-from nbhelpers.evaluation.workers import run_with_processes
+from nbhelpers.evaluation.workers import run_with_processes, run_with_ray
 
 HERE = Path(__file__).parent
 
@@ -157,10 +156,10 @@ class SlowRay:
 
 def test_ray_is_started_again_where_it_was_too_slow():
     slow = SlowRay(starts_at=3)
-    ray_workers._start(slow)
+    workers._start_ray(slow)
     assert (slow.tries, slow.ended) == (3, 2)
     with pytest.raises(OSError, match="Ray did not start: its agent is late; the same command"):
-        ray_workers._start(SlowRay(starts_at=4))
+        workers._start_ray(SlowRay(starts_at=4))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Ray's wheels are for Linux")

@@ -10,14 +10,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import spacy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from spacy.tokens import Doc
 
-from nbhelpers import display
+import nbhelpers as nb
 from nbhelpers.figures import images as figures
-from nbhelpers.figures import overlay, show_chunks, show_image, show_maps, show_masks
+from nbhelpers.figures import (
+    overlay,
+    panels,
+    show_captions,
+    show_chunks,
+    show_image,
+    show_maps,
+    show_masks,
+    show_tree,
+)
 
 unchecked = inspect.unwrap  # as users call it: the tests' checks of the signature are theirs alone
 RED = (200, 30, 30)
@@ -49,22 +60,42 @@ def mask(image):
 # Overlay ----------------------------------------------------------------------------------------
 
 
-def test_overlay_keeps_the_inside_and_fades_the_rest(image, mask):
+def test_overlay_tints_the_mask_over_a_gray_picture(image, mask):
     before = image.copy()
-    drawn = overlay(image, mask)
-    assert drawn.dtype == np.uint8
+    drawn = overlay(image, mask).astype(int)
     assert drawn.shape == image.shape
-    assert (drawn[mask] == image[mask]).all()
-    assert (drawn[0, 0] == int(0.4 * 200 + 0.6 * 255)).all()
-    assert (drawn == display.INK).all(-1).sum() == 12 * 12 - 10 * 10  # one pixel all around
+    gray = round(0.299 * 200 + 0.587 * 30 + 0.114 * 30)
+    blue = [round(0.4 * gray + 0.6 * part) for part in (0, 114, 178)]
+    assert np.abs(drawn[mask] - blue).max() <= 1
+    assert (drawn[~mask] == 200).all()
     assert (image == before).all()
 
 
-def test_overlay_outline_grows_with_the_picture():
-    mask = np.zeros((640, 960), bool)
-    mask[300:310, 300:310] = True
-    drawn = overlay(np.full((640, 960, 3), 90, np.uint8), mask)
-    assert (drawn == display.INK).all(-1).sum() == 18 * 18 - 10 * 10
+def test_overlay_keeps_white_things_visible(mask):
+    """White on a light ground, inside and outside of the mask, and its shading."""
+    image = np.full((48, 64, 3), 220, np.uint8)
+    image[10:20, 20:40] = 255  # half of it is in the mask
+    image[12:14, 22:28] = 180
+    drawn = overlay(image, mask).astype(int)
+    assert np.abs(drawn[15, 35] - drawn[30, 5]).max() >= 30  # outside: white on light gray
+    assert np.abs(drawn[15, 25] - drawn[15, 35]).max() >= 100  # the tint on white
+    assert np.abs(drawn[13, 25] - drawn[15, 25]).max() >= 25  # shading below the tint
+
+
+def test_overlay_parts_right_wrong_and_missed_by_color(image, mask):
+    truth = np.roll(mask, 4, axis=1)
+    drawn = overlay(image, mask, truth).astype(int)
+    kinds = {
+        (0, 114, 178): mask & truth,
+        (213, 94, 0): mask & ~truth,
+        (240, 228, 66): truth & ~mask,
+    }
+    gray = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
+    for color, where in kinds.items():
+        assert where.sum() == (60 if color == (0, 114, 178) else 40)
+        assert np.abs(drawn[where] - (0.4 * gray[where] + 0.6 * np.array(color))).max() <= 1
+    assert (drawn[~(mask | truth)] == 200).all()
+    assert (overlay(image, mask, mask) == overlay(image, mask)).all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -72,17 +103,18 @@ def test_overlay_outline_grows_with_the_picture():
 def test_overlay_of_anything(h, w, random):
     rng = np.random.default_rng(random.randrange(2**32))
     image = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
-    mask = rng.random((h, w)) < random.random()
-    drawn = overlay(image, mask)
-    assert (drawn[mask] == image[mask]).all()
-    outside = drawn[~mask]
-    assert (outside.max(-1) == outside.min(-1)).all()  # gray: INK is gray too
+    mask, truth = rng.random((2, h, w)) < random.random()
+    drawn = overlay(image, mask, truth)
+    gray = drawn.max(-1) == drawn.min(-1)
+    assert (gray == ~(mask | truth)).all()  # the tint is the only color
 
 
 def test_overlay_refuses_what_does_not_fit(image, mask):
     for wrong in (mask.T, mask.astype(float), mask[None], mask[:-1]):
         with pytest.raises(ValueError, match=r"masks are bool .* size \(48, 64\)"):
             unchecked(overlay)(image, wrong)
+        with pytest.raises(ValueError, match=r"masks are bool .* size \(48, 64\)"):
+            unchecked(overlay)(image, mask, wrong)
     for wrong in (image / 255, image[..., 0], image[:0], np.zeros((4, 4, 4), np.uint8)):
         with pytest.raises(ValueError, match=r"a picture is a uint8 array \(h, w, 3\).*; got"):
             unchecked(overlay)(wrong, mask)
@@ -100,9 +132,22 @@ def test_show_masks_draws_every_mask(image, mask):
     assert "square: 3.3% of the picture; ground: 96.7%" in two.alt
     assert pixels(two).shape[1] > pixels(one).shape[1]
     assert pixels(one).shape[1] == pytest.approx(2 * one.width, abs=2)
-    area = share(one, RED) * pixels(one)[..., 0].size  # in the picture and in the overlay
-    panel = (2 * figures.DPI * figures.PANEL) ** 2 * 48 / 64
-    assert area == pytest.approx(2 * mask.mean() * panel, rel=0.15)
+    inner = (2 * panels.DPI * (panels.PANEL - 0.1)) ** 2 * 48 / 64  # pixels of one picture
+    for color in (RED, overlay(image, mask)[15, 25]):  # in the picture, in the overlay
+        area = share(one, color) * pixels(one)[..., 0].size
+        assert area == pytest.approx(mask.mean() * inner, rel=0.1)
+
+
+def test_show_masks_beside_the_truth_says_how_good_they_are(image, mask):
+    truth = np.roll(mask, 5, axis=1)
+    shown = show_masks(image, np.stack([mask, truth]), ["one", "two"], truth=truth)
+    assert "one: IoU 0.33; two: IoU 1.00." in shown.alt
+    assert shown.rows[-1][0].alt.startswith("Colors: blue is found rightly")
+    each = show_masks(image, np.stack([mask, truth]), truth=[mask, truth])
+    assert each.alt.count("IoU 1.00") == 2
+    assert show_masks(image, mask[None]).rows[-1][-1].alt == "a panel: 3.3% of the picture"
+    with pytest.raises(ValueError, match="2 masks need as many true masks; got 1"):
+        show_masks(image, np.stack([mask, mask]), truth=[mask])
 
 
 def test_labels_are_text_or_chunks(image, mask, chunk_at):
@@ -121,16 +166,76 @@ def test_tensors_are_drawn_too(image, mask):
         assert "1.00" in show_maps(image, torch.ones(1, 3, 4, dtype=kind)).alt
 
 
-def test_many_panels_take_rows(image, mask):
-    few, many = show_masks(image, np.stack([mask] * 3)), show_masks(image, np.stack([mask] * 6))
-    assert pixels(many).shape[1] == pixels(few).shape[1]
-    assert pixels(many).shape[0] == 2 * pixels(few).shape[0]
+@pytest.mark.parametrize("count", range(1, 14))
+def test_panels_fill_rows_and_none_stands_alone(image, mask, count):
+    lengths = [len(row) for row in show_masks(image, np.stack([mask] * count)).rows]
+    assert sum(lengths) == count + 1  # the picture is one, too
+    assert max(lengths) <= panels.COLUMNS
+    assert min(lengths) >= 2
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_rows_fit_a_page_and_two_panels_a_phone(image, mask):
+    shown = show_masks(image, np.stack([mask] * 7), truth=mask)
+    assert shown.width <= 704  # CSS pixels of the site's column at a width of 1300
+    assert all(2 * panel.width <= 358 for row in shown.rows[:-1] for panel in row)  # at 390
+    assert shown.rows[-1][0].width <= 358
+
+
+def test_no_text_of_a_figure_is_smaller_than_nine_points(image, mask, monkeypatch):
+    """At the size at which it is drawn: nothing is wider than the page's column."""
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    sizes, save = [], Figure.savefig
+
+    def noted(figure, *given, **more):
+        sizes.extend(t.get_fontsize() for t in figure.findobj(Text) if t.get_text().strip())
+        return save(figure, *given, **more)
+
+    monkeypatch.setattr(Figure, "savefig", noted)
+    maps = np.linspace(0, 1, 12).reshape(1, 3, 4)
+    names = ["alone", "second of two"]
+    spans = {"paper": [(0.1, 0.0, 0.2)] * 2, "sealed": [(0.2, 0.1, 0.3)] * 2}
+    parsed = Doc(
+        spacy.blank("en").vocab, words=["red", "ring"], heads=[1, 1], deps=["amod", "ROOT"],
+        pos=["ADJ", "NOUN"],
+    )  # fmt: skip
+    drawn = [
+        show_image(image, "a ring"),
+        show_masks(image, mask[None], ["a ring"], truth=mask),
+        show_maps(image, maps, ["a ring"]),
+        show_chunks("a ring", []),
+        nb.show_rows([image], [[mask, maps[0]]], ["a", "b"], ["c"], [["d", "e"]], truths=[mask]),
+        nb.show_matrix(maps[0], "abc", "defg", limits=(0, 1), label="l", row_label="r"),
+        nb.show_lines([1, 2], spans, x_label="x", y_label="y", marks={"m": 1}),
+        nb.show_intervals(names, spans, x_label="gain"),
+        show_captions(image, ["a ring"], labels=["free"]),
+        show_tree(parsed),
+    ]
+    assert len(sizes) > 40
+    assert min(sizes) >= 9
+    assert max(drawing.width for drawing in drawn) <= 704
 
 
 def test_show_image(image):
     drawn = show_image(image, "000017.png")
     assert drawn.alt == "A picture of 48 x 64 pixels: 000017.png"
     assert share(drawn, RED) > 0.01
+
+
+def test_pictures_stand_side_by_side(image):
+    other = np.full((30, 30, 3), 90, np.uint8)
+    shown = nb.show_images([image, other], ["a ring", "gray"])
+    assert shown.alt == "Pictures side by side: a ring, 48 x 64 pixels; gray, 30 x 30 pixels."
+    assert [len(row) for row in shown.rows] == [2]
+    gray = (pixels(shown) == 90).all(-1).sum(0)  # also in the edges of letters, a few a column
+    columns = np.nonzero(gray > 20)[0]
+    assert columns.min() > pixels(shown).shape[1] / 2
+    with pytest.raises(ValueError, match="one label for each panel: 1 for 2"):
+        nb.show_images([image, other], ["one"])
+    with pytest.raises(ValueError, match="at least one picture"):
+        nb.show_images([], [])
 
 
 # Maps -------------------------------------------------------------------------------------------
@@ -162,8 +267,8 @@ def test_rows_and_columns_are_not_exchanged(image):
     assert "highest 94% from the left, 17% from the top" in alt
     drawn = pixels(show_maps(image, values))
     yellow = np.argwhere(np.abs(drawn - [253, 231, 36]).max(-1) <= 3)
-    cell = yellow[yellow[:, 1] < 0.88 * drawn.shape[1]]  # without the bar
-    middle = np.array(drawn.shape[:2]) / 2
+    cell = yellow[yellow[:, 0] < 0.7 * drawn.shape[0]]  # without the scale below
+    middle = np.array([0.42, 0.75]) * drawn.shape[:2]  # of the right one of two panels
     assert cell[:, 0].mean() < middle[0]
     assert cell[:, 1].mean() > middle[1]
 
@@ -184,8 +289,9 @@ def test_maps_outside_the_scale_are_refused(image):
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1)])
 def test_extreme_pictures_are_visible(size):
     picture = np.full((*size, 3), RED, np.uint8)
-    drawn = show_masks(picture, np.ones((1, *size), bool))
-    assert share(drawn, RED) > 0.1
+    mask = np.ones(size, bool)
+    drawn = show_masks(picture, mask[None])
+    assert share(drawn, RED) + share(drawn, overlay(picture, mask)[0, 0]) > 0.1
     assert pixels(drawn).shape[0] < 1000
     maps = show_maps(picture, np.ones((1, *(min(side, 8) for side in size)), np.float32))
     assert share(maps, RED) > 0.05
@@ -263,5 +369,5 @@ def test_matplotlib_is_imported_by_what_draws_alone():
                 names = [node.module or ""]
             if any(name.split(".")[0] == "matplotlib" for name in names):
                 users.add(path.relative_to(package).as_posix())
-    files = {"images.py", "charts.py", "sentences.py"}
+    files = {"images.py", "charts.py", "panels.py", "sentences.py"}
     assert users == {f"figures/{name}" for name in files}

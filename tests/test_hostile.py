@@ -95,7 +95,7 @@ def test_a_byte_order_mark_is_good(tmp_path):
         ("refcoco", "test", None, "refcoco (unc) has no split 'test'"),
         ("refcoco", "val\x1b[31m", None, r"has no split 'val\x1b[31m'"),
         ("refcoco", "val", "umd", "refcoco has no splits by 'umd'; it has unc, google"),
-        ("refclef", "val", None, "there are shapes, stickers, refcoco, refcoco+"),
+        ("refclef", "val", None, "there are stickers, refcoco, refcoco+"),
     ],
 )
 def test_splits_that_there_are_not(tmp_path, name, split, by, words):

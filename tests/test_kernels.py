@@ -203,15 +203,16 @@ def test_strided_input_is_as_good_as_any():
         assert torch.allclose(kernels.columns(*pair, [1, 2], 0.3), same, atol=1e-6)
 
 
-def test_maps_of_several_resolutions_are_joined():
+@pytest.mark.parametrize("normalize", [True, False])
+def test_maps_of_several_resolutions_are_joined(normalize):
     levels = [
         scores(2, *grid, seed=i) * 0.1 + i for i, grid in enumerate([(7, 5), (4, 3), (1, 2)])
     ]
     levels += [torch.full((2, 2, 2), 0.7), torch.zeros(2, 1, 1)]  # which tell nothing
     weights = [0.1, 0.5, 0.2, 0.1, 0.1]
     for size in [(7, 5), (13, 4), (3, 3)]:
-        wanted = reference.blend(levels, weights, size)
-        found = kernels.aggregate(levels, weights, size)
+        wanted = reference.blend(levels, weights, size, normalize)
+        found = kernels.aggregate(levels, weights, size, normalize=normalize)
         assert wanted.max() > 0.3
         assert (found.double() - wanted).abs().max() < 1e-5
     with pytest.raises(ValueError, match="got 5 resolutions and 4 weights"):

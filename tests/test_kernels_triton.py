@@ -128,14 +128,15 @@ def test_loud_logits_stay_finite_and_rows_sum_to_1():
 
 
 @runs
+@pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("size", [(7, 5), (33, 20)])
-def test_maps_of_several_resolutions_are_joined(size):
+def test_maps_of_several_resolutions_are_joined(size, normalize):
     grids = [(7, 5), (4, 3), (30, 20), (1, 2)]
     levels = [scores(2, *grid, seed=i, device=DEVICE) * 0.1 + i for i, grid in enumerate(grids)]
     levels.append(torch.full((2, 2, 2), 0.7, device=DEVICE))  # which tells nothing
     weights = [0.1, 0.5, 0.2, 0.1, 0.1]
-    wanted = reference.blend([level.cpu() for level in levels], weights, size)
-    found = kernels.aggregate(levels, weights, size, backend="triton").cpu()
+    wanted = reference.blend([level.cpu() for level in levels], weights, size, normalize)
+    found = kernels.aggregate(levels, weights, size, normalize=normalize, backend="triton").cpu()
     assert wanted.max() > 0.3
     assert (found.double() - wanted).abs().max() < 1e-5
 
@@ -178,7 +179,7 @@ import torch, triton
 from triton.backends.compiler import GPUTarget
 import triton.backends.nvidia
 from triton.compiler import ASTSource
-from nbhelpers.kernels import _launch, _tiled, _tiled_maps
+from nbhelpers.kernels import _launch, _tiled
 
 def compiled(name, kernel, types, constants):
     names = kernel.arg_names
@@ -219,9 +220,10 @@ for chunks, width in ((1, 1), (3, _launch.TOGETHER)):
     compiled(f"spread-{chunks}", _tiled.spread_kernel, types, dict(more))
 if d == 40:
     levels = {"TELLS": 1e-6, "LEVELS": 4, "LONGEST": 4096, "BLOCK": 512}
-    compiled("blend", _tiled_maps.blend_kernel, types, levels)
+    for normalize in (True, False):
+        compiled("blend", _tiled.blend_kernel, types, levels | {"NORMALIZE": normalize})
     bins = {"THRESHOLDS": 100, "BITS": 7, "BINS": 256, "BLOCK": 2048}
-    compiled("places", _tiled_maps.places_kernel, types, bins)
+    compiled("places", _tiled.places_kernel, types, bins)
 """
 
 
@@ -232,7 +234,7 @@ def test_compiled_for_hopper_nothing_spills(d, dtype):
     """No kernel keeps registers on the stack, and the products run on the tensor cores."""
     said = run({"TRITON_INTERPRET": "0"}, "-c", COMPILE, str(d), dtype, timeout=280)
     rows = [line.split() for line in said.splitlines()]
-    assert len(rows) == (8 if d == 40 else 6)
+    assert len(rows) == (9 if d == 40 else 6)
     for name, stack, hgmma, shared in rows:
         assert stack == "0", f"{name} spills {stack} bytes at d = {d}"
         assert int(shared) <= 227 * 1024, f"{name} wants {shared} bytes of shared memory"
@@ -244,11 +246,10 @@ def test_the_kernels_bounds_are_constants():
     """The interpreter of Triton 3.6 fails on others, where NumPy is new."""
     import ast
 
-    for name in ("_tiled", "_tiled_maps"):
-        path = Path(kernels.__file__).with_name(f"{name}.py")
-        loops = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.For)]
-        assert loops
-        for loop in loops:
-            for bound in loop.iter.args:
-                constant = isinstance(bound, ast.Constant) or bound.id.isupper()
-                assert constant, f"{name}.py, line {loop.lineno}: {ast.unparse(bound)}"
+    path = Path(kernels.__file__).with_name("_tiled.py")
+    loops = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.For)]
+    assert loops
+    for loop in loops:
+        for bound in loop.iter.args:
+            constant = isinstance(bound, ast.Constant) or bound.id.isupper()
+            assert constant, f"line {loop.lineno}: {ast.unparse(bound)}"

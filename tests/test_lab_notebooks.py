@@ -1,10 +1,13 @@
 """The labs of the chapters and the notebooks made of them: whole, plain, and without solutions."""
 
 import ast
+import contextlib
+import itertools
 import os
 import re
 import subprocess
 import sys
+import textwrap
 from email.message import Message
 from importlib.metadata import version
 from pathlib import Path
@@ -60,6 +63,7 @@ def test_a_chapter_ends_in_a_lab(path):
     assert kinds.count("on paper") == kinds.count("open") == 1
     assert kinds.count("in code") == len(exercises(path))
     assert 2 <= len(exercises(path)) <= 3
+    assert "*Hint.*" in lab[lab.index(": open\n") :]
     for solution in re.findall(r"\{admonition\} Solution.*?\n(.*)", lab):
         assert solution == ":class: dropdown"  # folded
     for cell in jupytext.read(path, fmt="md:myst").cells:
@@ -68,9 +72,108 @@ def test_a_chapter_ends_in_a_lab(path):
 
 
 def test_every_check_has_its_exercise():
-    used = [check for path in CHAPTERS for s in exercises(path) for check in re.findall(
+    used = [check for path in PAGES for s in exercises(path) for check in re.findall(
         r"nb\.labs\.(check_\w+)", s)]  # fmt: skip
     assert sorted(used) == sorted(n for n in labs.__all__ if n.startswith("check_"))
+
+
+def pasted(path, exercise):
+    """An exercise answered by each of its chapter's cells: the cell, then each of its results."""
+    tree = ast.parse(exercise)
+    (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    names = [argument.arg for argument in function.args.args]
+    for cell in jupytext.read(path, fmt="md:myst").cells:
+        if cell.cell_type != "code" or "exercise" in cell.metadata.get("tags", ()):
+            continue
+        if "load_models" in cell.source or "skip-execution" in cell.metadata.get("tags", ()):
+            continue
+        body = ast.parse(cell.source)
+        made = [
+            n.id
+            for n in ast.walk(body)
+            if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+        ]
+        functions = [n.name for n in body.body if isinstance(n, ast.FunctionDef)]
+        results = [*dict.fromkeys(made), *(f"{f}({', '.join(names)})" for f in functions)]
+        if {"low", "high"} <= {*made}:
+            results.append("(low, high)")
+        code = textwrap.indent(cell.source, "    ")
+        for result in results:
+            yield f"def {function.name}({', '.join(names)}):\n{code}\n    return {result}\n"
+
+
+def copied(path, exercise):
+    """An exercise answered by each function of its chapter that takes as many arguments.
+
+    Alone and with its arguments in any order, beside all that the chapter defines.
+    """
+    (function,) = (node for node in ast.parse(exercise).body if isinstance(node, ast.FunctionDef))
+    names = [argument.arg for argument in function.args.args]
+    defined = []
+    for cell in jupytext.read(path, fmt="md:myst").cells:
+        if cell.cell_type == "code" and "exercise" not in cell.metadata.get("tags", ()):
+            defined += [node for node in ast.parse(cell.source).body if defines(node)]
+    known = "\n".join(map(ast.unparse, defined))
+    for node in defined:
+        if isinstance(node, ast.FunctionDef) and len(node.args.args) == len(names):
+            own = f"_{node.name}"  # a chapter's function may have the exercise's name
+            for order in itertools.permutations(names):
+                call = f"return {own}({', '.join(order)})"
+                head = f"def {function.name}({', '.join(names)}):"
+                yield f"{known}\n{own} = {node.name}\n{head}\n    {call}\n"
+
+
+def defines(node):
+    """Whether a statement needs nothing to have run: an import, a function, a literal."""
+    if isinstance(node, ast.Assign):
+        named = all(isinstance(target, ast.Name) for target in node.targets)
+        return named and not any(
+            isinstance(n, ast.Call | ast.Name | ast.Attribute) for n in ast.walk(node.value)
+        )
+    return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef)
+
+
+def passes(answer, check, models):
+    """Whether a check takes an answer; what a pasted cell lacks is an answer too, a wrong one."""
+    spoken = run_time(models)
+    exec(answer, spoken)
+    with contextlib.suppress(Exception):
+        exec(check, spoken)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=name)
+def test_one_exercise_at_least_is_not_answered_by_a_cell_of_its_chapter(path, models, capsys):
+    own = []
+    for exercise in exercises(path):
+        (check,) = re.findall(r"nb\.labs\.check_\w+\(.*\)", exercise)
+        for answer in itertools.chain(pasted(path, exercise), copied(path, exercise)):
+            if passes(answer, check, models):
+                break
+        else:
+            own.append(check)
+    assert own, "each exercise is answered by a cell of the chapter"
+
+
+def test_a_copied_answer_is_found(tmp_path, models, capsys):
+    (tmp_path / "references.bib").touch()
+    page = tmp_path / "page.md"
+    code = (
+        "def by_hand(mask, truth):\n"
+        "    both = mask & truth\n"
+        "    return both.sum() / max(1, (mask | truth).sum())"
+    )
+    page.write_text(PAGE.format(union="1") + CELL.format(tag="hide-input", code=code))
+    (exercise,) = exercises(page)
+    check = "nb.labs.check_overlap(overlap)"
+    passed = [answer for answer in pasted(page, exercise) if passes(answer, check, models)]
+    assert len(passed) == 1
+    assert passed[0].endswith("return by_hand(mask, truth)\n")
+    passed = [answer for answer in copied(page, exercise) if passes(answer, check, models)]
+    assert [answer.splitlines()[-1].strip() for answer in passed] == (
+        ["return _by_hand(mask, truth)", "return _by_hand(truth, mask)"]
+    )
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=name)
@@ -138,9 +241,9 @@ def test_a_notebook_is_the_page_in_plain_markdown(path):
 def test_figures_equations_and_works_are_numbered_and_named():
     text = "\n".join(c.source for c in student_notebook(BOOK / "03_embeddings.md").cells)
     assert r"\tag{1}" in text
-    assert "**Figure 1.** Who leaks into whom" in text
+    assert "**Figure 2.** How much each token's embedding changes" in text
     assert re.search(r"\(Radford et al\., 2021\)", text)
-    assert "In Figure 1, which cells" in text
+    assert "In Figure 2, which cells" in text
     way = "\n".join(c.source for c in student_notebook(BOOK / "00_whole_way.md").cells)
     assert re.search(r"!\[[^\]]{40,}\]\(data:image/png;base64,iVBOR", way)
 

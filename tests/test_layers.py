@@ -8,33 +8,44 @@ from pathlib import Path
 
 import pytest
 
+from nbhelpers.family import SYSTEMS
 from nbhelpers.weights import data_folder
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nbhelpers"
 # From what everything stands on to what stands on everything.
 ORDER = (
-    *("kernels", "versions", "weights", "models", "datasets", "words", "captions", "chunks"),
+    *("errors", "kernels", "versions", "weights", "calibration", "models", "datasets", "words"),
+    *("captions", "chunks"),
     *("tokens", "embeddings", "attention", "denoising", "scores", "completion", "masks"),
-    *("metrics", "display", "settings", "segment", "batches"),
-    *("figures", "benchmarks", "files", "evaluation", "labs", "cli", "__main__", "shapes"),
+    *("metrics", "display", "settings", "segment", "presence", "batches"),
+    *("figures", "benchmarks", "files", "family", "evaluation", "family.evaluation"),
+    *("labs", "cli", "__main__"),
 )
 # Imported only inside of functions, or only by these modules.
 HEAVY = {
-    "spacy": {"chunks", "shapes"},
-    "matplotlib": {"shapes"},
+    "spacy": {"chunks"},
+    "matplotlib": set(),
     "pycocotools": set(),
-    "diffusers": {"shapes"},
-    "transformers": {"shapes"},
+    "diffusers": set(),
+    "transformers": set(),
     "IPython": set(),
     "jupyter_book": set(),
 }
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
+RECIPE = sorted((ROOT / "data" / "recipe").glob("*.py"))
 
 
 def room(path):
-    """The module, or the folder of modules, that a file belongs to."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """The module, or the folder of modules, that a file belongs to: the innermost in `ORDER`."""
+    return room_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+
+
+def room_of(name):
+    """The room of a module, or of a name in one, from its dotted name within the package."""
+    parts = name.split(".")
+    rooms = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((found for found in rooms if found in ORDER), parts[0])
 
 
 def imports(tree):
@@ -71,8 +82,9 @@ def test_imports_point_up_the_pipeline(path):
         if head == "nbhelpers" and not rest:  # the public names, which stand on all stages
             assert ORDER.index(mine) >= ORDER.index("evaluation"), mine
         elif head == "nbhelpers":
-            theirs = rest.partition(".")[0]
-            if (PACKAGE / theirs).is_dir() or (PACKAGE / f"{theirs}.py").is_file():
+            theirs = room_of(rest)
+            place = PACKAGE / theirs.replace(".", "/")
+            if place.is_dir() or place.with_suffix(".py").is_file():
                 assert ORDER.index(theirs) <= ORDER.index(mine), f"{mine} imports {theirs}"
 
 
@@ -83,19 +95,12 @@ def test_heavy_imports_stand_where_they_may(path):
         assert room(path) in HEAVY.get(head, {room(path)}), f"{head} is imported by {path.name}"
 
 
-# Read by one other module, and named without an underscore: the kernels' equations, which every
-# reader of a kernel is sent to.
-SHOWN = {"nbhelpers.kernels.eager"}
-
-
 def importers():
     """For every module in a room, the modules of the package that import it."""
     found = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts): set()
         for path in SOURCES
-        if len(path.relative_to(PACKAGE).parts) > 1
-        and not path.stem.startswith("__")
-        and room(path) != "shapes"
+        if len(path.relative_to(PACKAGE).parts) > 1 and not path.stem.startswith("__")
     }
     for path in SOURCES:
         for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
@@ -105,17 +110,20 @@ def importers():
 
 
 def test_what_one_sibling_alone_imports_is_marked_private():
+    by_recipe = {name for p in RECIPE for name in imports(ast.parse(p.read_text("utf-8")))}
+    by_name = {system.maps.rpartition(".")[0] for system in SYSTEMS.values()}  # on first use
     for name, paths in importers().items():
         private = name.rpartition(".")[2].startswith("_")
         fronts = [path for path in paths if path.stem == "__init__" or room(path) == "cli"]
         assert not (private and (len(paths) > 1 or fronts)), f"{name} is imported by {paths}"
-        alone = len(paths) == 1 and not fronts and name not in SHOWN
+        alone = len(paths) == 1 and not fronts and name not in by_name | by_recipe
         assert private or not alone, f"{name} is imported by {paths} alone"
 
 
 CODE = sorted(
     [
         *SOURCES,
+        *RECIPE,
         *(ROOT / "tests").rglob("*.py"),
         *(ROOT / "book" / "tools").glob("*.py"),
         *(ROOT / "book").glob("*.md"),
@@ -171,14 +179,14 @@ def test_weights_are_pinned_safetensors_without_remote_code(path):
     assert not found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", [*SOURCES, *RECIPE], ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_is_unpickled_but_by_the_closed_reader(path):
     assert not [c for c in calls(path) if ast.unparse(c.func) in {"pickle.load", "pickle.loads"}]
 
 
 def test_a_variable_revision_is_one_that_was_located():
     """Where `from_pretrained` gets its commit: `locate`, which lets none pass but 40 digits."""
-    for path in SOURCES:
+    for path in [*SOURCES, *RECIPE]:
         for call in calls(path):
             if ast.unparse(call.func) == "from_pretrained":
                 _, source, commit = map(ast.unparse, call.args[:3])
@@ -222,7 +230,7 @@ def test_the_check_itself(call, caught):
     assert is_unsafe(ast.parse(call, mode="eval").body) == caught
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", [*SOURCES, *RECIPE], ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_room_is_too_large(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
@@ -258,17 +266,11 @@ WITHOUT = {
 WHOLE_WAY = """
 import sys
 sys.modules.update(dict.fromkeys({absent!r}))  # each import of them fails
-import importlib, pkgutil
-import nbhelpers as nb, nbhelpers.shapes
-for module in pkgutil.iter_modules(nbhelpers.shapes.__path__, "nbhelpers.shapes."):
-    if module.name != "nbhelpers.shapes.__main__":
-        importlib.import_module(module.name)
-from nbhelpers.shapes.benchmark import scene_of
-from nbhelpers.shapes.world import draw
-image, _ = draw(scene_of(1, "val"))
-models = nb.load_models("shapes")
-chunk = nb.Chunk("a red ring", 16, 26, "ring", 22, 26)
-prompt = nb.embed("a photograph of a red ring", (chunk,), models.text)
+import nbhelpers as nb
+image = nb.load_image(nb.weights.data_folder() / "stickers" / "images" / "000002.png")
+models = nb.load_models("stickers")
+chunk = nb.Chunk("a red cup", 16, 25, "cup", 22, 25)
+prompt = nb.embed("a photograph of a red cup", (chunk,), models.text)
 with nb.record_attention(models.unet) as attention:
     nb.denoise_once(image, prompt, models)
 scores = nb.score_maps(attention.cross_layers, prompt.spans)
@@ -278,10 +280,10 @@ print(nb.to_masks(maps, size=image.shape[:2]).shape == (1, *image.shape[:2]))
 
 
 @pytest.mark.skipif(
-    not (data_folder() / "shapes" / "stable-diffusion").is_dir(),
-    reason="needs the models of data/shapes; train them",
+    not (data_folder() / "stickers" / "stable-diffusion").is_dir(),
+    reason="needs the models of data/stickers; train them: make weights",
 )
-def test_shapes_and_attention_run_without_spacy_pycocotools_and_jupyter():
+def test_the_stages_run_without_spacy_pycocotools_and_jupyter():
     code = WHOLE_WAY.format(absent=sorted(WITHOUT))
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent

@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pytest
 import spacy
-from spacy.training import Example
-
-from nbhelpers.chunks import noun_chunks
-from nbhelpers.shapes import lexicon, parser
-from nbhelpers.shapes.chunk_scores import (
+from recipe import chain, lexicon, parser
+from recipe.chunk_scores import (
     as_doc,
     chunk_f1,
     phrase_spans,
@@ -18,13 +15,16 @@ from nbhelpers.shapes.chunk_scores import (
     score_parser,
     spans,
 )
-from nbhelpers.shapes.noun_phrases import flatten
-from nbhelpers.shapes.sentences import Grammar, disguise
-from nbhelpers.shapes.treebanks import to_spacy
-from nbhelpers.shapes.trees import fragments, plain, read_conllu, read_folder, split_trees
+from recipe.noun_phrases import flatten
+from recipe.sentences import Grammar, disguise
+from recipe.treebanks import to_spacy
+from recipe.trees import fragments, plain, read_conllu, read_folder, split_trees
+from spacy.training import Example
+
+from nbhelpers.chunks import noun_chunks
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = ROOT / "data" / "shapes" / "parser"
+SHIPPED = ROOT / "data" / "stickers" / "parser"
 TREEBANKS = ROOT.parent / "shared" / "data" / "treebanks"
 PHRASES = Path(__file__).parent / "phrases.json"
 needs_treebanks = pytest.mark.skipif(
@@ -43,13 +43,12 @@ KINDS = [
     "owners",
 ]
 MIXED = "blind kinds"
-EPOCHS, MADE_UP = 28, 4500  # of the shipped weights
 
 
 @pytest.fixture(scope="module")
 def shipped():
     if not (SHIPPED / "meta.json").is_file():
-        pytest.skip("needs the parser in data/shapes/parser; train it")
+        pytest.skip("needs the parser in data/stickers/parser; train it")
     return spacy.load(SHIPPED)
 
 
@@ -370,9 +369,9 @@ def test_verbs_agree_with_irregular_plurals():
 def test_no_held_out_phrase_is_made_up_in_training():
     data = json.loads(PHRASES.read_text(encoding="utf-8"))
     held = {row["text"].lower().rstrip(".") for kind in [*KINDS, MIXED] for row in data[kind]}
-    for epoch in range(EPOCHS):
+    for epoch in range(chain.FULL.parser):
         grammar = Grammar(epoch + 1)  # as `epoch_trees` counts for seed 0
-        for _ in range(MADE_UP):
+        for _ in range(chain.FULL.sentences):
             text = grammar.sentence().text.lower().rstrip(".")
             assert not held & {text, text.partition(" of ")[2]}  # with an opening or without
 
@@ -512,7 +511,7 @@ def test_the_shipped_parser_on_held_out_sentences(shipped):
 def test_the_shipped_folder_is_small_and_plain(shipped):
     files = [path for path in SHIPPED.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 6_500_000
-    assert shipped.meta["license"] == "CC BY-SA 4.0"
+    assert (shipped.meta["name"], shipped.meta["license"]) == ("stickers_parser", "CC BY-SA 4.0")
     assert shipped.pipe_names == ["tok2vec", "morphologizer", "parser"]
     doc = shipped("a striped red ring")
     assert [token.pos_ for token in doc] == ["DET", "ADJ", "ADJ", "NOUN"]

@@ -16,15 +16,15 @@ from nbhelpers.settings import SETTINGS, Settings, resolve
 from nbhelpers.weights import data_folder
 from nbhelpers.words import check_text
 
-SHIPPED = data_folder() / "shapes" / "parser"
+SHIPPED = data_folder() / "stickers" / "parser"
 
 
 @pytest.fixture(scope="module")
 def parser():
     """The pipeline that comes with the package."""
     if not SHIPPED.is_dir():
-        pytest.skip("needs the parser in data/shapes/parser; train it")
-    return load_parser("shapes")
+        pytest.skip("needs the parser in data/stickers/parser; train it")
+    return load_parser("stickers")
 
 
 @pytest.fixture(scope="module")

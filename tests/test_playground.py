@@ -35,7 +35,7 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def data():
-    return nb.referring("shapes", "testA")
+    return nb.referring("stickers", "testA")
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def passes(models):
 @pytest.mark.parametrize("method", ["plain", "paper", "sealed"])
 def test_it_shows_what_segment_finds(scene, models, data, method):
     asked = data.expressions[0]
-    view = scene.look(
+    view = scene.view(
         asked, "a red ring", method=method, alpha=0.7, timestep=300, steps=2, threshold=0.6
     )
     found = nb.segment(
@@ -74,8 +74,8 @@ def test_it_shows_what_segment_finds(scene, models, data, method):
 
 
 def test_no_step_shows_the_score_map(scene, data):
-    bare = scene.look(data.expressions[0], "a red ring", steps=0)
-    whole = scene.look(data.expressions[0], "a red ring", steps=1)
+    bare = scene.view(data.expressions[0], "a red ring", steps=0)
+    whole = scene.view(data.expressions[0], "a red ring", steps=1)
     assert np.abs(bare.heat - whole.heat).max() > 0.01
 
 
@@ -89,10 +89,10 @@ def test_a_pass_is_made_only_for_what_it_depends_on(scene, data, passes):
         *(("alpha", 1.0), ("alpha", 0.9)),
     ]:
         before = dict(settings)
-        scene.look(asked, **settings)
+        scene.view(asked, **settings)
         assert len(passes) == wanted, before
         settings[name] = value
-        scene.look(asked, **settings)
+        scene.view(asked, **settings)
         again = name in ("threshold", "steps") or before.get("alpha") == 1.0
         wanted += not again
         assert len(passes) == wanted, settings
@@ -103,49 +103,61 @@ def test_pictures_are_encoded_once(scene, data, models, monkeypatch):
     encode = models.vae.encode
     monkeypatch.setattr(models.vae, "encode", lambda x: encoded.append(1) or encode(x))
     for phrase in ("a red ring", "a cat", "a moon"):
-        scene.look(data.expressions[0], phrase)
+        scene.view(data.expressions[0], phrase)
     assert len(encoded) == 1
 
 
 def test_it_refuses_what_segment_refuses(scene, data):
     with pytest.raises(ValueError, match="alpha is a weight"):
-        scene.look(data.expressions[0], "a red ring", alpha=3)
+        scene.view(data.expressions[0], "a red ring", alpha=3)
     with pytest.raises(ValueError, match="empty"):
-        scene.look(data.expressions[0], "  ")
+        scene.view(data.expressions[0], "  ")
 
 
 def test_the_drawing_has_three_panels_and_says_them():
     image = np.full((4, 6, 3), 200, np.uint8)
     heat = np.zeros((4, 6), np.float32)
     heat[1, 2] = 1
-    shown = draw(image, View("a ring", "", heat, heat > 0.5, 0.25), height=4)
-    assert re.search(r"'a ring'.*IoU 0\.25", shown.alt)
-    pixels = np.asarray(Image.open(io.BytesIO(shown.png)))
+    truth = heat > 0.5
+    shown = draw(image, View("a ring", "", heat, truth, truth), side=4)
+    assert re.search(r"'a ring'.*IoU 1\.00", shown.alt)
+    pixels = np.asarray(Image.open(io.BytesIO(shown.png))).astype(int)[-4:]  # below the words
     assert pixels.shape == (4, 18, 3)
     assert (pixels[:, :6] == 200).all()
     assert pixels[1, 8].sum() > pixels[0, 8].sum()  # bright where the map is
-    assert (pixels[1, 14] == 200).all()  # the mask shows the picture,
-    assert (pixels[0, 14] > 230).all()  # the rest is pale
-    large = [draw(image, View("", "", heat, heat > 0.5, iou)) for iou in (0.25, 0.26)]
-    written = [np.asarray(Image.open(io.BytesIO(one.png)))[-40:, -100:] for one in large]
-    assert (written[0] != written[1]).any()  # the IoU stands in the corner
+    assert pixels[1, 14, 2] > pixels[1, 14, 0] + 80  # blue where the mask is right
+    assert (pixels[0, 14] == 200).all()
+    wrong = View("", "", heat, truth, ~truth)
+    assert wrong.iou == 0
+    other = np.asarray(Image.open(io.BytesIO(draw(image, wrong, side=4).png))).astype(int)[-4:]
+    assert other[1, 14, 0] > other[1, 14, 2] + 80  # vermilion where it is wrong
+
+
+def test_the_drawing_says_the_iou_and_fits_a_page():
+    image, heat = np.full((80, 80, 3), 200, np.uint8), np.eye(80, dtype=np.float32)
+    both = [draw(image, View("", "", heat, heat > 0, heat > limit)) for limit in (0, 1)]
+    written = [np.asarray(Image.open(io.BytesIO(one.png)))[:20] for one in both]
+    width = both[0].width
+    assert width <= 704  # CSS pixels of the site's column
+    assert (written[0][:, -width // 3 :] != written[1][:, -width // 3 :]).any()  # over the mask
+    assert (written[0][:, : width // 3] == written[1][:, : width // 3]).all()
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    return nb.load_models("shapes")
+    return nb.load_models("stickers")
 
 
 def test_a_change_takes_less_than_a_third_of_a_second(drawn, data):
     scene, asked = Playground(drawn, data), data.expressions[0]
     settings = {"alpha": 1.0, "timestep": 200, "steps": 1, "threshold": 0.5}
-    draw(scene.image(asked), scene.look(asked, asked.text, **settings))
+    draw(scene.image(asked), scene.view(asked, asked.text, **settings))
     for name, value in CHANGES.items():
         spent = []
         for shift in (0.0, 0.01, 0.02, 0.03, 0.04):
             new = value + (int(shift * 100) if isinstance(value, int) else shift)
             started = time.process_time()  # a busy machine doesn't count
-            view = scene.look(asked, asked.text, **(settings | {name: new}))
+            view = scene.view(asked, asked.text, **(settings | {name: new}))
             draw(scene.image(asked), view)
             spent.append(time.process_time() - started)
         assert statistics.median(spent) < 0.3, (name, spent)
@@ -158,16 +170,16 @@ def test_a_method_comes_with_its_own_weight(drawn, data):
         controls["method"].value = method
         assert controls["alpha"].value == pytest.approx(alpha, abs=0.005)
         asked, weight = data.expressions[0], controls["alpha"].value
-        shown = Playground(drawn, data).look(asked, asked.text, method=method, alpha=weight)
-        assert f"IoU {shown.iou:.3f}" in box.children[-1].value
+        shown = Playground(drawn, data).view(asked, asked.text, method=method, alpha=weight)
+        assert f"IoU {shown.iou:.3f}" in box.children[0].value
 
 
 CELL = """\
 import nbhelpers as nb
 from nbhelpers.labs.playground import playground
-models = nb.load_models("shapes")
+models = nb.load_models("stickers")
 models.parser
-playground(models, nb.referring("shapes", "testA"))
+playground(models, nb.referring("stickers", "testA"))
 """
 
 
@@ -256,6 +268,9 @@ def test_dragging_a_slider_changes_map_and_iou(lab, chromium, record_property):
 
         handles = page.locator(".widget-slider .noUi-handle")
         assert handles.count() == 4
+        shown = [picture.bounding_box(), handles.last.bounding_box()]
+        assert shown[0]["y"] < shown[1]["y"]
+        assert shown[1]["y"] - shown[0]["y"] < 600  # both are in view while dragging
         took = {}
         for place, name in enumerate(("alpha", "timestep", "steps", "threshold")):
             before = picture.get_attribute("src")
@@ -284,15 +299,15 @@ def test_dragging_a_slider_changes_map_and_iou(lab, chromium, record_property):
 
 def test_the_iou_is_that_of_the_thing_that_was_asked_for(scene, data):
     asked = data.expressions[0]
-    view = scene.look(asked, "a red ring", threshold=1.0)
+    view = scene.view(asked, "a red ring", threshold=1.0)
     assert view.mask.any()  # the peak is in: >=
     other = next(e for e in data.expressions if e.image_id != asked.image_id)
-    view = scene.look(other, "a red ring")
+    view = scene.view(other, "a red ring")
     assert view.iou == nb.iou(view.mask, data.mask(other))
     third = next(
         e
         for e in data.expressions[1:]
         if e.image_id == asked.image_id and e.annotation_id != asked.annotation_id
     )
-    view = scene.look(third, "a red ring")
+    view = scene.view(third, "a red ring")
     assert view.iou == nb.iou(view.mask, data.mask(third))

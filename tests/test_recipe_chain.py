@@ -8,7 +8,7 @@ import torch
 from caption_truth import falsehoods
 from recipe import chain
 from recipe.art import FOLDER, UNSEEN
-from recipe.autoencoder import load_autoencoder
+from recipe.autoencoder import load_autoencoder, new_autoencoder
 from recipe.captions import CAREFUL, said_of, write_caption
 from recipe.clip import HELD_OUT, contrastive_loss, exchange_colors, jitter, token_scores
 from recipe.judge import PAIRS, Judge, answers, verdicts
@@ -18,15 +18,30 @@ from recipe.training import fit, publish
 from safetensors.torch import load_file
 from torch import nn
 
-from nbhelpers.models import load_captioner, load_models
+from nbhelpers.models import load_captioner, load_models, load_parser
 from nbhelpers.segment import segment
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def treebanks(tmp_path_factory):
+    """Treebanks of a few made-up sentences, each in all three."""
+    folder = tmp_path_factory.mktemp("treebanks")
+    for name in ("en_ewt-ud-dev", "en_pud-ud-test", "en_atis-ud-dev"):
+        sentences = [
+            f"1\ta\t_\tDET\t_\t_\t2\tdet\t_\t_\n"
+            f"2\t{name[3:6]}{number}\t_\tNOUN\t_\t_\t3\tnsubj\t_\t_\n"
+            f"3\tsleeps\t_\tVERB\t_\t_\t0\troot\t_\t_\n"
+            for number in range(30)
+        ]
+        (folder / f"{name}.conllu").write_text("\n".join(sentences))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, treebanks):
     """The whole chain, a few steps of everything."""
     work, out = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("out")
-    chain.train(work, out, budget=chain.QUICK)
+    chain.train(work, out, budget=chain.QUICK, treebanks=treebanks)
     return work, out
 
 
@@ -34,6 +49,7 @@ def trained(tmp_path_factory):
 def test_the_quick_chain_makes_models_that_load_and_segment(trained):
     _, out = trained
     models = load_models(out / "stable-diffusion", captioner=str(out / "blip"))
+    assert load_parser(out / "parser").meta["training"]["epochs"] == 1
     scene = sample_scene(np.random.default_rng(1), count=1)
     picture, _ = draw(scene)
     found = segment(picture, "the red car", models)
@@ -42,15 +58,38 @@ def test_the_quick_chain_makes_models_that_load_and_segment(trained):
 
 
 @pytest.mark.timeout(600)
-def test_a_trained_chain_trains_nothing_again(trained):
+def test_a_trained_chain_trains_nothing_again(trained, treebanks):
     work, out = trained
-    before = {path: path.stat().st_mtime_ns for path in work.rglob("*.ckpt")}
-    assert {path.stem for path in before} >= {"autoencoder", "clip", "unet", "captioner", "judge"}
+    before = {path: path.stat().st_mtime_ns for path in work.rglob("*.ckpt*")}
+    assert {path.name.partition(".")[0] for path in before} >= set(chain.PARTS)
     weights = (out / "stable-diffusion/unet/diffusion_pytorch_model.safetensors").read_bytes()
-    chain.train(work, out, budget=chain.QUICK)
-    assert before == {path: path.stat().st_mtime_ns for path in work.rglob("*.ckpt")}
+    chain.train(work, out, budget=chain.QUICK, treebanks=treebanks)
+    assert before == {path: path.stat().st_mtime_ns for path in work.rglob("*.ckpt*")}
     again = (out / "stable-diffusion/unet/diffusion_pytorch_model.safetensors").read_bytes()
     assert weights == again
+
+
+@pytest.mark.timeout(600)
+def test_a_second_seed_takes_the_autoencoder_it_is_given(trained, tmp_path, monkeypatch):
+    """CLIP and UNet have the seed that was asked for; the shared autoencoder isn't trained."""
+    seeds = []
+    for part in ("clip", "unet"):
+        real = getattr(chain, f"train_{part}")
+
+        def spy(*args, real=real, part=part, **more):
+            seeds.append((part, more["seed"]))
+            return real(*args, **more)
+
+        monkeypatch.setattr(chain, f"train_{part}", spy)
+    monkeypatch.setattr(chain, "train_autoencoder", None)
+    work, out = trained
+    vae = out / "stable-diffusion" / "vae"
+    chain.train(work, tmp_path, parts=["unet"], seed=1, budget=chain.QUICK, autoencoder=vae)
+    assert seeds == [("clip", 1), ("unet", 1)]
+    both = [load_models(folder / "stable-diffusion") for folder in (out, tmp_path)]
+    for part, alike in (("vae", True), ("unet", False)):
+        pairs = zip(*(getattr(models, part).parameters() for models in both), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs) == alike, part
 
 
 def test_an_unknown_part_and_a_missing_device_are_refused(tmp_path):
@@ -195,9 +234,10 @@ def test_exchanged_colors_make_a_caption_false_and_no_pair_of_testB():
 
 
 def test_what_is_published_is_half_as_large_and_names_no_folder(tmp_path):
-    vae = load_autoencoder(FOLDER.parent / "vae")  # diffusers notes where it was loaded from
+    new_autoencoder().save_pretrained(tmp_path / "first")
+    vae = load_autoencoder(tmp_path / "first")  # diffusers notes where it was loaded from
     vae.save_pretrained(tmp_path / "vae")
-    assert str(FOLDER.parent) in (tmp_path / "vae/config.json").read_text()
+    assert str(tmp_path) in (tmp_path / "vae/config.json").read_text()
     publish(tmp_path)
     config = json.loads((tmp_path / "vae/config.json").read_text())
     assert "_name_or_path" not in config and config["latent_channels"] == 4

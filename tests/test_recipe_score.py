@@ -1,6 +1,7 @@
 """What is counted of the sticker world's models, and the pictures of the paper's prompts."""
 
 import json
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as coco_masks
+from recipe import score
 from recipe.art import FOLDER, NOUNS, UNSEEN
 from recipe.captions import said_of
 from recipe.color import COLORS
@@ -85,3 +87,43 @@ def test_a_share_has_the_interval_of_its_prompts():
     assert found["share"] == right[0].mean()
     assert abs(found["high"] - found["share"] - 1.96 * error) < 0.3 * error
     assert abs(found["share"] - found["low"] - 1.96 * error) < 0.3 * error
+
+
+def test_areas_are_the_share_of_pairs_in_the_right_order(monkeypatch):
+    """Of two pictures: what is there has 2 and 0, what isn't has 1 and 1; every peak is alike."""
+    seen = []
+
+    def presence(image, asked, models):
+        seen.append(asked)
+        return [2.0, 1.0] if len(seen) == 1 else [0.0, 1.0]
+
+    monkeypatch.setattr(score, "presence", presence)
+    alike = [SimpleNamespace(peak=0.5), SimpleNamespace(peak=0.5)]
+    monkeypatch.setattr(score, "segment", lambda image, asked, models: alike)
+    assert score.score_presence(None, count=2) == {"presence": 0.5, "peak": 0.5, "pictures": 2}
+    for number, (there, absent) in enumerate(seen, start=1 + score.SPLITS["val"]):
+        nouns = {thing.noun for thing in score.scene_of(number, "testA").things}
+        assert there.removeprefix("the ") in nouns and absent.removeprefix("the ") not in nouns
+
+
+def test_a_folder_is_measured_with_its_own_models(tmp_path, monkeypatch):
+    """Not with the CLIP of the real model, which is another and has to be downloaded."""
+    asked = []
+
+    def load(name, **more):
+        asked.append((name, more))
+        return replace(SimpleModels(), sources={"clip": "openai/clip", "captioner": "kept"})
+
+    @dataclass
+    class SimpleModels:
+        sources: dict = field(default_factory=dict)
+
+    monkeypatch.setattr(score, "load_models", load)
+    monkeypatch.setattr(score, "write_card", lambda out: None)
+    monkeypatch.setattr(score, "score_judges", lambda models: models.sources)
+    score.score(tmp_path, tmp_path, parts=["binding judges"])
+    ((name, more),) = asked
+    assert name == tmp_path / "stable-diffusion"
+    assert more == {"captioner": str(tmp_path / "blip"), "parser": str(tmp_path / "parser")}
+    found = json.loads((tmp_path / "results.json").read_text())["binding judges"]
+    assert found == {"clip": str(tmp_path / "clip"), "captioner": "kept"}

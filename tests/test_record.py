@@ -1,5 +1,7 @@
 """Records of what chapters showed elsewhere: shown as they were, stale once code moves."""
 
+import os
+
 import nbformat
 import pytest
 from jupyter_cache import get_cache
@@ -112,3 +114,32 @@ def test_only_pages_that_ask_for_a_model_are_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "run", fake)
     record.record(tmp_path / "recorded")
     assert ran == ["a.md"]
+
+
+def test_records_are_fetched_from_another_copy_of_the_project(tmp_path, monkeypatch):
+    there, here = tmp_path / "there" / "book" / "recorded", tmp_path / "here"
+    there.mkdir(parents=True)
+    with pytest.raises(OSError, match="holds no record; run `make record` there first"):
+        record.fetch(str(tmp_path / "there"), here)
+    (there / "00_page.ipynb").write_text("new")
+    (there / "notes.txt").write_text("no record")
+    here.mkdir()
+    (here / "00_page.ipynb").write_text("old")
+    (here / "01_other.ipynb").write_text("mine")
+    assert record.fetch(str(tmp_path / "there"), here) == ["00_page"]
+    kept = {path.name: path.read_text() for path in here.iterdir()}
+    assert kept == {"00_page.ipynb": "new", "01_other.ipynb": "mine"}
+    with pytest.raises(OSError, match=r"cp -r .*nowhere.* failed"):
+        record.fetch(str(tmp_path / "nowhere"), here)
+
+
+def test_records_of_a_box_come_by_scp(tmp_path, monkeypatch):
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    script = '#!/bin/sh\necho "$*" > "$NOTES"\nmkdir "$4/recorded"\ntouch "$4/recorded/a.ipynb"\n'
+    (programs / "scp").write_text(script)
+    (programs / "scp").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    assert record.fetch("ann@box:words", tmp_path / "here") == ["a"]
+    assert (tmp_path / "notes").read_text().startswith("-q -r ann@box:words/book/recorded ")

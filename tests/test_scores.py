@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbhelpers.attention import Layer
-from nbhelpers.scores import score_maps
+from nbhelpers.scores import score_maps, select_layers
 from nbhelpers.tokens import Spans
 
 SPANS = Spans(
@@ -54,8 +54,8 @@ def enlarge(x, size):
     return out
 
 
-def reference(layers, nouns, *, keys=None, weights=None):
-    """Mean over tokens, batch, heads and layers; min-max; enlarge; weighted sum."""
+def reference(layers, nouns, *, keys=None, weights=None, normalize=True):
+    """Mean over tokens, batch, heads and layers; min-max if wished; enlarge; weighted sum."""
     finest = max((layer.grid for layer in layers), key=lambda grid: grid[0] * grid[1])
     factors = sorted({layer.factor for layer in layers})
     weights = weights or dict.fromkeys(factors, 1.0)
@@ -75,7 +75,8 @@ def reference(layers, nouns, *, keys=None, weights=None):
                         columns = [probabilities[:, chosen.index(t)] for t in noun]
                         found.append(torch.stack(columns).mean(0).view(layer.grid))
             mean = torch.stack(found).mean(0)
-            joined += weights[factor] / total * enlarge(stretch(mean), finest)
+            mean = stretch(mean) if normalize else mean
+            joined += weights[factor] / total * enlarge(mean, finest)
         maps.append(joined)
     return torch.stack(maps)
 
@@ -105,6 +106,36 @@ def test_diffsegmenters_own_arithmetic():
     weights = {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}
     found = score_maps(layers, SPANS, weights=weights, subtokens="last")
     assert_close(found, reference(layers, [(2,), (6,)], weights=weights))
+
+
+def test_daams_mean_probabilities():
+    """Not stretched: a resolution in which the noun gets more attention counts for more."""
+    layers = pyramid(batch=2)
+    weights = {8: 0.2, 4: 0.5, 2: 0.1, 1: 0.2}
+    for more in ({}, {"weights": weights}):
+        found = score_maps(layers, SPANS, normalize="none", **more)
+        wanted = reference(layers, SPANS.nouns, normalize=False, **more)
+        assert wanted.max() - wanted.min() > 0.05
+        assert (found.double() - wanted).abs().max() < 1e-6
+        assert (found - score_maps(layers, SPANS, **more)).abs().max() > 0.1
+
+
+def test_layers_of_some_parts_of_the_unet():
+    places = ("down", "down", "mid", "up", "up")
+    layers = [
+        dataclasses.replace(layer, place=place)
+        for layer, place in zip(pyramid(counts=(2, 1, 1, 1)), places, strict=True)
+    ]
+    for which, kept in {
+        "all": layers,
+        "no-mid": [*layers[:2], *layers[3:]],
+        "down": layers[:2],
+        "up": layers[3:],
+    }.items():
+        assert select_layers(layers, which) == kept
+    assert select_layers([], "up") == []
+    with pytest.raises(ValueError, match="layers='up' leaves none: .* in the blocks down, mid;"):
+        select_layers(layers[:3], "up")
 
 
 def test_weights_are_shared_among_the_resolutions_present():

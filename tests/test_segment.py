@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import nbhelpers as nb
-from nbhelpers.models import Calibration
+from nbhelpers.calibration import Calibration, Gathering
 from nbhelpers.settings import SETTINGS, Settings, resolve
 
 PHRASE = "the red ring and a blue moon"
@@ -136,7 +136,7 @@ def test_the_record_is_json_and_complete(models, image):
     assert record["prompt"] == f"a photograph of {PHRASE}"
     assert record["chunks"] == ["the red ring", "a blue moon"]
     assert (record["chunk"], record["target"]) == ("the red ring", "ring")
-    assert (record["method"], record["model"], record["seed"]) == ("paper", "tiny shapes", 5)
+    assert (record["method"], record["model"], record["seed"]) == ("paper", "tiny stickers", 5)
     assert record["settings"]["alpha"] == 0.9
     assert record["settings"]["timesteps"] == [100]
     assert record["settings"]["weights"] == {"8": 0.3, "4": 0.5, "2": 0.1, "1": 0.1}
@@ -150,8 +150,10 @@ def test_the_record_is_json_and_complete(models, image):
 
 
 def test_the_papers_numbers(models):
-    assert SETTINGS["plain"] == Settings(isolate="none", alpha=1.0)
-    assert SETTINGS["paper"] == Settings(isolate="target", by="encoding", alpha=0.9)
+    assert SETTINGS["plain"] == Settings(isolate="none", alpha=1.0, calibrated_for="plain")
+    assert SETTINGS["paper"] == Settings(
+        isolate="target", by="encoding", alpha=0.9, calibrated_for="paper"
+    )
     paper = resolve(models, "paper")
     assert paper.timesteps == (100,)
     assert paper.threshold == 0.5
@@ -164,18 +166,32 @@ def test_the_papers_numbers(models):
 
 
 def test_a_model_may_be_read_in_its_own_way(models, image):
-    calibration = Calibration(timesteps=(300, 600), weights=None, thresholds={"sealed": 0.3})
+    own = Gathering((300, 600), None, "up", "none", "words", 0.3)
+    calibration = Calibration(timesteps=(40,), layers="down", methods={"sealed": own})
     other = dataclasses.replace(models, calibration=calibration)
     found = nb.segment(image, PHRASE, other)
     assert found.settings.timesteps == (300, 600)
     assert found.settings.weights == "equal"
     assert found.settings.threshold == 0.3
-    assert resolve(other, "plain").threshold == 0.5
-    same = nb.segment(image, PHRASE, models, timesteps=(300, 600), weights="equal", threshold=0.3)
+    words = {"layers": "up", "normalize": "none", "softmax_over": "words", "threshold": 0.3}
+    assert words.items() <= dataclasses.asdict(found.settings).items()
+    plain = resolve(other, "plain")
+    assert (plain.timesteps, plain.layers, plain.threshold) == ((40,), "down", 0.5)
+    same = nb.segment(image, PHRASE, models, timesteps=(300, 600), weights="equal", **words)
     assert np.array_equal(found.mask, same.mask)
     assert np.array_equal(found.map, same.map)
-    ours = resolve(other, timesteps=(5,), weights={1: 1.0}, threshold=0.9)
-    assert (ours.timesteps, ours.weights, ours.threshold) == ((5,), {1: 1.0}, 0.9)
+    for number in range(1, 7):  # what a person gives wins, also where only part is given
+        given = {"timesteps": (5,), "weights": {1: 1.0}, "threshold": 0.0, "layers": "all"}
+        given |= {"normalize": "min-max", "softmax_over": "all"}
+        given = dict(list(given.items())[:number])
+        assert given.items() <= dataclasses.asdict(resolve(other, **given)).items()
+        alike = Settings(isolate="every", tail="empty", **given)
+        assert resolve(other, "sealed", alike) == dataclasses.replace(
+            resolve(other, **given), calibrated_for=None
+        )
+    mine = resolve(other, settings=dataclasses.replace(SETTINGS["sealed"], alpha=0.5))
+    assert (mine.timesteps, mine.threshold) == ((300, 600), 0.3)
+    assert resolve(other, settings=Settings(alpha=0.5)).timesteps == (40,)
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (1, 400), (400, 1), (7, 13), (33, 250)])
@@ -203,7 +219,7 @@ def test_phrases_with_odd_characters(models, image, phrase):
         ("", {}, "the phrase is empty"),
         (" \n", {}, "the phrase is empty"),
         ("red and blue", {}, "no noun chunk was found in 'red and blue'"),
-        ("the", {}, "found in 'the'; name a thing, as in 'the striped red ring'"),
+        ("the", {}, "found in 'the'; name a thing, as in 'the black horse'"),
         ("of the", {}, "no noun chunk was found in 'of the'; name a thing"),
         ("and", {}, "no noun chunk was found in 'and'; name a thing"),
         ("the ring", {"target": "zebra"}, "'zebra' is in no noun chunk"),

@@ -1,4 +1,4 @@
-"""The built site, read from the disk in a real browser: no network, no error, knobs that turn."""
+"""The built site, read from the disk in a real browser: no network, no error, live sliders."""
 
 import contextlib
 import functools
@@ -17,6 +17,7 @@ BOOK = Path(__file__).parents[1] / "book"
 SITE = BOOK / "_build" / "html"
 TOC = yaml.safe_load((BOOK / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(page["file"] for part in TOC["parts"] for page in part["chapters"])]
+PAGES.append("status")  # built, and in no menu
 NOTEBOOKS = [
     page
     for page in PAGES
@@ -103,10 +104,10 @@ def read(page, name, fragment=""):
 
 
 def shown(figure):
-    """The one picture of a figure with knobs that can be seen."""
-    pictures = [picture for picture in figure.locator("img").all() if picture.is_visible()]
-    assert len(pictures) == 1
-    return pictures[0].get_attribute("src")
+    """The one frame of a figure with sliders that can be seen."""
+    frames = [frame for frame in figure.locator(".nb-frame").all() if frame.is_visible()]
+    assert len(frames) == 1
+    return frames[0].inner_html()
 
 
 @functools.cache
@@ -179,11 +180,55 @@ def drag(tab, figure, knob):
     return seen | {shown(figure)}
 
 
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_panels_stack_on_a_phone_and_text_keeps_its_size(tab, width, name):
+    """Nothing that a figure's text is part of is drawn smaller than it was made."""
+    read(tab, name)
+    panels = tab.locator(".nb-panels img, .nb-frame img").all()
+    seen = [panel for panel in panels if panel.is_visible()]
+    assert seen
+    for panel in seen:
+        box = panel.bounding_box()
+        assert box["width"] >= int(panel.get_attribute("width")) - 1 or width == PHONE
+        if "nb-panels" in panel.evaluate("p => p.parentElement.parentElement.className"):
+            assert box["width"] >= int(panel.get_attribute("width")) - 1
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_no_line_of_printed_source_is_clipped(tab, name):
+    read(tab, name)
+    cut = "[...document.querySelectorAll('.cell_output .text_markdown pre')]"
+    assert tab.evaluate(f"{cut}.filter(p => p.scrollWidth > p.clientWidth).length") == 0
+
+
+def test_the_playground_shows_mask_and_iou_beside_each_slider(tab):
+    read(tab, "playground")
+    figure = tab.locator(".nb-sliders").first
+    knobs = figure.locator("input").all()
+    assert len(knobs) == 5  # the phrase, alpha, the timestep, the steps, the threshold
+    for knob in knobs:
+        knob.scroll_into_view_if_needed()
+        box = figure.locator(".nb-frame:not([hidden]) img").bounding_box()
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= 900
+
+
+def test_the_menu_numbers_the_chapters_and_leaves_out_the_status(tab):
+    read(tab, "index")
+    menu = tab.locator("nav.bd-links").first
+    entries = [entry.strip() for entry in menu.locator("a").all_text_contents()]
+    numbered = [entry for entry in entries if entry[:1].isdigit()]
+    assert [int(entry.split(".")[0]) for entry in numbered] == [*range(1, len(CHAPTERS))]
+    assert not any("Status" in entry for entry in entries)
+
+
 def test_there_are_knobs_to_turn(site):
     pages = [
         name for name in NOTEBOOKS if 'class="nb-sliders"' in (SITE / f"{name}.html").read_text()
     ]
-    assert {"03_embeddings", "04_attention", "05_completion"} <= set(pages)
+    assert {"03_embeddings", "05_attention", "06_completion"} <= set(pages)
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -231,7 +276,7 @@ def contrast(tab, selector):
 
 
 def test_dark_and_light(tab):
-    read(tab, "05_completion")
+    read(tab, "06_completion")
     grounds = {}
     for _ in range(3):  # the button goes through system, light, dark
         mode = tab.locator("html").get_attribute("data-theme")
@@ -244,7 +289,7 @@ def test_dark_and_light(tab):
             "pre span[class]",
         ):
             assert contrast(tab, text) >= 4.5, (mode, text)
-        picture = tab.locator(".nb-sliders img:not([hidden])").first
+        picture = tab.locator(".nb-sliders .nb-frame:not([hidden]) img").first
         assert (
             picture.evaluate("p => getComputedStyle(p).filter") == "none"
         )  # a map keeps its colors
@@ -254,7 +299,7 @@ def test_dark_and_light(tab):
 
 
 def test_paper_gets_stills_and_no_frame(tab):
-    read(tab, "05_completion")
+    read(tab, "06_completion")
     tab.emulate_media(media="print")
     for frame in (".bd-sidebar-primary", ".bd-sidebar-secondary", ".prev-next-footer"):
         assert not tab.locator(frame).first.is_visible()

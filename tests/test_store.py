@@ -14,7 +14,7 @@ import pytest
 from nbhelpers.evaluation.journal import canonical, decode, encode, read_part
 from nbhelpers.evaluation.store import Store
 
-SETTINGS = {"split": "val", "variants": {"paper": {"alpha": 0.9}}, "model": "shapes"}
+SETTINGS = {"split": "val", "variants": {"paper": {"alpha": 0.9}}, "model": "stickers"}
 ITEMS = [{"id": name} for name in "abc"]
 
 
@@ -121,7 +121,7 @@ def test_a_stranger_is_refused(store):
     ("changed", "named"),
     [
         ({"split": "testA"}, "split is val there and testA here"),
-        ({"model": None}, "model is shapes there and None here"),
+        ({"model": None}, "model is stickers there and None here"),
         (
             {"variants": {"paper": {"alpha": 0.7}}},
             "variants.paper.alpha is 0.9 there and 0.7 here",

@@ -208,9 +208,9 @@ def test_a_whole_folder_is_loaded_without_a_word(home, toy_parser, capfd):
 
 
 def test_the_shipped_parser_serves_every_model(home):
-    shipped = nb.weights.data_folder() / "shapes" / "parser"
+    shipped = nb.weights.data_folder() / "stickers" / "parser"
     if not shipped.is_dir():
-        pytest.skip("needs the parser in data/shapes/parser; train it")
+        pytest.skip("needs the parser in data/stickers/parser; train it")
     index = json.loads((shipped / "meta.json").read_text())
     models = nb.load_models(home / "sd")
     assert models.parser.meta["name"] == index["name"]

@@ -56,7 +56,7 @@ import nbhelpers as nb
 
 data = nb.data_folder()
 models = nb.load_models()
-image = nb.load_image(sorted(data.glob("shapes/images/*.png"))[52])
+image = nb.load_image(sorted(data.glob("stickers/images/*.png"))[52])
 text = nb.caption(image, models.captioner)
 chunks = nb.noun_chunks(text, models.parser)
 found = nb.segment(image, chunks[-1].text, models)
@@ -86,7 +86,7 @@ def test_the_installed_wheel_segments_captions_parses_and_draws(
         assert told[name] == there[name]
     assert told["map"] == there["map"]
     assert (tmp_path / "empty" / "figure.png").read_bytes().startswith(b"\x89PNG")
-    picture = str(next((package / "data").glob("shapes/images/*.png")))
+    picture = str(next((package / "data").glob("stickers/images/*.png")))
     python("-m", "nbhelpers", "segment", picture, told["phrase"], "--quiet", "--out", "out")
     assert (tmp_path / "empty" / "out").is_dir()
     assert sorted(path.name for path in (tmp_path / "empty").iterdir()) == ["figure.png", "out"]

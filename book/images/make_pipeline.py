@@ -1,67 +1,87 @@
-"""Draw `pipeline.png`: python book/images/make_pipeline.py, from the project's root."""
+"""Draw `pipeline.png`: python book/images/make_pipeline.py, from the project's root.
+
+The picture and its maps are those of the first chapter, by whatever weights are installed.
+"""
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 import nbhelpers as nb
+from nbhelpers.denoising import add_noise
 
-PICTURE, PHRASE = "data/shapes/images/000053.png", "the white ball"
-INK, MARK = "#1b1b1b", "#ffd8a8"
-ROOT = Path(__file__).resolve().parents[2]
+PICTURE, PHRASE = "stickers/images/000285.png", "a white dog"
+CAPTION = ("a photograph of", "a brown dog", "and", PHRASE)
+INK, MARK, REST, TEXT = "#1b1b1b", "#ffd8a8", "#e3e8ee", "#0072B2"
+SIDE, STEP = 1.0, 1.38  # of a panel, and from one panel to the next, in inches
 
 
-def arrow(axis: Axes) -> None:
-    """Draw an arrow to the next panel."""
-    axis.annotate(
-        "",
-        xy=(1.17, 0.5),
-        xytext=(1.02, 0.5),
-        xycoords="axes fraction",
-        arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.4},
-    )
+def stages() -> dict[str, np.ndarray]:
+    """Run the first chapter's picture through every stage."""
+    models = nb.load_models("stickers")
+    image = nb.load_image(nb.data_folder() / PICTURE)
+    found = nb.segment(image, PHRASE, models, caption=" ".join(CAPTION))
+    noised = add_noise(nb.encode_image(image, models), [300], models)[0, :3]
+    low, high = noised.min(), noised.max()
+    seen = ((noised - low) / (high - low)).permute(1, 2, 0).cpu().numpy()
+    return {
+        "picture": image,
+        "noised latent": seen,
+        "score map": found.score,
+        "completed map": found.map,
+        "mask": nb.overlay(image, found.mask),
+    }
+
+
+def arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], color: str) -> None:
+    """Draw an arrow."""
+    style = {"arrowstyle": "-|>", "mutation_scale": 11, "color": color, "lw": 1.2}
+    axis.add_patch(FancyArrowPatch(start, end, **style))
 
 
 def main() -> None:
-    """Segment one picture and draw what every stage makes of it."""
-    image = nb.load_image(ROOT / PICTURE)
-    result = nb.segment(image, PHRASE, nb.load_models("shapes"))
-    figure, axes = plt.subplots(1, 5, figsize=(11, 2.35), width_ratios=(1, 1.15, 1, 1, 1))
-    titles = ("picture", "caption and chunks", "score map", "completed map", "mask")
-    for axis, title in zip(axes, titles, strict=True):
-        axis.set_title(title, color=INK, fontsize=11)
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.set_box_aspect(1 if title != "caption and chunks" else 1 / 1.15)
-        for spine in axis.spines.values():
-            spine.set_color("#c8ced6")
-    axes[0].imshow(image)
-    words = axes[1]
-    opening, phrase = result.prompt.text.split(" the ", 1)
-    words.text(0.5, 0.68, opening, ha="center", va="center", fontsize=10, color=INK)
-    words.text(
-        0.5,
-        0.42,
-        f"the {phrase}",
-        ha="center",
-        va="center",
-        fontsize=10.5,
-        color=INK,
-        bbox={"boxstyle": "round,pad=0.35", "facecolor": MARK, "edgecolor": "none"},
-    )
-    size = (0, image.shape[1], image.shape[0], 0)
-    axes[2].imshow(result.score, cmap="viridis", extent=size, interpolation="nearest")
-    axes[3].imshow(result.map, cmap="viridis")
-    axes[4].imshow(nb.overlay(image, result.mask))
-    for axis in axes[:-1]:
-        arrow(axis)
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=0.9, wspace=0.22)
-    figure.savefig(Path(__file__).with_name("pipeline.png"), dpi=160)
+    """Draw the text's way above, the picture's way below, and the UNet where they meet."""
+    figure = Figure(figsize=(7.0, 3.05), facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, 7.0), ylim=(0, 3.05))
+    axis.set_axis_off()
+    font = {"fontsize": 9, "color": INK, "va": "center"}
+    for place, (name, values) in enumerate(stages().items()):
+        x = 0.05 + STEP * place + (0.45 if place > 1 else 0)
+        panel = figure.add_axes((x / 7.0, 0.32 / 3.05, SIDE / 7.0, SIDE / 3.05))
+        panel.imshow(values, cmap="viridis", aspect="auto", interpolation="nearest")
+        panel.set_axis_off()
+        axis.text(x + SIDE / 2, 0.17, name, ha="center", **font)
+        if place in (0, 2, 3):
+            arrow(axis, (x + SIDE + 0.03, 0.82), (x + STEP - 0.03, 0.82), INK)
+    box = FancyBboxPatch((2.47, 0.5), 0.35, 0.64, "round,pad=0.03", facecolor=REST, edgecolor=INK)
+    axis.add_patch(box)
+    axis.text(2.645, 0.82, "UNet", ha="center", rotation=90, **font)
+    arrow(axis, (2.86, 0.82), (3.22, 0.82), INK)
+    x = 0.1
+    for words in CAPTION:
+        chunk = words.startswith("a ") and "dog" in words
+        back = {"facecolor": MARK if words == PHRASE else REST, "edgecolor": "none", "pad": 3}
+        drawn = axis.text(x, 2.75, words, bbox=back if chunk else None, ha="left", **font)
+        x += drawn.get_window_extent(canvas.get_renderer()).width / figure.dpi + 0.16
+    axis.text(x + 0.1, 2.75, "caption and noun chunks", ha="left", style="italic", **font)
+    colors = np.random.default_rng(3).uniform(0.25, 0.95, (6, 13))
+    grid = figure.add_axes((1.4 / 7.0, 1.68 / 3.05, 2.5 / 7.0, 0.62 / 3.05))
+    grid.imshow(colors, cmap="Blues", aspect="auto", vmin=0, vmax=1.4)
+    grid.set(xticks=np.arange(13) - 0.5, yticks=[], xticklabels=[])
+    grid.grid(color="white", linewidth=2)
+    grid.tick_params(length=0)
+    for side in grid.spines.values():
+        side.set_visible(False)
+    axis.text(4.02, 1.99, "embedding, one column a token", ha="left", style="italic", **font)
+    arrow(axis, (2.645, 2.6), (2.645, 2.34), TEXT)
+    arrow(axis, (2.645, 1.65), (2.645, 1.2), TEXT)
+    target = Path(__file__).with_name("pipeline.png")
+    figure.savefig(target, dpi=192, metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ TILES = 6
 
 
 def main() -> None:
-    figure = Figure(figsize=(7.2, 4.3), facecolor="white")
+    figure = Figure(figsize=(7.0, 4.2), facecolor="white")
     axis = figure.add_axes((0, 0, 1, 1), xlim=(-3.6, 10.2), ylim=(8.3, -0.3), aspect="equal")
     axis.set_axis_off()
 
@@ -35,7 +35,7 @@ def main() -> None:
     say(-0.2, TILES + 0.65, "score map", ha="right")
     say(3, TILES + 1.35, "each tile of weights meets its tile of scores", ha="center", size=9)
     for place, words in enumerate(
-        ("largest logit  m", "sum of exponentials  ℓ", "weighted sum  o")
+        ("largest logit  μ", "sum of exponentials  ℓ", "weighted sum  o")
     ):
         tile(6.6, 1.55 + 0.7 * place, MARK, 0.35, 0.55)
         say(7.1, 1.83 + 0.7 * place, words, size=9)

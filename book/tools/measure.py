@@ -54,7 +54,7 @@ def surroundings() -> dict[str, object]:
     """Model, device, machine and versions that a run rests on."""
     device = os.environ.get("NBHELPERS_DEVICE", "cpu")
     return {
-        "model": os.environ.get("NBHELPERS_MODEL", "shapes"),
+        "model": os.environ.get("NBHELPERS_MODEL", "stickers"),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),

@@ -59,7 +59,7 @@ def _held(process: int) -> dict[str, int]:
 def main() -> None:
     """Print one line a kernel."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("page", type=Path, nargs="?", default=Path("book/04_attention.md"))
+    parser.add_argument("page", type=Path, nargs="?", default=Path("book/05_attention.md"))
     parser.add_argument("--kernels", type=int, nargs="+", default=[1, 2], help="(default: 1 2)")
     options = parser.parse_args()
     print("kernels  peak MiB  RSS MiB  PSS MiB  own MiB")

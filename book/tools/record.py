@@ -4,11 +4,15 @@ On a GPU box, `NBHELPERS_MODEL=... NBHELPERS_DEVICE=cuda make record` runs the c
 these names and keeps each, outputs and all, in book/recorded. From then on `make book` shows the
 record in place of a run. Prose and captions may change under it; once a chapter's code changes,
 its record is stale: the chapter runs again, and a test names it. Deleting book/recorded (and
-`make clean`) undoes it.
+`make clean`) undoes it. `python -m book.tools.record fetch user@box:FOLDER` brings the records of
+a copy of the project on another machine here.
 """
 
 import os
+import shlex
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import jupytext
@@ -79,6 +83,34 @@ def record(recorded: Path = RECORDED, pages: list[Path] | None = None) -> None:
         write_whole(recorded / f"{page.stem}.ipynb", nbformat.writes(notebook).encode())
 
 
+def fetch(source: str, recorded: Path = RECORDED) -> list[str]:
+    """Copy the records of another copy of the project here, over ssh or from a folder.
+
+    Args:
+        source: The project's folder there, ``user@box:FOLDER``, or a folder of this machine.
+        recorded: Where the records go; of one chapter the fetched one replaces the one here.
+
+    Returns:
+        The names of the chapters that were fetched.
+
+    Raises:
+        OSError: There is no scp, it failed, or there are no records in that folder.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["scp", "-q", "-r", f"{source}/book/recorded", folder]
+        if ":" not in source:
+            command = ["cp", "-r", *command[3:]]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise OSError(f"{shlex.join(command)} failed: {done.stderr.strip()[-300:]}")
+        found = sorted(Path(folder, "recorded").glob("*.ipynb"))
+        if not found:
+            raise OSError(f"{source}/book/recorded holds no record; run `make record` there first")
+        for path in found:
+            write_whole(recorded / path.name, path.read_bytes())
+    return [path.stem for path in found]
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["make"]:
         if "NBHELPERS_MODEL" not in os.environ:
@@ -86,5 +118,7 @@ if __name__ == "__main__":
         record()
     elif sys.argv[1:] == ["show"]:
         print("shown from their record:", ", ".join(bring_back()) or "no chapter")
+    elif sys.argv[1:2] == ["fetch"] and len(sys.argv) == 3:
+        print("fetched:", ", ".join(fetch(sys.argv[2])))
     else:
-        sys.exit("wanted: python -m book.tools.record make, or ... show")
+        sys.exit("wanted: python -m book.tools.record make, or ... show, or ... fetch SOURCE")

@@ -22,20 +22,29 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     sheet = commands.add_parser("art-sheet", help="draw every sprite in every color on one sheet")
     sheet.add_argument("path", type=Path)
     commands.add_parser("draw", help="write the benchmark and the pictures of the paper's prompts")
+    commands.add_parser("binding", help="write the prompts of the attribute-binding test")
     train = commands.add_parser(
         "train",
         help="draw the pictures and train the models; go on where an earlier run stopped",
-        description="Draw the training pictures and train the autoencoder, CLIP, UNet, BLIP and "
-        "judge. Stop it whenever you like: the same command goes on. Finished parts are kept.",
+        description="Draw the training pictures and train the autoencoder, CLIP, UNet, BLIP, "
+        "judge and parser. Stop it whenever you like: the same command goes on. Finished parts "
+        "are kept.",
     )
     train.add_argument(
         "--parts",
         nargs="+",
         choices=PARTS,
-        default=list(PARTS),
-        help="which models to train (the UNet needs autoencoder and clip, BLIP needs clip)",
+        help="which models to train: the UNet needs autoencoder and clip, BLIP needs clip "
+        "(default: all, the parser only where --treebanks is given)",
     )
     train.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    train.add_argument(
+        "--treebanks",
+        type=Path,
+        metavar="DIR",
+        help="folder of Universal Dependencies .conllu files, for the parser (not shipped: get "
+        "English EWT dev and test, PUD and ATIS from universaldependencies.org)",
+    )
     train.add_argument("--seed", type=int, default=0, help="of weights and batches (default: 0)")
     train.add_argument("--threads", type=int, help="of torch (default: its own choice)")
     train.add_argument(
@@ -45,7 +54,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--autoencoder",
         type=Path,
         metavar="DIR",
-        help="use this trained autoencoder, such as data/stickers/vae, for "
+        help="use this trained autoencoder, such as data/stickers/stable-diffusion/vae, for "
         "another seed's UNet (default: train one)",
     )
     train.add_argument(
@@ -60,14 +69,47 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         default=ROOT / "build" / "stickers",
         help="pictures, checkpoints and logs (default: build/stickers)",
     )
+    train.add_argument(
+        "--out",
+        type=Path,
+        help="the models (default: models in --work; data/stickers replaces the shipped ones)",
+    )
+    family = commands.add_parser(
+        "family",
+        help="train the other systems that the paper names; go on where an earlier run stopped",
+        description="Train small versions of the systems that the paper names, on the shipped "
+        "models. Stop it whenever you like: the same command goes on.",
+    )
+    family.add_argument(
+        "--systems",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="of tcl, clippy, viewco, segclip, ovsegmentor, segdiff, odise, ovdiff, diffumask, "
+        "reco; or all",
+    )
+    family.add_argument(
+        "--terms",
+        action="store_true",
+        help="train each with and without its own term, a fifth as long, and measure both",
+    )
+    family.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    family.add_argument("--seed", type=int, default=0, help="of weights and batches (default: 0)")
+    family.add_argument("--threads", type=int, help="of torch (default: its own choice)")
+    family.add_argument(
+        "--work", type=Path, default=ROOT / "build" / "stickers", help="as in train"
+    )
     score = commands.add_parser(
-        "score", help="measure the models on held-out scenes; write results.json"
+        "score", help="measure the models on held-out scenes; write results.json and the card"
     )
     score.add_argument("--parts", nargs="+", help="measure only these, keep the rest")
+    score.add_argument("--treebanks", type=Path, metavar="DIR", help="as in train")
     score.add_argument(
         "--work", type=Path, default=ROOT / "build" / "stickers", help="as in train"
     )
-    for command in (train, score, commands.choices["draw"]):
+    commands.add_parser("card", help="write MODEL_CARD.md from results.json and the files")
+    for name in ("draw", "binding", "family", "score", "card"):
+        command = commands.choices[name]
         command.add_argument(
             "--out", type=Path, default=ROOT / "data" / "stickers", help="default: data/stickers"
         )
@@ -92,10 +134,28 @@ def main(arguments: list[str] | None = None) -> int:
 
         write_benchmark(options.out)
         write_prompts(options.out)
+    elif options.command == "binding":
+        from recipe.binding import write_binding
+
+        write_binding(options.out)
     elif options.command == "score":
         from recipe.score import score
 
-        score(options.work, options.out, parts=options.parts)
+        score(options.work, options.out, parts=options.parts, treebanks=options.treebanks)
+    elif options.command == "card":
+        from recipe.card import write_card
+
+        write_card(options.out)
+    elif options.command == "family":
+        import torch
+
+        from recipe.family import MADE, NAMES, measure_terms, train
+
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        run, every = (measure_terms, NAMES) if options.terms else (train, (*NAMES, *MADE))
+        names = every if options.systems == ["all"] else options.systems
+        run(names, options.work, options.out, seed=options.seed, device=options.device)
     else:
         import torch
 
@@ -103,13 +163,18 @@ def main(arguments: list[str] | None = None) -> int:
 
         if options.threads:
             torch.set_num_threads(options.threads)
+        parts = options.parts or list(chain.PARTS)
+        if not options.parts and options.treebanks is None:
+            parts.remove("parser")
+            print("the parser is left out: it needs --treebanks", file=sys.stderr)
         chain.train(
             options.work,
-            options.out,
-            parts=options.parts,
+            options.out or options.work / "models",
+            parts=parts,
             seed=options.seed,
             device=options.device,
             budget=chain.QUICK if options.quick else chain.FULL,
+            treebanks=options.treebanks,
             autoencoder=options.autoencoder,
             clip_folder=options.clip,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import platform
 import time
@@ -21,12 +20,13 @@ from recipe.autoencoder import encode_all, load_autoencoder, train_autoencoder
 from recipe.captioner import new_word_tokenizer, save_captioner, train_captioner
 from recipe.clip import bind, load_clip, save_clip, text_encoder, train_clip
 from recipe.judge import train_judge
+from recipe.parser import train_parser
 from recipe.pictures import draw_pictures
 from recipe.tokenizer import train_tokenizer
-from recipe.training import publish
+from recipe.training import digest, publish
 from recipe.unet import save_pipeline, train_unet
 
-PARTS = ("autoencoder", "clip", "unet", "captioner", "judge")
+PARTS = ("autoencoder", "clip", "unet", "captioner", "judge", "parser")
 # Pictures and autoencoder are shared by all seeds: what a second seed shows is the chance of the
 # text encoder and the UNet.
 SHARED_SEED = 0
@@ -34,21 +34,31 @@ SHARED_SEED = 0
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is drawn and trained: pictures, and steps of each part."""
+    """How much is drawn and trained: pictures, the parser's sentences and epochs, steps."""
 
     pictures: int
+    sentences: int  # made up anew for each of the parser's epochs, beside the treebanks'
     autoencoder: int
     clip: int
     bind: int
     unet: int
     captioner: int
     judge: int
+    parser: int
 
 
 FULL = Budget(
-    60_000, autoencoder=3500, clip=3200, bind=1200, unet=18_000, captioner=6000, judge=2500
+    60_000,
+    4500,
+    autoencoder=3500,
+    clip=3200,
+    bind=1200,
+    unet=13_000,
+    captioner=6000,
+    judge=3500,
+    parser=28,
 )
-QUICK = Budget(120, autoencoder=3, clip=2, bind=1, unet=2, captioner=2, judge=1)
+QUICK = Budget(120, 200, autoencoder=3, clip=2, bind=1, unet=2, captioner=2, judge=1, parser=1)
 
 
 def train(
@@ -59,6 +69,7 @@ def train(
     seed: int = 0,
     device: str = "cpu",
     budget: Budget = FULL,
+    treebanks: Path | None = None,
     autoencoder: Path | None = None,
     clip_folder: Path | None = None,
 ) -> None:
@@ -66,25 +77,44 @@ def train(
 
     Args:
         work: for pictures, checkpoints and logs; the same folder resumes.
-        out: for `clip`, `stable-diffusion` and `blip`; the judge stays in `work`.
+        out: for `clip`, `stable-diffusion`, `blip` and `parser`; the judge stays in `work`.
         parts: a choice of `PARTS`.
         seed: of the weights and batches of all but the autoencoder and the judge.
         device: "cpu" or "cuda".
         budget: `FULL`, or `QUICK` to try the whole chain.
+        treebanks: folder of Universal Dependencies CoNLL-U files, which the parser needs.
         autoencoder: folder of a trained one to use, such as the shipped one for another seed;
             one is trained if not given.
         clip_folder: of a trained CLIP with its tokenizer to use, such as the shipped one.
 
     Raises:
-        ValueError: if there is no such part, or the device is not there.
+        ValueError: if there is no such part, the device is not there, or the parser is asked for
+            without treebanks.
     """
     parts = list(parts)
     if unknown := sorted(set(parts) - set(PARTS)):
         raise ValueError(f"the parts are {', '.join(PARTS)}; got {', '.join(unknown)}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"{device} was asked for, and torch sees no CUDA; give --device cpu")
-    pictures = draw_pictures(work / "pictures", count=budget.pictures, seed=SHARED_SEED)
     own = work / f"seed-{seed}"
+    if "parser" in parts:
+        if treebanks is None:
+            raise ValueError(
+                "the parser is trained on Universal Dependencies treebanks; give their folder as "
+                "--treebanks, or leave the parser out with --parts"
+            )
+        train_parser(
+            treebanks,
+            out / "parser",
+            folder=own,
+            seed=seed,
+            epochs=budget.parser,
+            made_up=budget.sentences,
+        )
+    if parts == ["parser"]:  # which needs no pictures
+        note_machine(work, "cpu")
+        return
+    pictures = draw_pictures(work / "pictures", count=budget.pictures, seed=SHARED_SEED)
     chance: dict[str, Any] = {"seed": seed, "device": device}
     if clip_folder is None:
         tokenizer = train_tokenizer(pictures.texts("ordinary"), own / "tokenizer")
@@ -137,10 +167,7 @@ def train(
 
 def posteriors(vae: AutoencoderKL, pictures: np.ndarray, work: Path, name: str) -> Tensor:
     """Return the autoencoder's posterior of every picture, encoded once for these weights."""
-    digest = hashlib.sha256()
-    for value in vae.state_dict().values():
-        digest.update(value.float().cpu().numpy().tobytes())
-    path = work / f"posteriors-{name}-{digest.hexdigest()[:8]}.pt"
+    path = work / f"posteriors-{name}-{digest(vae)}.pt"
     if not path.exists():
         partial = path.with_suffix(".partial")
         torch.save(encode_all(vae, pictures), partial)

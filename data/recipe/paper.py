@@ -119,7 +119,7 @@ def write_prompts(folder: Path) -> None:
                 "figure": prompt.figure,
                 "phrase": prompt.phrase,
                 "file_name": file_name,
-                "segmentation": run_lengths(masks[list(prompt.meant)].any(0)),
+                "segmentation": run_lengths(np.any(masks[list(prompt.meant)], axis=0)),
             }
         )
     text = json.dumps(records, separators=(",", ":")) + "\n"

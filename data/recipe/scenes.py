@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -27,10 +28,14 @@ HEADS = {  # (row, column, width) of the head in a sprite, as shares of its heig
     "woman": (0.05, 0.5, 0.62),
     "child": (0.05, 0.5, 0.62),
 }
-_SKIES = ((0.75, 0.86, 0.97), (0.90, 0.93, 0.97), (0.97, 0.90, 0.80), (0.86, 0.84, 0.95))
-_SKIES += ((0.96, 0.86, 0.87), (0.80, 0.90, 0.88))
-_GROUNDS = ((0.47, 0.62, 0.38), (0.78, 0.70, 0.52), (0.62, 0.60, 0.60), (0.66, 0.56, 0.47))
-_GROUNDS += ((0.76, 0.80, 0.86), (0.55, 0.66, 0.62))
+_SKIES = (
+    *((0.75, 0.86, 0.97), (0.90, 0.93, 0.97), (0.97, 0.90, 0.80), (0.86, 0.84, 0.95)),
+    *((0.96, 0.86, 0.87), (0.80, 0.90, 0.88)),
+)
+_GROUNDS = (
+    *((0.47, 0.62, 0.38), (0.78, 0.70, 0.52), (0.62, 0.60, 0.60), (0.66, 0.56, 0.47)),
+    *((0.76, 0.80, 0.86), (0.55, 0.66, 0.62)),
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,19 @@ def sample_scene(
         raise ValueError(f"twins need two things or more (got count={count})")
     twins = bool(rng.random() < 0.35) if twins is None else twins
     style = STYLES[int(rng.integers(len(STYLES)))] if style is None else style
-    names = _sample_names(rng, count, twins and count > 1, unseen)
+    return compose_scene(rng, _sample_names(rng, count, twins and count > 1, unseen), style)
+
+
+def compose_scene(
+    rng: np.random.Generator, names: list[tuple[str, str | None, int | None]], style: str
+) -> Scene:
+    """Sample a scene of given things in which at least two thirds of each are visible.
+
+    Args:
+        rng: source of all chance.
+        names: the noun, the color and, for a hat that is worn, the number of its wearer.
+        style: a style of the art.
+    """
     while True:
         scene = Scene(_place(rng, names), style, sample_ground(rng))
         if (visible_shares(scene) >= 2 / 3).all():
@@ -148,7 +165,7 @@ def _sample_names(
     wears = count > 1 and not twins and not unseen and rng.random() < 1 / 12
     if wears:
         noun = tuple(HEADS)[int(rng.integers(len(HEADS)))]
-    names = [(noun, _color(rng, noun, (), unseen), None)]
+    names: list[tuple[str, str | None, int | None]] = [(noun, _color(rng, noun, (), unseen), None)]
     if wears:
         names.append(("hat", _color(rng, "hat", ()), 0))
     elif twins:
@@ -183,7 +200,7 @@ def _place(
     things: list[Thing] = []
     boxes: list[tuple[float, float, float, float]] = []
     for noun, color, worn in names:
-        look = {
+        look: dict[str, Any] = {
             "shade": int(rng.integers(SHADES)),
             "flipped": bool(rng.random() < 0.5),
             "angle": float(rng.uniform(-6, 6)),
@@ -243,14 +260,12 @@ def _put_on(wearer: Thing, number: int, noun: str, color: str | None, look: dict
 
 def _back_to_front(things: list[Thing]) -> tuple[Thing, ...]:
     """Return things by their lower edges, the farthest first, hats right after their wearers."""
-    order = sorted(
-        range(len(things)),
-        key=lambda i: (
-            (things[i].base[0], 0)
-            if things[i].worn_by is None
-            else (things[things[i].worn_by].base[0], 1)
-        ),
-    )
+
+    def depth(number: int) -> tuple[float, bool]:
+        worn_by = things[number].worn_by
+        return things[number if worn_by is None else worn_by].base[0], worn_by is not None
+
+    order = sorted(range(len(things)), key=depth)
     return tuple(
         thing if thing.worn_by is None else replace(thing, worn_by=order.index(thing.worn_by))
         for thing in (things[i] for i in order)

@@ -9,6 +9,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,17 @@ import torch
 
 from nbhelpers.captions import caption
 from nbhelpers.files import write_whole
-from nbhelpers.models import Models, load_captioner, load_models
+from nbhelpers.models import Models, load_captioner, load_models, load_parser
+from nbhelpers.presence import presence
 from nbhelpers.segment import segment
 from nbhelpers.versions import versions
-from recipe.art import COLORS_OF, HELD_OUT_STYLE
+from recipe.art import COLORS_OF, HELD_OUT_STYLE, NOUNS
 from recipe.autoencoder import load_autoencoder, psnr
 from recipe.benchmark import SPLITS, scene_of
+from recipe.binding import score_judges
 from recipe.captions import article, name, said_of
+from recipe.card import write_card
+from recipe.chunk_scores import score_parser
 from recipe.clip import HELD_OUT, load_clip, zero_shot
 from recipe.judge import Judge, accuracy, verdicts
 from recipe.scenes import Thing, draw, sample_scene
@@ -36,6 +41,7 @@ from recipe.sheets import (
     prompt_of,
 )
 
+PHRASES = Path(__file__).resolve().parents[2] / "tests" / "phrases.json"
 PACKAGES = ("torch", "diffusers", "transformers", "numpy")  # a result names their versions
 
 
@@ -138,12 +144,33 @@ def share(right: np.ndarray, *, draws: int = 10_000) -> dict[str, float]:
     return {"share": float(means.mean()), "low": float(low), "high": float(high)}
 
 
+def score_presence(models: Models, *, count: int = 100) -> dict[str, float]:
+    """Return how well `presence` and a map's peak tell nouns that are there from others.
+
+    Each of the first `count` pictures of testA is asked for a noun of its own and for one that it
+    lacks. The area under the ROC curve is the chance that the first kind has the higher value.
+    """
+    first = 1 + SPLITS["val"]
+    values: dict[str, list[tuple[float, ...]]] = {"presence": [], "peak": []}
+    for number in range(first, first + count):
+        scene = scene_of(number, "testA")
+        rng = np.random.default_rng((HELD_OUT + 3, number))
+        own = sorted({thing.noun for thing in scene.things})
+        asked = [f"the {rng.choice(nouns)}" for nouns in (own, sorted({*NOUNS} - {*own}))]
+        image = draw(scene)[0]
+        values["presence"].append(tuple(presence(image, asked, models)))
+        values["peak"].append(tuple(found.peak for found in segment(image, asked, models)))
+    areas = {}
+    for measure, pairs in values.items():
+        there, absent = np.array(pairs).T[:, :, None]
+        areas[measure] = float((there > absent.T).mean() + (there == absent.T).mean() / 2)
+    return {**areas, "pictures": count}
+
+
 def time_loading(out: Path, *, pictures: int = 20) -> dict[str, float]:
     """Return the seconds that loading takes, and a picture."""
     started = time.perf_counter()
-    models = load_models(
-        out / "stable-diffusion", captioner=str(out / "blip"), parser=str(out / "parser")
-    )
+    models = load_world(out)
     _ = models.captioner, models.parser  # loaded on first use
     loaded = time.perf_counter()
     for number in range(1, 1 + pictures):
@@ -156,33 +183,52 @@ def time_loading(out: Path, *, pictures: int = 20) -> dict[str, float]:
     }
 
 
-def sizes(folder: Path) -> dict[str, float]:
-    """Return the megabytes of each model's folder."""
-    parts = ("clip", "stable-diffusion", "blip", "parser")
-    return {
-        part: sum(f.stat().st_size for f in (folder / part).rglob("*") if f.is_file()) / 1e6
-        for part in parts
-    }
+def load_world(out: Path) -> Models:
+    """Return the models of a folder, its own CLIP, BLIP and parser among them."""
+    models = load_models(
+        out / "stable-diffusion", captioner=str(out / "blip"), parser=str(out / "parser")
+    )
+    return replace(models, sources={**models.sources, "clip": str(out / "clip")})
 
 
-def training_cost(work: Path) -> dict[str, Any]:
-    """Return the last line of every part's log: its steps, loss and seconds."""
-    cost = {}
-    for path in sorted(work.rglob("*.log.jsonl")):
+def training_cost(work: Path, out: Path) -> dict[str, Any]:
+    """Return the last figures of every part's log: its steps, loss and seconds.
+
+    The parser's folder holds its own; its log is in epochs.
+    """
+    meta = json.loads((out / "parser" / "meta.json").read_text(encoding="utf-8"))
+    cost = {"parser": meta["training"]}
+    for path in sorted([*work.glob("*.log.jsonl"), *work.glob("seed-*/*.log.jsonl")]):
         merged: dict[str, Any] = {}
         for line in path.read_text().splitlines():
             merged.update(json.loads(line))
-        cost[str(path.relative_to(work)).removesuffix(".log.jsonl")] = merged
+        name = path.relative_to(work).as_posix().removesuffix(".log.jsonl")
+        if not name.endswith("/parser"):
+            cost[name] = merged
     return cost
 
 
-def score(work: Path, out: Path, *, parts: Iterable[str] | None = None) -> None:
-    """Measure `parts`, keep the rest of `results.json`, write it after each.
+def machines(work: Path) -> list[dict[str, Any]]:
+    """Return the kinds of machine that trained the parts: device, threads, versions."""
+    path = work / "machines.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    kinds = [
+        {key: value for key, value in json.loads(line).items() if key != "finished"}
+        for line in lines
+    ]
+    return [kind for number, kind in enumerate(kinds) if kind not in kinds[:number]]
+
+
+def score(
+    work: Path, out: Path, *, parts: Iterable[str] | None = None, treebanks: Path | None = None
+) -> None:
+    """Measure `parts`, keep the rest of `results.json`, write it after each, then the card.
 
     Args:
         work: where the logs of training and the judge lie.
         out: the folder of the models.
         parts: a choice of the names below; all if not given.
+        treebanks: as in training, to score the parser on their held-out sentences too.
 
     Raises:
         ValueError: if there is no such part.
@@ -199,15 +245,21 @@ def score(work: Path, out: Path, *, parts: Iterable[str] | None = None) -> None:
         "clip": lambda: score_clip(out),
         "noun token": lambda: noun_token_shares(load_models(out / "stable-diffusion")),
         "captions": lambda: score_captions(out),
+        "parser": lambda: score_parser(
+            load_parser(out / "parser"), treebanks=treebanks, phrases=PHRASES
+        ),
         "contact sheet": sheet,
         "generated": lambda: score_generated(work, out),
+        "binding judges": lambda: score_judges(load_world(out)),
+        "presence": lambda: score_presence(load_models(out / "stable-diffusion")),
         "seconds": lambda: time_loading(out),
-        "megabytes": lambda: sizes(out),
         # parts may be trained on several machines; what another one logged is kept
-        "training": lambda: record.get("training", {}) | training_cost(work),
+        "training": lambda: record.get("training", {}) | training_cost(work, out),
+        "machines": lambda: machines(work) or record.get("machines", []),
     }
     if unknown := sorted(set(parts or ()) - set(steps)):
         raise ValueError(f"the parts are {', '.join(steps)}; got {', '.join(unknown)}")
     for part in parts or steps:
         record.update({part: steps[part](), "versions": versions(PACKAGES)})
         write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
+    write_card(out)

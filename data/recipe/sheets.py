@@ -109,10 +109,10 @@ def contact_sheet(folder: Path, *, columns: int = 6, seed: int = 0) -> Image.Ima
 def asked_singles(count: int = 100) -> list[list[tuple[str, str | None]]]:
     """Return `count` things to ask for, one a picture, evenly over nouns and their seen colors."""
     rng = np.random.default_rng(0)
-    asked = []
+    asked: list[list[tuple[str, str | None]]] = []
     for number in range(count):
         noun = NOUNS[number % len(NOUNS)]
-        colors = [c for c in COLORS_OF.get(noun, ()) if (noun, c) not in UNSEEN] or [None]
+        colors = [c for c in COLORS_OF.get(noun, (None,)) if (noun, c) not in UNSEEN]
         asked.append([(noun, colors[int(rng.integers(len(colors)))])])
     return asked
 

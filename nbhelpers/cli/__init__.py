@@ -2,7 +2,7 @@
 
 A subcommand is a line in `SUBCOMMANDS` and a module of its name here with two functions,
 ``describe(parser)`` and ``run(options)``. It is imported when it is asked for, and imports what
-is heavy inside ``run``, after it has looked at what it was given.
+is heavy inside ``run``, after it has checked what it was given.
 """
 
 import argparse
@@ -21,6 +21,8 @@ SUBCOMMANDS = {
     "segment": "find the pixels of a picture that a phrase means",
     "data": "say which data is there, what is wrong with it, where the rest is",
     "evaluate": "read a whole dataset, resumable, into a folder of results",
+    "calibrate": "choose each method's timesteps, layers, weights and threshold on val",
+    "binding": "which way to generate gives each thing the color asked for",
     "tables": "the paper's tables and figures from what was evaluated",
     "questions": "what the paper leaves open, measured",
     "reproduce": "run all that tables and questions need, then make them",
@@ -43,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand.
+    """Runs a subcommand.
 
     Args:
         arguments: Without the program's name; those of the process when None.
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def dispatch(arguments: Sequence[str]) -> int:
-    """Parse the arguments with the subcommand's own parser and run it."""
+    """Parses the arguments with the subcommand's own parser and runs it."""
     if arguments and arguments[0] in SUBCOMMANDS:
         name = arguments[0]
         subcommand = importlib.import_module(f"nbhelpers.cli.{name}")
@@ -101,7 +103,7 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 
 def say(text: str, stream: TextIO) -> None:
-    """Print a line of which no character commands the terminal or is beyond its encoding."""
+    """Prints a line of which no character commands the terminal or is beyond its encoding."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     encoding = stream.encoding or "utf-8"
     print(shown.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)

@@ -35,13 +35,13 @@ exit codes:
   2   the folder can't be looked through
 
 example:
-  python -m nbhelpers data check data/shapes
+  python -m nbhelpers data check data/stickers
 """
 MARKS = {"good": "ok     ", "missing": "missing", "wrong": "WRONG  "}
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommand's arguments to its parser."""
+    """Adds the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
     parser.add_argument("action", choices=["check"], help="what to do with the data")
     parser.add_argument("folder", metavar="DIR", help="the folder that holds the data")
@@ -54,7 +54,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Look through the folder and tell."""
+    """Checks what is in the folder and tells of it."""
     if not options.folder or "\0" in options.folder:
         raise ValueError(f"{quoted(options.folder)} can't be a folder's name; give DIR a folder")
     from nbhelpers.datasets.check import SUMS, check, sums

@@ -9,7 +9,9 @@ from nbhelpers.cli import PACKAGES, say
 from nbhelpers.cli.segment import METHODS, number, seed
 from nbhelpers.datasets import quoted
 from nbhelpers.datasets.published import SPLITS
+from nbhelpers.family import SYSTEMS
 from nbhelpers.versions import versions
+from nbhelpers.weights import EMBEDDED, refuse_replaced
 
 REFERRING = tuple(dict.fromkeys(name for name, _ in SPLITS))
 DESCRIPTION = """\
@@ -30,9 +32,11 @@ exit codes
   130  Ctrl-C     143  SIGTERM: the same command goes on
 
 examples
-  python -m nbhelpers evaluate --dataset shapes --split val --out out/val
-  python -m nbhelpers evaluate --dataset shapes --split val --method plain paper \\
+  python -m nbhelpers evaluate --dataset stickers --split val --out out/val
+  python -m nbhelpers evaluate --dataset stickers --split val --method plain paper \\
       --alpha 0.5 0.9 --seeds 0 1 --pictures 20 --out out/alphas
+  python -m nbhelpers evaluate --dataset stickers --model stickers --method maskclip \\
+      --prompts classes --out out/maskclip
   python -m nbhelpers evaluate --dataset refcoco --root DIR --split testA \\
       --model stable-diffusion-v1-5/stable-diffusion-v1-5 --device cuda --out out/testA
 
@@ -47,12 +51,32 @@ Rays ask nobody who they are)
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommand's arguments to its parser."""
+    """Adds the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
-    add("--dataset", choices=(*REFERRING, "coco"), default="shapes", help="default: shapes")
+    add(
+        "--dataset",
+        type=dataset,
+        choices=(*REFERRING, "coco"),
+        default=EMBEDDED,
+        help=f"default: {EMBEDDED}",
+    )
     add("--split", metavar="NAME", default="val", help="such as val, testA (default: val)")
-    add("--method", choices=METHODS, nargs="+", default=["plain", "paper", "sealed"])
+    add(
+        "--method",
+        metavar="NAME",
+        choices=(*METHODS, *SYSTEMS),
+        nargs="+",
+        default=["plain", "paper", "sealed"],
+        help=f"one or several of {', '.join(METHODS)}; or one system of {', '.join(SYSTEMS)} "
+        "(default: plain paper sealed)",
+    )
+    add(
+        "--prompts",
+        choices=("phrase", "classes"),
+        help="every expression, or the classes of each picture, pooled as COCO-Object does "
+        "(default: phrase; classes of coco, and for a system that takes nothing else)",
+    )
     add(
         "--alpha",
         metavar="W",
@@ -76,18 +100,18 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """What the numbers depend on besides the method."""
+    """Adds what the numbers depend on besides the method."""
     add = parser.add_argument
     add("--root", metavar="DIR", help="where the dataset lies (default: the project's own)")
     add("--splits-by", metavar="WHO", help="whose splits: unc, umd, google (default: the usual)")
-    add("--model", metavar="NAME", default="shapes", help="as in segment (default: shapes)")
+    add("--model", metavar="NAME", default=EMBEDDED, help=f"as in segment (default: {EMBEDDED})")
     add("--revision", metavar="COMMIT", help="as in segment")
     add("--parser", metavar="NAME", help="as in segment")
     add("--device", metavar="NAME", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
 
 
 def add_manner(parser: argparse.ArgumentParser) -> None:
-    """How it is run, which the numbers don't depend on."""
+    """Adds how it is run, which the numbers don't depend on."""
     add = parser.add_argument
     add("--batch", metavar="N", type=whole, default=1, help="prompts a pass (default: 1)")
     add("--shard", metavar="I/N", type=share, default=(0, 1), help="only the I-th of N, from 0")
@@ -112,22 +136,31 @@ def add_manner(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Look at everything that was given, then load the models and go through the items."""
+    """Checks everything that was given, then loads the models and goes through the items."""
     from nbhelpers.evaluation.jobs import Job, variants_of
 
+    systems = [SYSTEMS[name] for name in options.method if name in SYSTEMS]
+    if systems and (len(options.method) > 1 or options.alpha or options.seeds):
+        raise ValueError(
+            "a run is of one system of the family, without --alpha and --seeds; got --method "
+            f"{' '.join(options.method)}"
+        )
+    takes = systems[0].takes if systems else ("phrase", "classes")
+    usual: Any = "classes" if options.dataset == "coco" or "phrase" not in takes else "phrase"
     job = Job(
         dataset=options.dataset,
         split=options.split,
-        variants=variants_of(options.method, options.alpha, options.seeds),
+        variants={} if systems else variants_of(options.method, options.alpha, options.seeds),
+        system=systems[0].name if systems else None,
         pictures=options.pictures,
-        prompts="classes" if options.dataset == "coco" else "phrase",
+        prompts=options.prompts or usual,
         **model_of(options),
     )
     return finish(job, Path(options.out), options)
 
 
 def finish(job: Any, folder: Path, options: argparse.Namespace) -> int:
-    """Run a job in a folder as the options say, write its report if it is complete, and tell."""
+    """Runs a job in a folder as the options say, reports on it if it is complete, and tells."""
     from nbhelpers.evaluation import RunOptions, Store, run, write_report
 
     store = Store(folder, job.settings(), job.items())
@@ -140,7 +173,7 @@ def finish(job: Any, folder: Path, options: argparse.Namespace) -> int:
         environment={"versions": versions(PACKAGES), "device": options.device},
     )
     if options.engine == "ray":
-        from nbhelpers.evaluation.ray_workers import run_with_ray
+        from nbhelpers.evaluation.workers import run_with_ray
 
         run_with_ray(store, job.open, how, workers=options.workers, gpus=gpus(options))
     elif options.workers > 1:
@@ -171,25 +204,34 @@ def finish(job: Any, folder: Path, options: argparse.Namespace) -> int:
 
 
 def model_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Dataset and model as a job wants them."""
+    """Returns dataset and model as a job wants them."""
     names = ("root", "model", "revision", "parser", "device")
     return {"by": options.splits_by, **{name: getattr(options, name) for name in names}}
 
 
 def gpus(options: argparse.Namespace) -> int:
-    """How many GPUs a worker of Ray's needs."""
+    """Returns how many GPUs a worker of Ray's needs."""
     return 1 if options.device.startswith("cuda") else 0
 
 
+def dataset(text: str) -> str:
+    """Returns a dataset's name, unless an earlier version had it; `choices` say what there is."""
+    try:
+        refuse_replaced(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
 def whole(text: str) -> int:
-    """A count of at least 1."""
+    """Returns a count of at least 1."""
     if not (text.isascii() and text.isdigit()) or int(text[:12]) < 1:
         raise argparse.ArgumentTypeError(f"wanted a whole number of 1 or more; got {quoted(text)}")
     return int(text[:12])
 
 
 def share(text: str) -> tuple[int, int]:
-    """A share such as 0/8."""
+    """Returns a share such as 0/8."""
     from nbhelpers.evaluation.run import parse_shard
 
     try:

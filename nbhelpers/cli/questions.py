@@ -25,7 +25,7 @@ beside the same of a model trained from another seed, whose tables are in out/se
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommand's arguments to its parser."""
+    """Adds the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add_places(parser)
     parser.add_argument(
@@ -36,13 +36,13 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Read the runs, write the answers."""
+    """Reads the runs and writes the answers."""
     folder, out = places(options, [*FILES, "beside.md"])
     return write(folder, out, options)
 
 
 def write(folder: Path, out: Path, options: argparse.Namespace) -> int:
-    """Make the answers of a folder."""
+    """Makes the answers of a folder."""
     from nbhelpers.evaluation.questions import answers
     from nbhelpers.evaluation.results import load_results, save_beside, save_tables
 

@@ -45,7 +45,7 @@ methods: what is done to the prompt's embedding before attention is read
                  from an empty one, so that no phrase leaks into another
 
 examples:
-  python -m nbhelpers segment data/shapes/images/000053.png "the white ball"
+  python -m nbhelpers segment data/stickers/images/000149.png "the black horse"
   python -m nbhelpers segment street.jpg "the man in a blue shirt" --target shirt
   python -m nbhelpers segment street.jpg "a dog" --method paper --alpha 0.7 --out dogs
   python -m nbhelpers segment street.jpg "a dog" --prompt-from blip
@@ -55,11 +55,11 @@ examples:
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommand's arguments to its parser."""
+    """Adds the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
     add("picture", metavar="PICTURE", help="PNG, JPEG, WebP, GIF, BMP, TIFF, PPM or AVIF")
-    add("phrase", metavar="PHRASE", type=phrase, help='what to find: "the striped red ring"')
+    add("phrase", metavar="PHRASE", type=phrase, help='what to find: "the black horse"')
     add(
         "--out",
         metavar="DIR",
@@ -69,9 +69,9 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add(
         "--model",
         metavar="NAME",
-        default="shapes",
-        help='"shapes", which comes with the package; a folder of a Stable Diffusion in '
-        'diffusers\' layout; or its "owner/name" on the Hugging Face Hub (default: shapes)',
+        default="stickers",
+        help='"stickers", which comes with the package; a folder of a Stable Diffusion in '
+        'diffusers\' layout; or its "owner/name" on the Hugging Face Hub (default: stickers)',
     )
     add(
         "--revision",
@@ -86,8 +86,8 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add(
         "--parser",
         metavar="NAME",
-        help='the spaCy pipeline that finds the noun chunks: "shapes", which comes with the '
-        "package, an installed one such as en_core_web_sm, or a folder (default: shapes)",
+        help='the spaCy pipeline that finds the noun chunks: "stickers", which comes with the '
+        "package, an installed one such as en_core_web_sm, or a folder (default: stickers)",
     )
     add("--device", metavar="NAME", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
     add(
@@ -140,7 +140,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Look at everything that was given, then load the models, segment, and write."""
+    """Checks everything that was given, then loads the models, segments and writes."""
     started = time.perf_counter()
 
     def tell(stage: str) -> None:
@@ -227,7 +227,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def read(path: str) -> tuple[np.ndarray, str, list[str]]:
-    """The picture, its file's SHA-256, and what is to be said about it."""
+    """Returns the picture, its file's SHA-256, and what is to be said about it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         image = load_image(path)
@@ -237,7 +237,7 @@ def read(path: str) -> tuple[np.ndarray, str, list[str]]:
 
 
 def chosen(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings that were given; the others stay the method's and the model's."""
+    """Returns the settings that were given; the others stay the method's and the model's."""
     names = ("alpha", "timesteps", "threshold", "seed", "prompt_from")
     given = {name: getattr(options, name) for name in names}
     if given["timesteps"]:
@@ -246,18 +246,18 @@ def chosen(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def out_folder(text: str) -> Path:
-    """The folder for the results."""
+    """Returns the folder for the results."""
     if not text or "\0" in text:
         raise ValueError(f"{quoted(text)} can't be a folder's name; give --out a folder")
     return Path(text)
 
 
 def result_name(picture: str, words: str) -> str:
-    """A name for the results: the picture's, and the phrase, so that each phrase has its own.
+    """Names the results: by the picture and the phrase, so that each phrase has its own.
 
     Example:
-        >>> result_name("photos/000017.png", "The striped, red ring!")
-        '000017-the-striped-red-ring'
+        >>> result_name("photos/000017.png", "The black, white horse!")
+        '000017-the-black-white-horse'
     """
     stem = "".join(c if c.isprintable() else "_" for c in Path(picture).stem)
     phrase = "-".join(re.findall(r"\w+", words.lower()))
@@ -268,7 +268,7 @@ def result_name(picture: str, words: str) -> str:
 
 
 def is_taken(path: Path, digest: str, words: str) -> bool:
-    """Whether a name holds the results of another picture or phrase, which must not be lost."""
+    """Tells whether a name holds another picture's or phrase's results, which must not be lost."""
     try:
         known = json.loads(path.read_bytes())
         return (known["picture"]["sha256"], known["phrase"]) != (digest, " ".join(words.split()))
@@ -277,7 +277,7 @@ def is_taken(path: Path, digest: str, words: str) -> bool:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """The bytes of a PNG file."""
+    """Returns the bytes of a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
@@ -292,10 +292,10 @@ def phrase(text: str) -> str:
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
-    """A reader of numbers in a range."""
+    """Returns a reader of numbers in a range."""
 
     def read_number(text: str) -> float:
-        """The number, if it is one and in range."""
+        """Returns the number, if it is one and in range."""
         try:
             value = float(text)
         except ValueError:
@@ -310,7 +310,7 @@ def number(low: float, high: float) -> Callable[[str], float]:
 
 
 def timestep(text: str) -> int:
-    """A timestep of the scheduler."""
+    """Returns a timestep of the scheduler."""
     if not (text.isascii() and text.isdigit()) or int(text[:9]) > 999:
         raise argparse.ArgumentTypeError(
             f"wanted whole numbers from 0 to 999, after PICTURE and PHRASE; got {quoted(text)}"
@@ -319,7 +319,7 @@ def timestep(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """A seed for torch's generators."""
+    """Returns a seed for torch's generators."""
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
         raise argparse.ArgumentTypeError(
             f"wanted a whole number of 0 or more, of up to 18 digits; got {quoted(text)}"

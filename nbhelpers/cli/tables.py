@@ -9,8 +9,10 @@ from typing import Any
 from nbhelpers.cli import say
 from nbhelpers.datasets import quoted
 from nbhelpers.files import check_writable, write_whole
+from nbhelpers.weights import EMBEDDED
 
 FILES = ("tables.json", "tables.md", "figure-7.png")
+FAMILY = ("family.json", "family.md")
 DESCRIPTION = """\
 Make the paper's tables from the runs in a folder: thresholds are chosen on val and
 used on the test splits, the best one on the test itself (an oracle's) stands beside
@@ -20,7 +22,10 @@ own. Written, as far as their rows were read:
   tables.json      Tables 1 to 4, and what Figures 7 and 8 show, for programs
   tables.md        the same for readers
   figure-7.png     mIoU over the weight of the noun, here and in the paper
-  figure-8-*.png   maps of the ablation, of pictures that a rule chooses"""
+  figure-8-*.png   maps of the ablation, of pictures that a rule chooses
+
+A folder with runs of the family's systems (evaluate --method maskclip) gets one table of
+all of them in their place: family.json and family.md."""
 ENDING = """\
 examples
   python -m nbhelpers evaluate --split val --out out/runs/val
@@ -32,7 +37,7 @@ all runs that the tables need, and the tables, by one command
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommand's arguments to its parser."""
+    """Adds the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add_places(parser)
     add = parser.add_argument
@@ -46,7 +51,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
-    """Where the runs are and where the tables go."""
+    """Adds where the runs are and where the tables go."""
     add = parser.add_argument
     add("folder", metavar="DIR", help="holds the runs, one of val and others, side by side")
     add("--out", metavar="DIR", help="the folder of what is written (default: DIR)")
@@ -54,13 +59,18 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Read the runs, write the tables, draw the figures."""
-    folder, out = places(options, FILES)
+    """Reads the runs, writes the tables and draws the figures."""
+    from nbhelpers.evaluation.runs import find_runs
+    from nbhelpers.family.evaluation.tables import PROTOCOLS
+
+    folder, out = places(options, [*FILES, *FAMILY])
+    if any(find_runs(folder, prompts, systems=True) for prompts in PROTOCOLS):
+        return write_family(folder, out, options)
     return write(folder, out, options)
 
 
 def places(options: argparse.Namespace, files: Sequence[str]) -> tuple[Path, Path]:
-    """The folder of the runs, and the one to write to, which is looked at first."""
+    """Returns the folder of the runs, and the one to write to, which is checked first."""
     folder, out = Path(options.folder), Path(options.out or options.folder)
     if "\0" in f"{folder}{out}" or not folder.is_dir():
         raise ValueError(f"{quoted(options.folder)} is no folder; give one that holds runs")
@@ -69,7 +79,7 @@ def places(options: argparse.Namespace, files: Sequence[str]) -> tuple[Path, Pat
 
 
 def write(folder: Path, out: Path, options: argparse.Namespace) -> int:
-    """Make the tables and figures of a folder."""
+    """Makes the tables and figures of a folder."""
     from nbhelpers.evaluation.results import save_tables
     from nbhelpers.evaluation.tables import paper_tables
 
@@ -83,8 +93,21 @@ def write(folder: Path, out: Path, options: argparse.Namespace) -> int:
     return 0
 
 
+def write_family(folder: Path, out: Path, options: argparse.Namespace) -> int:
+    """Makes the table of all systems, with what each costs where that was measured."""
+    from nbhelpers.evaluation.results import save_tables
+    from nbhelpers.family.evaluation.costs import read_costs
+    from nbhelpers.family.evaluation.tables import family_table, read_left_out
+
+    tables = family_table(folder, read_costs(folder), read_left_out(folder))
+    for path in save_tables(out, "family", "The family", tables):
+        if not options.quiet:
+            say(str(path), sys.stdout)
+    return 0
+
+
 def drawings(tables: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
-    """Figure 7 of the first test split with a Table 3, Figure 8 of the first that has one."""
+    """Draws Figure 7 of the first test split with a Table 3, Figure 8 of the first with one."""
     from nbhelpers.evaluation.tables import show_ablation, show_weights
 
     firsts = {table["name"]: table for table in reversed(tables)}
@@ -102,12 +125,12 @@ def drawings(tables: Sequence[Mapping[str, Any]], options: argparse.Namespace) -
 
 
 def loaded(table: Mapping[str, Any], options: argparse.Namespace) -> tuple[Any, Any]:
-    """The split and the models that a table's runs were of."""
+    """Returns the split and the models that a table's runs were of."""
     from nbhelpers.datasets import referring
     from nbhelpers.models import load_models
 
     name = options.model or table["model"]
-    if not options.model and name != "shapes" and "/" not in name:
+    if not options.model and name != EMBEDDED and "/" not in name:
         raise ValueError(
             f"figure 8 needs the model, which the runs call {quoted(name)}; give its folder with "
             "--model, or leave the figure out with --no-maps"

@@ -1,6 +1,6 @@
-"""What is read from disk: pictures, and the sets of pictures, phrases and masks.
+"""Pictures on disk, and the sets of pictures, phrases and masks.
 
-Everything here may come from a stranger, so it is looked at before it is believed.
+All of it may come from a stranger, so that everything is checked before it is used.
 """
 
 from nbhelpers.datasets.coco import Coco, coco
@@ -14,25 +14,11 @@ from nbhelpers.datasets.pictures import (
     as_image,
     load_image,
     open_regular,
-    quoted,
 )
 from nbhelpers.datasets.records import Broken
 from nbhelpers.datasets.refer import referring
+from nbhelpers.errors import quoted
 
-__all__ = [
-    "load_image",
-    "as_image",
-    "Picture",
-    "referring",
-    "Referring",
-    "Expression",
-    "coco",
-    "Coco",
-    "Broken",
-    "quoted",
-    "open_regular",
-    "FORMATS",
-    "MAX_PIXELS",
-    "UPRIGHT",
-    "INVERSE",
-]
+__all__ = ["load_image", "as_image", "Picture"]
+__all__ += ["referring", "Referring", "Expression", "coco", "Coco", "Broken"]
+__all__ += ["quoted", "open_regular", "FORMATS", "MAX_PIXELS", "UPRIGHT", "INVERSE"]

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nbhelpers.datasets.annotations import Instances, by_number
-from nbhelpers.datasets.pictures import identify, inside, open_regular, quoted
+from nbhelpers.datasets.annotations import Instances
+from nbhelpers.datasets.pictures import identify, inside, open_regular
 from nbhelpers.datasets.published import COCO_CLASSES, MERGED, SPLITS
-from nbhelpers.datasets.records import AGAIN, Broken, Record, parse_json
+from nbhelpers.datasets.records import AGAIN, Broken, Record, collecting, parse_json
+from nbhelpers.errors import quoted
 
 MAX_LINE = 2**24  # bytes of a row
 UNKNOWN = 0  # the class of a row that says none; COCO's begin with 1
@@ -25,52 +26,40 @@ NAME = re.compile(r"(COCO_train2014_(\d{12}))(?:_\d+)?\.jpg")
 def read_mirror(
     path: Path, name: str, split: str, by: str, pictures: Path | None
 ) -> tuple[list[Any], Instances, list[Broken]]:
-    """The references of a mirror's split, what they may be about, and the rows that are broken.
+    """Returns the references of a mirror's split, what they may be about, and the broken rows.
 
-    Args:
-        path: One JSON object a line.
-        name: Of the set.
-        split: Which the rows are said to be.
-        by: Whose splits.
-        pictures: Where the pictures lie, for rows that don't say how large these are.
+    The file has one JSON object a line; rows that don't say how large their picture is need the
+    folder of the pictures.
 
     Raises:
-        OSError: Nothing to read there.
+        OSError: There is nothing to read.
         ValueError: There are more rows than the split has references: it mixes two.
     """
     refs: list[Any] = []
-    images: list[Any] = []
     annotations: list[Any] = []
+    images: list[Any] = []
     broken: list[Broken] = []
     said = rows = 0
     for rows, row in enumerate(_rows(path), start=1):
-        if isinstance(row, Broken):
-            broken.append(row)
-            continue
-        try:
+        with collecting(broken):
+            if isinstance(row, Broken):
+                raise row
             if "raw_anns" in row.fields:
-                ref, annotation, image = _whole_row(row)
+                parts = _whole_row(row)
             else:
-                ref, annotation, image = _short_row(row, rows, said, split, pictures)
-                said += len(ref["sentences"])
-        except Broken as error:
-            broken.append(error)
-            continue
-        refs.append(ref)
-        annotations.append(annotation)
-        images.append(image)
+                parts = _short_row(row, rows, said, split, pictures)
+                said += len(parts[0]["sentences"])
+            for found, part in zip((refs, annotations, images), parts, strict=True):
+                found.append(part)
     _refuse_mixed(path, rows, name, split, by)
-    categories = [{"id": number, "name": label} for number, label in COCO_CLASSES.items()]
-    categories.append({"id": UNKNOWN, "name": "unknown"})
-    return (
-        refs,
-        Instances(str(path), by_number(images), by_number(annotations), by_number(categories)),
-        broken,
-    )
+    labels = {**COCO_CLASSES, UNKNOWN: "unknown"}
+    categories = [{"id": number, "name": label} for number, label in labels.items()]
+    lists = {"images": images, "annotations": annotations, "categories": categories}
+    return refs, Instances(str(path), lists), broken
 
 
 def _refuse_mixed(path: Path, rows: int, name: str, split: str, by: str) -> None:
-    """Refuse a split that is larger than the one that it is named after."""
+    """Refuses a split that is larger than the one that it is named after."""
     refs, _ = SPLITS[name, by][split]
     if refs is None or rows <= refs:
         return
@@ -84,31 +73,28 @@ def _refuse_mixed(path: Path, rows: int, name: str, split: str, by: str) -> None
 
 
 def _rows(path: Path) -> Iterator[Record | Broken]:
-    """The rows of a file; a line that is no JSON object is broken by itself."""
+    """Yields the rows of a file; a line that is no JSON object is broken by itself."""
     with open_regular(path) as file:
-        number = 0
-        while line := file.readline(MAX_LINE):
-            number += 1
-            place = f"line {number}"
+        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), start=1):
+            name = f"line {number}"
             if len(line) == MAX_LINE:
-                raise ValueError(f"{quoted(path)}, {place} has more than {MAX_LINE:,} bytes")
+                raise ValueError(f"{quoted(path)}, {name} has more than {MAX_LINE:,} bytes")
             try:
-                yield Record.of(parse_json(line, str(path)), str(path), place)
+                yield Record.of(parse_json(line, str(path)), str(path), name)
             except Broken as error:
                 yield error
             except ValueError as error:
-                yield Broken(str(path), place, "the row", line.decode("latin1"), f"{error}")
+                yield Broken(str(path), name, "the row", line.decode("latin1"), f"{error}")
 
 
 def _whole_row(row: Record) -> tuple[Any, Any, Any]:
-    """The reference, annotation and picture of a row that holds the original records."""
+    """Returns the reference, annotation and picture of a row that holds the original records."""
     annotation = Record.of(_inner(row, "raw_anns"), row.file, f"{row.name}, raw_anns")
     image = Record.of(_inner(row, "raw_image_info"), row.file, f"{row.name}, raw_image_info")
     if "bbox" in row.fields and "bbox" in annotation.fields:
         try:
             x, y, w, h = annotation.several("bbox")
-            corners = [x, y, x + w, y + h]
-            pairs = zip(corners, row.several("bbox"), strict=True)
+            pairs = zip([x, y, x + w, y + h], row.several("bbox"), strict=True)
             same = all(abs(one - other) <= 1 for one, other in pairs)
         except (TypeError, ValueError):
             same = False
@@ -118,7 +104,7 @@ def _whole_row(row: Record) -> tuple[Any, Any, Any]:
 
 
 def _inner(row: Record, key: str) -> Any:
-    """What a field holds that is JSON inside of a text."""
+    """Returns what a field holds that is JSON inside of a text."""
     text = row.text(key, most=MAX_LINE)
     try:
         return parse_json(text, f"{row.file}, {row.name}, {key}")
@@ -129,7 +115,7 @@ def _inner(row: Record, key: str) -> Any:
 def _short_row(
     row: Record, number: int, said: int, split: str, pictures: Path | None
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The same of a row that has no numbers: they are counted here, in the file's order."""
+    """Makes the same of a row that has no numbers: they are counted here, in the file's order."""
     name = NAME.fullmatch(row.text("file_name"))
     if name is None:
         raise row.broken("file_name", "wanted COCO_train2014_ and twelve digits")
@@ -142,13 +128,9 @@ def _short_row(
     except (OSError, ValueError) as error:
         raise Broken(row.file, row.name, "file_name", file, f"{error}; {AGAIN}") from None
     texts = row.several("answer")
-    sentences = [{"sent_id": said + place, "sent": text} for place, text in enumerate(texts)]
+    sentences = [{"sent_id": said + index, "sent": text} for index, text in enumerate(texts)]
     ref = {"ref_id": number, "ann_id": number, "image_id": image, "split": split}
-    annotation = {
-        "id": number,
-        "image_id": image,
-        "category_id": UNKNOWN,
-        "segmentation": [row.value("segmentation")],
-    }
+    region = {"category_id": UNKNOWN, "segmentation": [row.value("segmentation")]}
+    annotation = {"id": number, "image_id": image, **region}
     picture = {"id": image, "file_name": file, "height": height, "width": width}
     return {**ref, "sentences": sentences}, annotation, picture

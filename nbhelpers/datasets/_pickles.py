@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nbhelpers.datasets.pictures import STRANGERS, open_regular, quoted
+from nbhelpers.datasets.pictures import BLANK, open_regular, stranger
 from nbhelpers.datasets.records import parse_json
+from nbhelpers.errors import quoted
 
 MAX_BYTES = 2**28  # RefCOCO's have below 2**25
 MEGABYTES = 2048
@@ -21,30 +22,22 @@ SECONDS = 120.0
 
 
 def read_pickle(path: Path, *, megabytes: int = MEGABYTES, seconds: float = SECONDS) -> Any:
-    """What a pickle of plain data holds: lists, dictionaries, texts, numbers.
+    """Returns what a pickle of plain data holds: lists, dictionaries, texts, numbers.
 
-    Args:
-        path: The file. Texts of Python 2 are read as Latin-1.
-        megabytes: The most memory that reading may take (not on Windows and macOS).
-        seconds: The longest that it may take.
-
-    Returns:
-        The content, with tuples as lists.
+    Texts of Python 2 are read as Latin-1, tuples as lists. Reading may take so many seconds and,
+    but on Windows and macOS, megabytes of memory.
 
     Raises:
-        OSError: Nothing to read there.
+        OSError: There is nothing to read.
         ValueError: It asks for a name of Python's or an object from outside, holds other things,
-            is damaged, or too large, or takes too long; says which.
+            is damaged, or too large, or takes too long; the message says which.
     """
     name = quoted(path)
     program = str(Path(__file__).with_name("_unpickling.py"))
     with open_regular(path) as file:
-        start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-        known = [what for mark, what in STRANGERS.items() if start.startswith(mark)]
-        if known or not start:
-            raise ValueError(
-                f"{name} is no pickle but {known[0] if known else 'empty'}; get the file again"
-            )
+        start = file.read(64)
+        if other := stranger(start) if start.strip(BLANK) else "empty":
+            raise ValueError(f"{name} is no pickle but {other}; get the file again")
         size = os.fstat(file.fileno()).st_size
         if size > MAX_BYTES:
             raise ValueError(f"{name} has {size:,} bytes; wanted at most {MAX_BYTES:,}")

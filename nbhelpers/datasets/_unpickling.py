@@ -1,9 +1,9 @@
 """A program of its own: a pickle on standard input, JSON on standard output, nothing else.
 
-`pickles` starts it as a child process, so that a pickle that eats memory or time, or that ends the
-interpreter, ends this one. It imports nothing but the standard library. A pickle is a program for
-a small machine; the only ways out of that machine are names (globals), persistent ids and buffers,
-and all of them are refused, so that what is left builds lists, dictionaries, texts and numbers.
+`_pickles` starts it as a child process, so that a pickle that eats memory or time, or that ends
+the interpreter, ends this one. It imports nothing but the standard library. A pickle is a program
+for a small machine; the only ways out of it are names (globals), persistent ids and buffers, and
+all are refused, so that what is left builds lists, dictionaries, texts and numbers.
 """
 
 import io
@@ -19,28 +19,25 @@ CHARACTERS = 2**28
 
 
 class Refused(Exception):
-    """What the pickle asks for or holds is none of plain data's."""
+    """The error of a pickle that asks for or holds what is no plain data."""
 
 
 class Closed(pickle.Unpickler):
     """An unpickler that knows no names."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
-        """Refuse a global, and with it every call."""
+        """Refuses a global, and with it every call."""
         raise Refused(
             f"it asks for {module[:40]}.{name[:40]}; a pickle of plain data asks for no name"
         )
 
     def persistent_load(self, pid: object) -> NoReturn:
-        """Refuse an object that is kept outside of the pickle."""
+        """Refuses an object that is kept outside of the pickle."""
         raise Refused("it asks for an object outside of itself (a persistent id)")
 
 
 def plain(content: bytes) -> Any:
-    """What a pickle holds.
-
-    Args:
-        content: Of Python 2 or 3; the byte strings of Python 2 are read as Latin-1.
+    """Returns what a pickle holds; byte strings of Python 2 are read as Latin-1.
 
     Raises:
         Refused: It asks for a name, an object from outside or a buffer, goes on after its end, is
@@ -55,7 +52,7 @@ def plain(content: bytes) -> Any:
 
 
 def check(value: object) -> None:
-    """Refuse what JSON can't hold, or holds only by copying one part a billion times."""
+    """Refuses what JSON can't hold, or holds only by copying one part a billion times."""
     items = characters = 0
     level, depth = [value], 0
     while level:
@@ -68,8 +65,7 @@ def check(value: object) -> None:
             elif isinstance(one, dict):
                 if not all(isinstance(key, str) for key in one):
                     raise Refused("a key of a dictionary is no text")
-                below += one
-                below += one.values()
+                below += [*one, *one.values()]
             elif isinstance(one, str):
                 characters += len(one)
             elif not isinstance(one, int | float | None):
@@ -82,7 +78,7 @@ def check(value: object) -> None:
 
 
 def limit(megabytes: int) -> None:
-    """Take no more memory than this, where the system knows such a limit."""
+    """Takes no more memory than this, where the system knows such a limit."""
     try:
         import resource
 
@@ -94,7 +90,7 @@ def limit(megabytes: int) -> None:
 
 
 def main() -> int:
-    """Read, check, write; on any trouble one line that names it."""
+    """Reads, checks and writes; on any trouble writes one line that names it."""
     limit(int(sys.argv[1]))
     try:
         text = json.dumps(plain(sys.stdin.buffer.read()))

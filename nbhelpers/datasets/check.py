@@ -1,15 +1,18 @@
-"""What of the data is in a folder, whether it is what was published, and where the rest is."""
+"""A report on a folder of data: what is there, whether it is as published, what is missing."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from nbhelpers.datasets.coco import coco
-from nbhelpers.datasets.pictures import inside, open_regular, quoted
-from nbhelpers.datasets.published import DRAWN, PICTURES, SOURCES, SPLITS, Source
+from nbhelpers.datasets.expressions import sha256
+from nbhelpers.datasets.pictures import inside, open_regular
+from nbhelpers.datasets.published import PICTURES, SOURCES, SPLITS, Source
+from nbhelpers.datasets.records import Broken
 from nbhelpers.datasets.refer import find_folder, find_pictures, read_split
+from nbhelpers.errors import quoted
+from nbhelpers.weights import EMBEDDED
 
 State = Literal["good", "missing", "wrong"]
 SUMS = "SHA256SUMS"
@@ -17,31 +20,24 @@ SUMS = "SHA256SUMS"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
-
-    Attributes:
-        state: "good", "missing" or "wrong".
-        what: The part, such as "refcoco val (unc)".
-        words: What was found, or what to do.
-        counts: Whether what is there can't be used without a missing part.
-    """
+    """One line of the report."""
 
     state: State
-    what: str
-    words: str
-    counts: bool = True
+    what: str  # the part, such as "refcoco val (unc)"
+    words: str  # what was found, or what to do
+    counts: bool = True  # whether what is there can't be used without a missing part
 
 
 def check(folder: Path, progress: Callable[[str], None] = lambda _: None) -> Iterator[Finding]:
-    """Look through a folder of data.
+    """Reports on a folder of data.
 
     Args:
         folder: Where ``refcoco``, ``refcoco+``, ``refcocog``, ``annotations``, ``train2014`` and
             the like lie; or one set's own folder.
-        progress: Called with what is looked at next.
+        progress: Called with what is checked next.
 
     Yields:
-        What was found, part by part: the referring sets with their splits and the pictures that
+        The findings, part by part: the referring sets with their splits and the pictures that
         they need, COCO's splits, and the files against the checksums that the folder lists.
 
     Raises:
@@ -62,7 +58,7 @@ def check(folder: Path, progress: Callable[[str], None] = lambda _: None) -> Ite
 
 
 def _referring(folder: Path, name: str, by: str) -> Iterator[Finding]:
-    """A referring set: each split against the published counts, and its pictures."""
+    """Compares each split of a referring set with the published counts; checks its pictures."""
     there = False
     for split, published in SPLITS[name, by].items():
         what = f"{name} {split} ({by})"
@@ -72,53 +68,54 @@ def _referring(folder: Path, name: str, by: str) -> Iterator[Finding]:
             continue
         there = True
         try:
-            expressions, things = read_split(name, split, home, by)
+            expressions, known, broken = read_split(name, split, home, by)
         except (OSError, ValueError) as error:
             yield Finding("wrong", what, str(error))
             continue
-        refs = len({e.ref_id for e in expressions})
-        counts = f"{refs:,} references, {len(expressions):,} expressions"
+        found = {
+            "references": len({e.ref_id for e in expressions}),
+            "expressions": len(expressions),
+        }
+        counts = ", ".join(f"{number:,} {unit}" for unit, number in found.items())
         differing = [
             f"{number:,} {unit}"
-            for number, unit, found in zip(
-                published, ("references", "expressions"), (refs, len(expressions)), strict=True
-            )
-            if number is not None and number != found
+            for unit, number in zip(found, published, strict=True)
+            if number is not None and number != found[unit]
         ]
         if differing:
             yield Finding("wrong", what, f"{counts}; published: {' and '.join(differing)}")
         else:
-            known = "as published" if published[0] is not None else "no published count"
-            yield Finding("good", what, f"{counts}, {known}")
-        if things.broken:
-            yield Finding(
-                "wrong", what, f"{len(things.broken):,} records broken, first: {things.broken[0]}"
-            )
+            said = "as published" if published[0] is not None else "no published count"
+            yield Finding("good", what, f"{counts}, {said}")
+        yield from _broken(what, broken)
         needed = {e.image_id for e in expressions}
-        yield _pictures(home, what, [things.pictures[image].file_name for image in needed])
-    if not there and name not in DRAWN and by in ("unc", "umd"):
+        yield _pictures(home, what, [known.pictures[image].file_name for image in needed])
+    if not there and name != EMBEDDED and by in ("unc", "umd"):
         words = _where(SOURCES[name], f"refs({by}).p")
         yield Finding("missing", f"{name} ({by})", words, counts=False)
 
 
 def _pictures(home: Path, what: str, names: list[str]) -> Finding:
-    """Whether the pictures of a split are there."""
-    what = f"{what} pictures"
+    """Tells whether the pictures of a referring set's split are there."""
+    what, where = f"{what} pictures", _where(SOURCES["train2014"], "the pictures")
     try:
-        place = find_pictures(home)
+        lie = find_pictures(home)
     except FileNotFoundError:
-        return Finding("missing", what, _where(SOURCES["train2014"], "the pictures"))
-    absent = _absent(place, names)
-    if absent:
-        words = (
-            f"{len(absent):,} of {len(names):,} are not in {quoted(place)}, such as {absent[0]}"
-        )
-        return Finding("missing", what, f"{words}; {_where(SOURCES['train2014'], 'the pictures')}")
-    return Finding("good", what, f"all {len(names):,} in {quoted(place)}")
+        return Finding("missing", what, where)
+    if absent := _absent(lie, names):
+        words = f"{len(absent):,} of {len(names):,} are not in {quoted(lie)}, such as {absent[0]}"
+        return Finding("missing", what, f"{words}; {where}")
+    return Finding("good", what, f"all {len(names):,} in {quoted(lie)}")
+
+
+def _broken(what: str, broken: Sequence[Broken]) -> Iterator[Finding]:
+    """Reports the records that can't be used, if there are any."""
+    if broken:
+        yield Finding("wrong", what, f"{len(broken):,} records broken, first: {broken[0]}")
 
 
 def _absent(folder: Path, names: Iterable[str]) -> list[str]:
-    """The names under which the reader would find no picture, in order."""
+    """Returns the names under which the reader would find no picture, in order."""
     found = []
     for name in sorted(names):
         try:
@@ -130,39 +127,34 @@ def _absent(folder: Path, names: Iterable[str]) -> list[str]:
 
 
 def _coco(folder: Path, split: str) -> Iterator[Finding]:
-    """A split of COCO: its instances and captions, and how many pictures there are."""
-    notes = folder / "annotations"
-    year = split[-4:]
-    if not (notes / f"instances_{split}.json").exists():
-        words = _where(SOURCES[f"annotations{year}"], f"annotations/instances_{split}.json")
-        yield Finding("missing", f"coco {split}", words, counts=False)
+    """Checks a split of COCO: its instances and captions, and how many pictures there are."""
+    notes, pictures = SOURCES[f"annotations{split[-4:]}"], _where(SOURCES[split], "the pictures")
+    instances = f"annotations/instances_{split}.json"
+    if not (folder / instances).exists():
+        yield Finding("missing", f"coco {split}", _where(notes, instances), counts=False)
         return
     try:
         found = coco(folder, split)
     except (OSError, ValueError) as error:
         state: State = "missing" if isinstance(error, FileNotFoundError) else "wrong"
-        yield Finding(state, f"coco {split}", f"{error}; {_where(SOURCES[split], 'the pictures')}")
+        yield Finding(state, f"coco {split}", f"{error}; {pictures}")
         return
     counts = f"{len(found.image_ids):,} pictures, {len(found.categories)} classes with background"
     right = len(found.image_ids) == PICTURES[split]
     said = "as published" if right else f"published: {PICTURES[split]:,} pictures"
     yield Finding("good" if right else "wrong", f"coco {split}", f"{counts}; {said}")
-    if found.broken:
-        words = f"{len(found.broken):,} records broken, first: {found.broken[0]}"
-        yield Finding("wrong", f"coco {split}", words)
+    yield from _broken(f"coco {split}", found.broken)
     names = {picture.file_name for picture in found.pictures.values()}
-    absent = _absent(found.folder, names)
-    if absent:
+    if absent := _absent(found.folder, names):
         words = f"{len(absent):,} of {len(names):,} are missing, such as {absent[0]}"
-        where = _where(SOURCES[split], "the pictures")
-        yield Finding("missing", f"coco {split} pictures", f"{words}; {where}")
+        yield Finding("missing", f"coco {split} pictures", f"{words}; {pictures}")
     if found.spoken is None:
-        words = _where(SOURCES[f"annotations{year}"], f"annotations/captions_{split}.json")
+        words = _where(notes, f"annotations/captions_{split}.json")
         yield Finding("missing", f"coco {split} captions", words, counts=False)
 
 
 def _sums(folder: Path) -> Iterator[Finding]:
-    """The files that a list of checksums names, against it; no list, no verdict."""
+    """Compares the files that a list of checksums names with it; no list, no verdict."""
     path = folder / SUMS
     if not path.exists():
         words = (
@@ -176,21 +168,19 @@ def _sums(folder: Path) -> Iterator[Finding]:
     good = 0
     for line in lines:
         digest, _, name = line.partition("  ")
+        words = f"{quoted(name)} isn't the file that {SUMS} lists; get it again"
         try:
-            same = sha256(inside(folder, name)) == digest
+            if sha256(inside(folder, name)) == digest:
+                good += 1
+                continue
         except (OSError, ValueError) as error:
-            yield Finding("wrong", "checksums", str(error))
-            continue
-        if same:
-            good += 1
-        else:
-            words = f"{quoted(name)} isn't the file that {SUMS} lists; get it again"
-            yield Finding("wrong", "checksums", words)
+            words = str(error)
+        yield Finding("wrong", "checksums", words)
     yield Finding("good", "checksums", f"{good:,} of {len(lines):,} files are as {SUMS} says")
 
 
 def sums(folder: Path) -> str:
-    """A list of the checksums of the annotation files in a folder, as ``sha256sum`` writes it.
+    """Lists the checksums of the annotation files in a folder, as ``sha256sum`` writes them.
 
     Pictures are left out: their bytes count in `Referring.sha256`.
     """
@@ -199,14 +189,8 @@ def sums(folder: Path) -> str:
     return "".join(f"{sha256(p)}  {p.relative_to(folder).as_posix()}\n" for p in paths)
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _where(source: Source, wanted: str) -> str:
-    """What to fetch and from where; the official links come and go."""
+    """Says what to fetch and from where; the official links come and go."""
     return (
         f"{source.archive} holds {wanted}, officially at {source.link} "
         f"(often down: then {source.copies})"

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from nbhelpers.datasets.pictures import inside, load_image, open_regular, quoted
+from nbhelpers.datasets.pictures import inside, load_image, open_regular
 from nbhelpers.datasets.records import Broken, Record
 from nbhelpers.datasets.regions import Merge, Region
+from nbhelpers.errors import quoted
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Expression:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture's file and the ``(h, w)`` that the annotations are drawn for."""
+    """A picture's file and the ``(h, w)`` in pixels that the annotations are drawn for."""
 
     file_name: str
     size: tuple[int, int]
@@ -47,12 +48,12 @@ class Picture:
 
 @dataclass(frozen=True, repr=False)
 class Referring:
-    """One split of a referring set. `referring` makes it.
+    """One split of a referring set. `referring` makes it; ids that it lacks raise `KeyError`.
 
     Attributes:
-        name: "shapes", "refcoco", "refcoco+" or "refcocog".
+        name: "stickers", "refcoco", "refcoco+" or "refcocog".
         split: Such as "val".
-        splits_by: Whose splits: "shapes", "unc", "google" or "umd".
+        splits_by: Whose splits: "stickers", "unc", "google" or "umd".
         expressions: Sorted by id.
         broken: The records that were left out, each with the reason.
         folder: Where the pictures lie.
@@ -76,10 +77,9 @@ class Referring:
         )
 
     def picture_path(self, image_id: int) -> Path:
-        """Where a picture lies, inside of the folder and nowhere else.
+        """Returns where a picture lies, inside of the folder and nowhere else.
 
         Raises:
-            KeyError: No expression is about this picture.
             ValueError: Its name leads out of the folder.
         """
         if image_id not in self.pictures:
@@ -87,18 +87,18 @@ class Referring:
         return inside(self.folder, self.pictures[image_id].file_name)
 
     def image(self, image_id: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The picture's stored pixels: the masks are drawn on those, whatever EXIF says.
+        """Returns the picture's stored pixels: masks are drawn on those, whatever EXIF says.
 
         Raises:
-            KeyError, ValueError: As `picture_path`; or it is no picture, or not of the size that
-                the annotations say.
             OSError: It can't be read.
+            ValueError: Its name leads out of the folder, it is no picture, or it isn't of the
+                size that the annotations say.
         """
         path = self.picture_path(image_id)
-        return of_size(load_image(path, rotate=False), self.pictures[image_id].size, path)
+        return load_of_size(path, self.pictures[image_id].size)
 
     def mask(self, expression: Expression, merge: Merge = "union") -> Bool[np.ndarray, "h w"]:
-        """The true pixels of what an expression means.
+        """Returns the true pixels of what an expression means.
 
         Args:
             expression: One of `expressions`.
@@ -106,7 +106,6 @@ class Referring:
                 usual loaders of RefCOCO do: pixels where two polygons overlap are background.
 
         Raises:
-            KeyError: An expression of another set.
             ValueError: No pixel is left: an IoU with nothing would be a silent 0.
         """
         if expression.annotation_id not in self.regions:
@@ -120,25 +119,21 @@ class Referring:
         return found
 
     def overlaps(self) -> tuple[int, ...]:
-        """The references whose truth depends on how the polygons are merged, by ref_id.
-
-        Their polygons overlap: "union" and "xor1" give different masks.
-        """
-        refs = {(e.ref_id, e.annotation_id) for e in self.expressions}
-        several = [pair for pair in refs if len(self.regions[pair[1]].polygons) > 1]
-        differ = (r for r, a in several if (self.regions[a].parts().sum(axis=0) > 1).any())
-        return tuple(sorted(differ))
+        """Returns the ref_ids whose polygons overlap: "union" and "xor1" give different masks."""
+        refs = {e.ref_id: self.regions[e.annotation_id] for e in self.expressions}
+        several = ((ref, region) for ref, region in refs.items() if len(region.polygons) > 1)
+        return tuple(sorted(r for r, region in several if (region.parts().sum(axis=0) > 1).any()))
 
     def sha256(self, pictures: bool = True) -> str:
-        """A checksum of all that a result depends on, the same on every machine.
+        """Returns a checksum of all that a result depends on, the same on every machine.
+
+        That is the expressions, the regions, the sizes and the pictures; where the folder lies,
+        and in which form the expressions came, doesn't count.
 
         Args:
             pictures: Whether the bytes of the pictures count. One that can't be read counts as
                 such, so that the sum changes when it is put in its place.
 
-        Returns:
-            64 hexadecimal digits, of the expressions, the regions, the sizes and the pictures;
-            where the folder lies, and in which form the expressions came, doesn't count.
         """
         total = hashlib.sha256(f"{self.name} {self.split} {self.splits_by}\n".encode())
         for e in self.expressions:
@@ -151,22 +146,22 @@ class Referring:
         return total.hexdigest()
 
     def _digest(self, image_id: int) -> str:
-        """The checksum of a picture's file."""
+        """Returns the checksum of a picture's file."""
         try:
-            with open_regular(self.picture_path(image_id)) as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return sha256(self.picture_path(image_id))
         except (OSError, ValueError):
             return "unreadable"
 
 
-def of_size(
-    image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], path: Path
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture, if it is as large as its masks.
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal digits."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
-    Raises:
-        ValueError: It isn't.
-    """
+
+def load_of_size(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """Reads a picture's stored pixels, if their ``(h, w)`` is `size`; else raises `ValueError`."""
+    image = load_image(path, rotate=False)
     if image.shape[:2] != size:
         raise ValueError(
             f"{quoted(path)} has {image.shape[0]} x {image.shape[1]} pixels (h x w), its "
@@ -176,22 +171,9 @@ def of_size(
 
 
 def read_picture(record: Record) -> Picture:
-    """A picture of COCO's list.
-
-    Raises:
-        Broken: Its size or its name can't be used.
-    """
-    return Picture(read_name(record, "file_name"), record.size())
-
-
-def read_name(record: Record, key: str) -> str:
-    """A file's name that stays in the folder, whatever it says.
-
-    Raises:
-        Broken: It is no such name.
-    """
-    name = record.text(key, most=250)
+    """Reads a picture of COCO's list; `Broken` where its name may leave the folder."""
+    name = record.text("file_name", most=250)
     path = Path(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not name.isprintable() or ":" in name:
-        raise record.broken(key, "wanted the plain name of a file in the dataset's folder")
-    return name
+        raise record.broken("file_name", "wanted the plain name of a file in the dataset's folder")
+    return Picture(name, record.size())

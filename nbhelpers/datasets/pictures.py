@@ -1,9 +1,7 @@
-"""What is read from disk: pictures.
+"""Pictures on disk, any of which may come from a stranger.
 
-Everything here may come from a stranger, so it is looked at before it is believed: a file is
-opened only if it is a regular one, decoded only by the formats that photographs and drawings
-come in, and refused by name, in one sentence, where it can't be used. Names are shown by
-`quoted`, which leaves nothing in them that a terminal would obey.
+A file is opened only if it is a regular one, decoded only by the formats that photographs and
+drawings come in, and refused by name, in one sentence, where it can't be used.
 """
 
 import io
@@ -20,10 +18,13 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
+from nbhelpers.errors import quoted
+
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")  # EPS would run Ghostscript
 Picture: TypeAlias = UInt8[np.ndarray, "h w 3"] | Image.Image | str | os.PathLike
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn of a decompression bomb; here it is an error
 
+BLANK = b"\xef\xbb\xbf \t\r\n"  # what may stand before a text: a byte order mark, spaces
 # What files with a picture's name often are instead, by their first bytes (in lower case).
 STRANGERS = {
     b"<!doctype html": "a web page; the download failed or the link leads to a page",
@@ -49,35 +50,9 @@ UPRIGHT = {
 INVERSE = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}  # the rest undo themselves
 
 
-def quoted(text: object, limit: int = 80) -> str:
-    r"""The text in quotation marks, safe and short enough to stand in a message.
-
-    Control characters, direction overrides and what else doesn't print become escapes; a long
-    text loses its middle, so that a path keeps the name at its end.
-
-    Args:
-        text: Anything with a `str`.
-        limit: Characters of the text kept, at least 8.
-
-    Returns:
-        One line of printable characters.
-
-    Example:
-        >>> quoted("dog\x1b[31m\n.png")
-        "'dog\\x1b[31m\\n.png'"
-        >>> quoted("a" * 100 + ".png", limit=12)
-        "'aaaaa…aa.png'"
-    """
-    text = str(text)
-    if len(text) > limit:
-        head = limit // 2 - 1
-        text = f"{text[:head]}…{text[head + 1 - limit :]}"
-    return repr(text)
-
-
 @contextmanager
 def open_regular(path: Any) -> Iterator[io.BufferedReader]:
-    """Open a file for reading if it is one: a pipe or device would block or never end."""
+    """Opens a file for reading if it is one: a pipe or device would block or never end."""
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
         raise TypeError(f"a path must be a str or a pathlib.Path; got {type(text).__name__}")
@@ -107,14 +82,7 @@ def open_regular(path: Any) -> Iterator[io.BufferedReader]:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of a file in a folder, for a name that a stranger gave.
-
-    Args:
-        folder: The only one that may be read.
-        name: Of a file in it or below it.
-
-    Returns:
-        The path with every link followed; nothing needs to lie there.
+    """Returns the path of a file in or below a folder, every link followed; it needn't be there.
 
     Raises:
         ValueError: The name leads out of the folder, by itself or by a link.
@@ -138,7 +106,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def load_image(path: str | os.PathLike, *, rotate: bool = True) -> UInt8[np.ndarray, "h w 3"]:
-    """Read a picture from disk as red, green and blue bytes.
+    """Reads a picture from disk as red, green and blue bytes, writable and contiguous.
 
     Whatever the file holds becomes 8-bit RGB: 16-bit channels keep their high byte (scaled, not
     clipped), transparent pixels are laid on white, CMYK and palettes are converted, gray is
@@ -150,11 +118,8 @@ def load_image(path: str | os.PathLike, *, rotate: bool = True) -> UInt8[np.ndar
         rotate: Stand the picture upright as EXIF says, which is right for your own photographs.
             False keeps the stored pixels: COCO's masks are drawn on those.
 
-    Returns:
-        The pixels (h, w, 3), writable and contiguous: everything after this counts on it.
-
     Raises:
-        FileNotFoundError, IsADirectoryError, PermissionError, OSError: Nothing to read there.
+        OSError: There is nothing to read; FileNotFoundError and the like say why.
         ValueError: It isn't a picture, is damaged, has more than 89,478,485 pixels (in the zone
             where Pillow only warns, its warning may stand beside this error), or has 32-bit
             channels.
@@ -181,16 +146,15 @@ def load_image(path: str | os.PathLike, *, rotate: bool = True) -> UInt8[np.ndar
             turn = INVERSE.get(stored, UPRIGHT.get(stored))
         picture = to_rgb(picture, name)
     if several:
-        warnings.warn(
-            f"{name} holds several pictures ({kind.split()[0]}); the first is used", stacklevel=2
-        )
+        found = f"holds several pictures ({kind.split()[0]})"
+        warnings.warn(f"{name} {found}; the first is used", stacklevel=2)
     if turn is not None and (rotate or stored):
         picture = picture.transpose(turn)
     return np.array(picture)
 
 
 def as_image(image: Any) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of a picture in any of the forms that a reader has it in.
+    """Returns the pixels of a picture in any of the forms that a reader has it in.
 
     Args:
         image: uint8 ``(h, w, 3)``, which is taken as it is; a Pillow picture, whose pixels are
@@ -198,7 +162,8 @@ def as_image(image: Any) -> UInt8[np.ndarray, "h w 3"]:
             path, which `load_image` reads and turns upright.
 
     Raises:
-        OSError, ValueError: It is none of these, or can't be read; says what it is.
+        OSError: It is a path with nothing to read.
+        ValueError: It is none of these, or can't be read; the message says what it is.
     """
     if isinstance(image, str | os.PathLike):
         return load_image(image)
@@ -215,20 +180,20 @@ def as_image(image: Any) -> UInt8[np.ndarray, "h w 3"]:
         raise ValueError(f"{wanted}; got {type(image).__name__}")
     if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
         return image
-    help_ = ""
+    advice = ""
     if image.ndim == 3 and image.shape[0] == 3 and image.shape[2] != 3:
-        help_ = ": channels come last, image.transpose(1, 2, 0)"
+        advice = ": channels come last, image.transpose(1, 2, 0)"
     elif image.ndim == 3 and image.shape[2] == 4:
-        help_ = ": load it with load_image, which lays transparent pixels on white"
+        advice = ": load it with load_image, which lays transparent pixels on white"
     elif image.dtype.kind == "f":
-        help_ = ": of values in [0, 1] make (255 * image).round().astype(np.uint8)"
+        advice = ": of values in [0, 1] make (255 * image).round().astype(np.uint8)"
     elif image.ndim == 2:
-        help_ = ": repeat gray, np.stack([image] * 3, axis=-1)"
-    raise ValueError(f"{wanted}; got {image.dtype} {image.shape}{help_}")
+        advice = ": repeat gray, np.stack([image] * 3, axis=-1)"
+    raise ValueError(f"{wanted}; got {image.dtype} {image.shape}{advice}")
 
 
 def identify(file: BinaryIO, name: str) -> Image.Image:
-    """Open a picture without decoding it, or say what the file is instead."""
+    """Opens a picture without decoding it, or says what the file is instead."""
     start = file.read(512)
     if not start:
         raise ValueError(f"{name} is empty (0 bytes); get the picture again")
@@ -237,20 +202,25 @@ def identify(file: BinaryIO, name: str) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(_too_large(name, "picture")) from error
     except Exception as error:  # as above: headers fail in as many ways as pixels
-        text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-        known = [what for mark, what in STRANGERS.items() if text.startswith(mark)]
+        known = stranger(start)
         if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"mif1"):
-            known = ["HEIC, as phones save it; export it as JPEG"]
+            known = "HEIC, as phones save it; export it as JPEG"
         if known:
-            raise ValueError(f"{name} is not a picture but {known[0]}") from error
+            raise ValueError(f"{name} is not a picture but {known}") from error
         raise ValueError(
             f"{name} is not a picture that can be read (it starts with {start[:8]!r}); wanted "
             f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}: convert it, or get it again if damaged"
         ) from error
 
 
+def stranger(start: bytes) -> str | None:
+    """Names what a file is by its first bytes, if it is one of `STRANGERS`."""
+    text = start.lstrip(BLANK).lower()
+    return next((what for mark, what in STRANGERS.items() if text.startswith(mark)), None)
+
+
 def to_rgb(picture: Image.Image, name: str) -> Image.Image:
-    """Convert a decoded picture of any mode to 8-bit RGB, transparency on white."""
+    """Converts a decoded picture of any mode to 8-bit RGB, transparency on white."""
     mode = picture.mode
     if mode.startswith("I;16") or (mode == "I" and picture.format == "PPM"):
         deep = np.asarray(picture)  # convert("RGB") would clip all above 255 to white
@@ -271,7 +241,7 @@ def to_rgb(picture: Image.Image, name: str) -> Image.Image:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """EXIF's orientation, 1 (as stored) where there is none or it can't be read."""
+    """Returns EXIF's orientation, 1 (as stored) where there is none or it can't be read."""
     try:
         return picture.getexif().get(ExifTags.Base.Orientation, 1)
     except (SyntaxError, ValueError, OSError, KeyError, IndexError, TypeError, struct.error):
@@ -279,6 +249,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _too_large(name: str, kind: str) -> str:
+    """Words the refusal of a picture that may be a decompression bomb."""
     return (
         f"{name} is a {kind}, more than the {MAX_PIXELS:,} pixels read here "
         "(it may be a decompression bomb); shrink it first"

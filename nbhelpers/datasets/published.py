@@ -1,14 +1,14 @@
-"""What is known of the public sets: their splits, their files, where these are to be had."""
+"""Facts about the public sets: their splits, their files, where these are to be had."""
 
 from dataclasses import dataclass
 
-DRAWN = ("shapes", "stickers")  # these come with the package
+from nbhelpers.weights import EMBEDDED, refuse_replaced
+
 # References and expressions of each split. RefCOCO: Yu et al. 2016 (arXiv 1608.00272), with the
 # splits of UNC; RefCOCOg: Mao et al. 2016, with the splits of UMD (Nagaraja et al. 2016). None:
 # no published figure.
 SPLITS: dict[tuple[str, str], dict[str, tuple[int | None, int | None]]] = {
-    ("shapes", "shapes"): {"val": (None, None), "testA": (None, None), "testB": (None, None)},
-    ("stickers", "stickers"): {"val": (None, None), "testA": (None, None), "testB": (None, None)},
+    (EMBEDDED, EMBEDDED): {"val": (None, None), "testA": (None, None), "testB": (None, None)},
     ("refcoco", "unc"): {
         "train": (42_404, 120_624),
         "val": (3_811, 10_834),
@@ -49,55 +49,52 @@ PICTURES = {"train2014": 82_783, "val2014": 40_504, "train2017": 118_287, "val20
 
 @dataclass(frozen=True)
 class Source:
-    """An archive: its name, the official address, and what to look for when that is gone."""
+    """An archive: its name, the official address, and where copies are when that is gone."""
 
     archive: str
     link: str
     copies: str
 
 
-_UNC = "https://bvisionweb1.cs.unc.edu/licheng/referit/data"
-_COPIES = (
-    "the Internet Archive's copy of the link; or the rows of jxu124/{0} on the Hugging Face Hub, "
-    "saved as SPLIT.jsonl"
-)
+def _unc(name: str, mirror: str) -> Source:
+    """Returns the source of a referring set."""
+    link = f"https://bvisionweb1.cs.unc.edu/licheng/referit/data/{name}.zip"
+    rows = f"the rows of jxu124/{mirror} on the Hugging Face Hub, saved as SPLIT.jsonl"
+    return Source(f"{name}.zip", link, f"the Internet Archive's copy of the link; or {rows}")
+
+
+def _coco(folder: str, archive: str) -> Source:
+    """Returns the source of an archive of COCO."""
+    host = "images.cocodataset.org"
+    copies = f"the same file behind https://s3.amazonaws.com/{host}/{folder}/"
+    return Source(archive, f"http://{host}/{folder}/{archive}", copies)
+
+
 SOURCES = {
-    "refcoco": Source("refcoco.zip", f"{_UNC}/refcoco.zip", _COPIES.format("refcoco")),
-    "refcoco+": Source("refcoco+.zip", f"{_UNC}/refcoco+.zip", _COPIES.format("refcocoplus")),
-    "refcocog": Source("refcocog.zip", f"{_UNC}/refcocog.zip", _COPIES.format("refcocog")),
-    **{
-        split: Source(
-            f"{split}.zip",
-            f"http://images.cocodataset.org/zips/{split}.zip",
-            "the same file behind https://s3.amazonaws.com/images.cocodataset.org/zips/",
-        )
-        for split in PICTURES
-    },
-    **{
-        f"annotations{year}": Source(
-            f"annotations_trainval{year}.zip",
-            f"http://images.cocodataset.org/annotations/annotations_trainval{year}.zip",
-            "the same file behind https://s3.amazonaws.com/images.cocodataset.org/annotations/",
-        )
-        for year in (2014, 2017)
-    },
+    "refcoco": _unc("refcoco", "refcoco"),
+    "refcoco+": _unc("refcoco+", "refcocoplus"),
+    "refcocog": _unc("refcocog", "refcocog"),
+    **{split: _coco("zips", f"{split}.zip") for split in PICTURES},
+    "annotations2014": _coco("annotations", "annotations_trainval2014.zip"),
+    "annotations2017": _coco("annotations", "annotations_trainval2017.zip"),
 }
 
 
 def splits_of(name: str, by: str | None = None) -> tuple[str, tuple[str, ...]]:
-    """Whose splits a set has, and which.
+    """Returns whose splits a set has, and which.
 
     Args:
-        name: "shapes", "stickers", "refcoco", "refcoco+" or "refcocog".
-        by: Whose, where there are several; the usual ones when None.
+        name: "stickers", "refcoco", "refcoco+" or "refcocog".
+        by: The maker, where there are several; the usual one when None.
 
     Raises:
-        ValueError: There is no such set, or it wasn't split by them; says what there is.
+        ValueError: There is no such set, or it wasn't split by them; the message says what is.
 
     Example:
         >>> splits_of("refcocog")
         ('umd', ('train', 'val', 'test'))
     """
+    refuse_replaced(name)
     known = [maker for one, maker in SPLITS if one == name]
     if not known:
         names = ", ".join(dict.fromkeys(one for one, _ in SPLITS))

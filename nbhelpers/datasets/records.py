@@ -1,20 +1,20 @@
-"""Records from files that strangers wrote: each field is looked at before it is believed.
+"""Records from files that strangers wrote: each field is checked before it is used.
 
 A file that can't be read as a whole ends the reading (ValueError). A record of it that can't be
-used is a `Broken`, which is kept beside the good ones, so that the rest goes on and the count of
-what was left out can be told.
+used is a `Broken`, which is kept beside the good ones, so that what was left out is counted.
 """
 
 import json
 import os
 import re
-import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbhelpers.datasets.pictures import open_regular, quoted
+from nbhelpers.datasets.pictures import open_regular
+from nbhelpers.errors import Shown, quoted
 
 MAX_BYTES = 2**31  # four times the largest annotation file of COCO
 MAX_TEXT = 10_000  # characters of an expression or a name
@@ -23,87 +23,51 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Broken(ValueError):
-    """A record that can't be used: its file, its name, the field, what it holds, what to do.
-
-    Args:
-        file: Where the record stands.
-        record: Which one, such as "annotation 17".
-        field: The key in it.
-        value: What the key holds.
-        wanted: What it should hold, and what to do.
-    """
+    """A record that can't be used: its file and name, the field, what that holds, what to do."""
 
     def __init__(self, file: str, record: str, field: str, value: object, wanted: str) -> None:
         super().__init__(file, record, field, Shown(value), wanted)
         self.file, self.record, self.field, self.value, self.wanted = self.args
 
     def __str__(self) -> str:
-        place = f"{quoted(self.file)}, {self.record}"
-        return f"{place}: {self.field} is {self.value}; {self.wanted}"
+        where = f"{quoted(self.file)}, {self.record}"
+        return f"{where}: {self.field} is {self.value}; {self.wanted}"
 
 
-class Shown(str):
-    """A value as a message shows it: escaped, at most 80 characters of it, however deep it is.
-
-    Example:
-        >>> Shown("dog" * 40) == quoted("dog" * 40)
-        True
-        >>> Shown([1, [2.5, None]])
-        '[1, [2.5, None]]'
-    """
-
-    def __new__(cls, value: object, *, exactly: bool = False) -> "Shown":
-        """Make the text of a value; or take a text of our own exactly as it is."""
-        if isinstance(value, Shown):
-            return value
-        if exactly:
-            return super().__new__(cls, value)
-        if isinstance(value, str):
-            return super().__new__(cls, quoted(value))
-        short = reprlib.Repr()
-        short.maxstring = short.maxother = 80
-        return super().__new__(cls, quoted(short.repr(value))[1:-1])
-
-    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, bool]]:
-        """What makes it again in another process: its text, which is not to be quoted twice."""
-        return (str(self),), {"exactly": True}
+@contextmanager
+def collecting(broken: list[Broken]) -> Iterator[None]:
+    """Adds the `Broken` that ends the block, if one does, to those before it."""
+    try:
+        yield
+    except Broken as error:
+        broken.append(error)
 
 
 @dataclass(frozen=True)
 class Record:
     """One object of a file, whose fields are asked for by type.
 
-    Attributes:
-        file: Where it stands.
-        name: Which one, such as "annotation 17".
-        fields: What it holds.
+    What reads a field raises `Broken` where the field is missing (but for `flag`) or holds
+    anything else.
     """
 
-    file: str
-    name: str
+    file: str  # where it stands
+    name: str  # which one, such as "annotation 17"
     fields: dict[str, Any]
 
     @classmethod
     def of(cls, value: Any, file: str, name: str) -> "Record":
-        """The record that a value is.
-
-        Raises:
-            Broken: It is no object of keys and values.
-        """
+        """Returns the record that a value is; `Broken` where it is no object with keys."""
         if not isinstance(value, dict):
             raise Broken(file, name, "the record", value, f"wanted an object with keys; {AGAIN}")
         return cls(file, name, value)
 
     def broken(self, field: str, wanted: str) -> Broken:
-        """The error that says what a field should hold."""
+        """Returns the error that says what a field should hold."""
         return Broken(self.file, self.name, field, self.fields.get(field), f"{wanted}; {AGAIN}")
 
     def value(self, field: str) -> Any:
-        """What a field holds.
-
-        Raises:
-            Broken: It isn't there.
-        """
+        """Returns what a field holds, whatever it is."""
         if field not in self.fields:
             there = Shown(sorted(map(str, self.fields)))
             missing = Shown("missing", exactly=True)
@@ -111,22 +75,14 @@ class Record:
         return self.fields[field]
 
     def whole(self, field: str, low: int = 0, high: int = 2**53) -> int:
-        """A whole number.
-
-        Raises:
-            Broken: It is none (True and "7" aren't), or below `low`, or above `high`.
-        """
+        """Returns a whole number from `low` to `high`; True and "7" are none."""
         value = self.value(field)
         if type(value) is not int or not low <= value <= high:
             raise self.broken(field, f"wanted a whole number from {low:,} to {high:,}")
         return value
 
     def flag(self, field: str) -> bool:
-        """A yes or no, written as 0, 1, true or false; no where the field is null or absent.
-
-        Raises:
-            Broken: It is anything else, be it "0" or 2.
-        """
+        """Returns a yes or no, written as 0, 1, true or false; no where it is null or absent."""
         value = self.fields.get(field)
         if value is None:
             return False
@@ -135,11 +91,9 @@ class Record:
         return bool(value)
 
     def text(self, field: str, most: int = MAX_TEXT) -> str:
-        """A text with something in it.
+        """Returns a text that isn't blank, of at most `most` characters, none of them halved.
 
-        Raises:
-            Broken: It is none, blank, longer than `most` characters, or holds half a character
-                (a lone surrogate), which no file and no terminal takes.
+        Half a character (a lone surrogate) is taken by no file and no terminal.
         """
         value = self.value(field)
         if not isinstance(value, str) or not value.strip():
@@ -151,54 +105,34 @@ class Record:
         return value
 
     def several(self, field: str) -> list[Any]:
-        """A list with something in it.
-
-        Raises:
-            Broken: It is none, or empty.
-        """
+        """Returns a list that isn't empty."""
         value = self.value(field)
         if not isinstance(value, list) or not value:
             raise self.broken(field, "wanted a list that isn't empty")
         return value
 
     def size(self) -> tuple[int, int]:
-        """The picture's ``(h, w)``.
-
-        Raises:
-            Broken: A side isn't a whole number from 1 to 100,000.
-        """
+        """Returns a picture's ``(h, w)``, each from 1 to 100,000 pixels."""
         return self.whole("height", 1, 100_000), self.whole("width", 1, 100_000)
 
 
 def indexed(
     values: Iterable[Any], file: str, kind: str, broken: list[Broken], key: str = "id"
 ) -> dict[int, Record]:
-    """Records by their number.
+    """Returns records by the number in their field `key`, in the file's order.
 
-    Args:
-        values: What the file lists.
-        file: Its name.
-        kind: What a record is called in messages.
-        broken: Gets those that have no number, and one for each number that several claim
-            though they differ: nobody can say which of them is meant.
-        key: The field that holds the number.
-
-    Returns:
-        The others, in the file's order; one that stands there twice alike counts once.
+    A record that stands there twice alike counts once. `broken` gets those without a number, and
+    one for each number that several claim though they differ: nobody can say which is meant.
     """
     found: dict[int, Record] = {}
     torn: dict[int, Record] = {}
-    for place, value in enumerate(values):
-        try:
-            record = Record.of(value, file, f"{kind} at place {place}")
+    for index, value in enumerate(values):
+        with collecting(broken):
+            record = Record.of(value, file, f"{kind} at place {index}")
             number = record.whole(key)
-        except Broken as error:
-            broken.append(error)
-            continue
-        known = found.get(number)
-        if known is not None and known.fields != value:
-            torn[number] = record
-        found[number] = Record(file, f"{kind} {number}", value)
+            if number in found and found[number].fields != value:
+                torn[number] = record
+            found[number] = Record(file, f"{kind} {number}", value)
     for number, record in torn.items():
         del found[number]
         broken.append(record.broken(key, "several records with this number differ"))
@@ -206,12 +140,7 @@ def indexed(
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        OSError: Nothing to read there.
-        ValueError: It isn't JSON in UTF-8, says what is wrong and where.
-    """
+    """Returns what a JSON file holds; raises `OSError` without one, else as `parse_json`."""
     with open_regular(path) as file:
         large = os.fstat(file.fileno()).st_size
         if large > MAX_BYTES:
@@ -220,18 +149,15 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(content: bytes | str, file: str) -> Any:
-    """What a JSON text holds. NaN stays NaN: the field that holds it is refused by itself.
+    """Returns what a JSON text holds; bytes are UTF-8, with or without a byte order mark.
 
-    Args:
-        content: The text, in UTF-8 if it is bytes, with or without a byte order mark.
-        file: Its name, for messages.
+    NaN stays NaN: the field that holds it is refused by itself. `file` is its name for messages.
 
     Raises:
         ValueError: It isn't JSON; a key stands twice in one object; it is nested too deeply, or
-            holds a number of thousands of digits.
+            holds a number of thousands of digits. The message says what is wrong and where.
     """
-    name = quoted(file)
-    again = "get the file again"
+    name, again = quoted(file), "get the file again"
     if isinstance(content, bytes):
         if not content.strip():
             raise ValueError(f"{name} is empty ({len(content)} bytes); {again}")
@@ -258,7 +184,7 @@ def parse_json(content: bytes | str, file: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of which each key stands once: of two, another reader may take the other."""
+    """Makes an object whose keys each stand once: of two, another reader may take the other."""
     made = dict(pairs)
     if len(made) != len(pairs):
         keys = [key for key, _ in pairs]

@@ -7,12 +7,12 @@ from typing import Any
 
 from nbhelpers.datasets._mirrors import read_mirror
 from nbhelpers.datasets._pickles import read_pickle
-from nbhelpers.datasets.annotations import Instances, Things
+from nbhelpers.datasets.annotations import Instances
 from nbhelpers.datasets.expressions import Expression, Referring
-from nbhelpers.datasets.pictures import quoted
-from nbhelpers.datasets.published import DRAWN, splits_of
-from nbhelpers.datasets.records import AGAIN, Broken, Record, Shown, indexed, read_json
-from nbhelpers.weights import data_folder
+from nbhelpers.datasets.published import splits_of
+from nbhelpers.datasets.records import AGAIN, Broken, Record, collecting, indexed, read_json
+from nbhelpers.errors import Shown, quoted
+from nbhelpers.weights import EMBEDDED, data_folder
 
 # Where the pictures may lie, beside or below the folder of the expressions.
 PICTURES = (
@@ -27,22 +27,19 @@ PICTURES = (
 def referring(
     name: str, split: str, root: str | os.PathLike | None = None, by: str | None = None
 ) -> Referring:
-    """Read one split of a referring set.
+    """Reads one split of a referring set; what can't be used of it is in `Referring.broken`.
 
-    In the folder of the set's name, which is `root` or in it, are looked for, in this order:
-    ``refs(BY).json`` with ``instances.json``; ``refs(BY).p``, the published pickle, with the same;
-    ``SPLIT.jsonl``, the rows of a mirror on the Hugging Face Hub, one JSON object a line. The
-    pictures are COCO's train2014, whole or in part, in ``train2014`` or ``images`` there.
+    The folder of the set's name, which is `root` or in it, holds ``refs(BY).json`` and
+    ``instances.json``; or ``refs(BY).p``, the published pickle, and the same; or ``SPLIT.jsonl``,
+    the rows of a mirror on the Hugging Face Hub, one JSON object a line. The first found counts.
+    The pictures are COCO's train2014, whole or in part, in ``train2014`` or ``images`` there.
 
     Args:
-        name: "shapes", "stickers", "refcoco", "refcoco+" or "refcocog".
+        name: "stickers", "refcoco", "refcoco+" or "refcocog".
         split: Such as "val", "testA", "test".
-        root: The folder; for the two drawn ones the project's own when None.
+        root: The folder; for the stickers the project's own when None.
         by: Whose splits: "unc" (the default) or "google" for RefCOCO, "umd" (the default) or
             "google" for RefCOCOg.
-
-    Returns:
-        The split, with what can't be used in `broken`.
 
     Raises:
         OSError: A file or the pictures' folder isn't there, or can't be read.
@@ -51,36 +48,26 @@ def referring(
     """
     by, splits = splits_of(name, by)
     if split not in splits:
-        raise ValueError(f"{name} ({by}) has no split {Shown(split)}; it has {', '.join(splits)}")
+        said = f"{name} ({by}) has no split {Shown(split)}; it has {', '.join(splits)}"
+        raise ValueError(f"referring({Shown(name)}, {Shown(split)}): {said}")
     folder = find_folder(name, root, by, split)
-    expressions, things = read_split(name, split, folder, by)
-    pictures = find_pictures(folder)
+    expressions, known, broken = read_split(name, split, folder, by)
+    lie = find_pictures(folder)
     return Referring(
-        name,
-        split,
-        by,
-        expressions,
-        tuple(things.broken),
-        pictures,
-        things.pictures,
-        things.regions,
+        name, split, by, expressions, tuple(broken), lie, known.pictures, known.regions
     )
 
 
 def find_folder(name: str, root: str | os.PathLike | None, by: str, split: str) -> Path:
-    """The folder that holds a set's expressions in any of the forms.
-
-    Raises:
-        FileNotFoundError: None does; says which names were looked for.
-    """
-    if root is None and name not in DRAWN:
+    """Finds the folder that holds a set's expressions in any form; else `FileNotFoundError`."""
+    if root is None and name != EMBEDDED:
         raise ValueError(f"{name} doesn't come with the package; give the folder that holds it")
     base = data_folder() / name if root is None else Path(root)
     names = [f"refs({by}).json", f"refs({by}).p", f"{split}.jsonl"]
-    places = [base / name]
-    if name in (*DRAWN, base.resolve().name):  # refs(unc).p alone may be RefCOCO's or RefCOCO+'s
-        places.append(base)
-    for folder in places:
+    folders = [base / name]
+    if name in (EMBEDDED, base.resolve().name):  # refs(unc).p alone may be RefCOCO's or RefCOCO+'s
+        folders.append(base)
+    for folder in folders:
         if any((folder / one).is_file() for one in names):
             return folder
     raise FileNotFoundError(
@@ -90,15 +77,10 @@ def find_folder(name: str, root: str | os.PathLike | None, by: str, split: str) 
 
 
 def find_pictures(folder: Path) -> Path:
-    """The folder of the pictures that belongs to a folder of expressions.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
-    for base in (folder, folder.parent):
-        for place in PICTURES:
-            if (base / place).is_dir():
-                return base / place
+    """Finds the pictures' folder of a folder of expressions; else raises `FileNotFoundError`."""
+    for path in [base / name for base in (folder, folder.parent) for name in PICTURES]:
+        if path.is_dir():
+            return path
     raise FileNotFoundError(
         f"the pictures are not beside {quoted(folder)}; put COCO's train2014 there, into one of "
         + ", ".join(PICTURES)
@@ -107,80 +89,62 @@ def find_pictures(folder: Path) -> Path:
 
 def read_split(
     name: str, split: str, folder: Path, by: str
-) -> tuple[tuple[Expression, ...], Things]:
-    """The expressions of a split, and what they are about; pictures needn't be there.
+) -> tuple[tuple[Expression, ...], Instances, list[Broken]]:
+    """Reads the expressions of a split, what they are about, and the records that can't be used.
 
-    Raises:
-        OSError, ValueError: As `referring`.
+    The pictures needn't be there. It raises what `referring` raises.
     """
     splits = splits_of(name, by)[1]
-    things = Things()
-    refs, file, instances = read_refs(name, split, folder, by, things.broken)
+    refs, file, instances, broken = read_refs(name, split, folder, by)
     found: dict[int, Expression] = {}
     torn: set[int] = set()
     mine = [ref for ref in refs if not isinstance(ref, dict) or _may_be(ref, split, splits)]
-    for ref in indexed(mine, file, "ref", things.broken, key="ref_id").values():
-        try:
+    for ref in indexed(mine, file, "ref", broken, key="ref_id").values():
+        with collecting(broken):
             if ref.text("split") not in splits:
                 raise ref.broken("split", f"the splits are {', '.join(splits)}")
-            annotation = instances.thing(ref, things)
-            sentences = ref.several("sentences")
-        except Broken as error:
-            things.broken.append(error)
-            continue
-        for place, sentence in enumerate(sentences):
-            try:
-                said = Record.of(sentence, file, f"{ref.name}, sentence {place}")
-                expression = Expression(
-                    id=said.whole("sent_id"),
-                    text=said.text("sent"),
-                    ref_id=ref.whole("ref_id"),
-                    image_id=ref.whole("image_id"),
-                    annotation_id=annotation,
-                    category=things.categories[annotation],
-                    split=split,
-                )
-                if found.setdefault(expression.id, expression) != expression:
-                    torn.add(expression.id)
-                    raise said.broken("sent_id", "several sentences with this number differ")
-            except Broken as error:
-                things.broken.append(error)
+            annotation = instances.find(ref)
+            for index, sentence in enumerate(ref.several("sentences")):
+                with collecting(broken):
+                    said = Record.of(sentence, file, f"{ref.name}, sentence {index}")
+                    expression = Expression(
+                        id=said.whole("sent_id"),
+                        text=said.text("sent"),
+                        ref_id=ref.whole("ref_id"),
+                        image_id=ref.whole("image_id"),
+                        annotation_id=annotation,
+                        category=instances.categories[annotation],
+                        split=split,
+                    )
+                    if found.setdefault(expression.id, expression) != expression:
+                        torn.add(expression.id)
+                        raise said.broken("sent_id", "several sentences with this number differ")
     kept = tuple(found[number] for number in sorted(found.keys() - torn))
     if not kept:
         raise ValueError(
             f"{quoted(file)} has no expression of the split {split!r} that can be used "
-            f"({len(refs):,} references, {len(things.broken):,} broken"
-            + (f", the first: {things.broken[0]}" if things.broken else "")
+            f"({len(refs):,} references, {len(broken):,} broken"
+            + (f", the first: {broken[0]}" if broken else "")
             + f"); choose another split, or {AGAIN.partition(',')[0]}"
         )
-    return kept, things
+    return kept, instances, broken
 
 
 def _may_be(ref: dict[str, Any], split: str, splits: Iterable[str]) -> bool:
-    """Whether a reference is of the split, or says of itself none that there is."""
+    """Tells whether a reference is of the split, or says of itself none that there is."""
     said = ref.get("split")
     return said == split or not (isinstance(said, str) and said in splits)
 
 
 def read_refs(
-    name: str, split: str, folder: Path, by: str, broken: list[Broken]
-) -> tuple[list[Any], str, Instances]:
-    """The references as their file lists them, the file's name, what they may be about.
+    name: str, split: str, folder: Path, by: str
+) -> tuple[list[Any], str, Instances, list[Broken]]:
+    """Reads the references as their file lists them, the file's name, what they may be about.
 
-    Args:
-        name: Of the set.
-        split: The wanted one; a mirror has a file for each.
-        folder: Where the files lie.
-        by: Whose splits.
-        broken: Gets the rows of a mirror that can't be used.
-
-    Raises:
-        OSError, ValueError: As `referring`.
+    A mirror has a file for each split; the last are those of its rows that can't be used.
     """
-    for path, read in (
-        (folder / f"refs({by}).json", read_json),
-        (folder / f"refs({by}).p", read_pickle),
-    ):
+    for suffix, read in (("json", read_json), ("p", read_pickle)):
+        path = folder / f"refs({by}).{suffix}"
         if path.exists():
             refs = read(path)
             if not isinstance(refs, list):
@@ -188,12 +152,11 @@ def read_refs(
                     f"{quoted(path)} holds {Shown(refs)}; wanted a list of references; "
                     "get the file again"
                 )
-            return refs, str(path), Instances.read(folder / "instances.json")
+            return refs, str(path), Instances.read(folder / "instances.json"), []
     path = folder / f"{split}.jsonl"
     try:
         pictures = find_pictures(folder)
     except FileNotFoundError:
         pictures = None
-    refs, instances, rows = read_mirror(path, name, split, by, pictures)
-    broken += rows
-    return refs, str(path), instances
+    refs, instances, broken = read_mirror(path, name, split, by, pictures)
+    return refs, str(path), instances, broken

@@ -2,7 +2,7 @@
 
 pycocotools' C code believes what it is given: NaN in a polygon or a size of 2**32 + 4 ends the
 process, counts that are too short give whatever lay in memory, four numbers are taken for a box.
-So nothing reaches it before it was looked at here, and run lengths never do: NumPy lays them out.
+So nothing reaches it unchecked, and run lengths never do: NumPy lays them out.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from nbhelpers.datasets.pictures import MAX_PIXELS
-from nbhelpers.datasets.records import AGAIN, Broken, Record, Shown
+from nbhelpers.datasets.records import AGAIN, Broken, Record
+from nbhelpers.errors import refused
 
 Merge = Literal["union", "xor1"]
 MAX_OUTLINE = 2**20  # pixels along a polygon; pycocotools holds about 100 bytes for each
@@ -25,7 +26,7 @@ class Region:
 
     Attributes:
         size: The picture's ``(h, w)``.
-        polygons: x, y, x, y, ... of each; none where there are runs.
+        polygons: Each one's x, y, x, y, ...; none where there are runs.
         runs: Lengths of runs down the columns, of zeros first; none where there are polygons.
     """
 
@@ -34,7 +35,7 @@ class Region:
     runs: tuple[int, ...] = ()
 
     def parts(self) -> UInt8[np.ndarray, "part h w"]:
-        """The pixels of each polygon, or of all runs, as 0 and 1."""
+        """Returns the pixels of each polygon, or of all runs, as 0 and 1."""
         if self.runs:
             return unroll(np.asarray(self.runs, np.int64), self.size)[None].astype(np.uint8)
         from pycocotools import mask
@@ -43,7 +44,7 @@ class Region:
         return np.ascontiguousarray(mask.decode(outlines).transpose(2, 0, 1))
 
     def mask(self, merge: Merge = "union") -> Bool[np.ndarray, "h w"]:
-        """The pixels of the region.
+        """Returns the pixels of the region.
 
         Args:
             merge: What holds where polygons overlap. "union", as pycocotools merges them: the
@@ -51,28 +52,23 @@ class Region:
                 add the polygons up and keep what equals 1: it does not.
 
         Raises:
-            ValueError: Another word.
+            ValueError: It is another word.
         """
         if merge not in ("union", "xor1"):
-            raise ValueError(f"merge is 'union' or 'xor1'; got {Shown(merge)}")
+            raise refused("mask", "merge is 'union' or 'xor1'", merge=merge)
         covered = self.parts().sum(axis=0)
         return np.asarray(covered > 0 if merge == "union" else covered == 1)
 
     def record(self) -> list[Any]:
-        """What it is made of, for a checksum."""
+        """Returns what it is made of, for a checksum."""
         return [self.size, self.polygons, self.runs]
 
 
 def read_region(record: Record, size: tuple[int, int], field: str = "segmentation") -> Region:
-    """The region that a record holds, if all of it can be believed.
-
-    Args:
-        record: An annotation.
-        size: The picture's ``(h, w)``.
-        field: Where the region stands.
+    """Returns the region in a field of an annotation of a picture, whose ``(h, w)`` is `size`.
 
     Raises:
-        Broken: It is no region of such a picture; says why.
+        Broken: It is no region of such a picture; the message says why.
     """
     h, w = size
     if h * w > MAX_PIXELS:
@@ -85,7 +81,7 @@ def read_region(record: Record, size: tuple[int, int], field: str = "segmentatio
 
 
 def _polygon(record: Record, field: str, value: Any, size: tuple[int, int]) -> tuple[float, ...]:
-    """The corners of one polygon of a picture."""
+    """Returns the corners of one polygon of a picture."""
     h, w = size
 
     def wrong(wanted: str, shown: object = value) -> Broken:
@@ -95,12 +91,12 @@ def _polygon(record: Record, field: str, value: Any, size: tuple[int, int]) -> t
         raise wrong("wanted a list of polygons [[x, y, x, y, ...], ...]")
     if len(value) < 6 or len(value) % 2:
         raise wrong(f"a polygon has pairs x, y of 3 corners or more, this {len(value)} numbers")
-    for place, number in enumerate(value):
-        side = h if place % 2 else w
+    for index, number in enumerate(value):
+        side = h if index % 2 else w
         # NaN compares as false, so it is caught here as well
         if type(number) not in (int, float) or not -side <= number <= 2 * side:
             near = f"in or near {h} x {w} pixels (h x w)"
-            raise wrong(f"number {place} of a polygon is no coordinate {near}", number)
+            raise wrong(f"number {index} of a polygon is no coordinate {near}", number)
     corners = np.asarray(value, np.float64).reshape(-1, 2)
     low, high = corners.min(axis=0), corners.max(axis=0)
     if (high < 0).any() or (low > (w, h)).any():
@@ -112,54 +108,37 @@ def _polygon(record: Record, field: str, value: Any, size: tuple[int, int]) -> t
 
 
 def _runs(record: Record, size: tuple[int, int], field: str) -> tuple[int, ...]:
-    """The run lengths of a picture's mask, compressed or not."""
-    place = f"{field}.size"
-    stated = record.value("size")
+    """Returns the run lengths of a picture's mask, compressed or not."""
+    stated, counts = record.value("size"), record.value("counts")
+
+    def wrong(part: str, value: object, wanted: object) -> Broken:
+        return Broken(record.file, record.name, f"{field}.{part}", value, f"{wanted}; {AGAIN}")
+
     if stated != list(size) or any(type(side) is not int for side in stated):
-        raise Broken(
-            record.file,
-            record.name,
-            place,
-            stated,
-            f"the picture has [h, w] = {list(size)}; {AGAIN}",
-        )
-    counts = record.value("counts")
+        raise wrong("size", stated, f"the picture has [h, w] = {list(size)}")
     try:
-        runs = uncompressed(counts) if isinstance(counts, str) else _plain(counts)
-        total = sum(runs)
-        if total != size[0] * size[1]:
-            raise ValueError(f"runs sum to {total:,} of {size[0] * size[1]:,} pixels")
+        if isinstance(counts, str):
+            counts = uncompressed(counts)
+        elif not isinstance(counts, list):
+            raise ValueError("wanted a list of run lengths, or their compressed text")
+        elif any(type(count) is not int or count < 0 for count in counts):
+            raise ValueError("run lengths are whole numbers of 0 or more")
+        if sum(counts) != size[0] * size[1]:
+            raise ValueError(f"runs sum to {sum(counts):,} of {size[0] * size[1]:,} pixels")
     except ValueError as error:
-        raise Broken(
-            record.file, record.name, f"{field}.counts", counts, f"{error}; {AGAIN}"
-        ) from None
-    return runs
-
-
-def _plain(counts: Any) -> tuple[int, ...]:
-    """Run lengths that are written as numbers."""
-    if not isinstance(counts, list):
-        raise ValueError("wanted a list of run lengths, or their compressed text")
-    if any(type(count) is not int or count < 0 for count in counts):
-        raise ValueError("run lengths are whole numbers of 0 or more")
+        raise wrong("counts", record.value("counts"), error) from None
     return tuple(counts)
 
 
 def uncompressed(text: str) -> tuple[int, ...]:
-    """The run lengths in COCO's compressed text.
+    """Returns the run lengths in COCO's compressed text, of zeros first.
 
     Six bits a character from "0" on: five of the number, lowest first, and one that says whether
     it goes on; the last one's highest bit is the sign. From the fourth on, a run is written as
     the difference to the last but one.
 
-    Args:
-        text: Such as ``pycocotools.mask.encode`` gives.
-
-    Returns:
-        The lengths, of zeros first.
-
     Raises:
-        ValueError: It is no such text.
+        ValueError: It is no such text as ``pycocotools.mask.encode`` gives.
 
     Example:
         >>> uncompressed("0211")
@@ -186,11 +165,7 @@ def uncompressed(text: str) -> tuple[int, ...]:
 
 
 def unroll(runs: Int64[np.ndarray, " run"], size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """Lay runs out down the columns: zeros, ones, zeros, ...
-
-    Args:
-        runs: Lengths that sum to the picture's pixels.
-        size: Its ``(h, w)``.
+    """Lays runs, which sum to the pixels of a size ``(h, w)``, down its columns: zeros, ones, ...
 
     Example:
         >>> unroll(np.array([0, 2, 1, 1, 2]), (2, 3)).astype(int)

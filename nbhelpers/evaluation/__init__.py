@@ -1,7 +1,13 @@
 """A dataset through the method, resumable, and the tables that come of it."""
 
 from nbhelpers.evaluation.evaluate import Evaluation, evaluate
-from nbhelpers.evaluation.results import Results, load_results, markdown, side_by_side
+from nbhelpers.evaluation.results import (
+    Results,
+    load_results,
+    markdown,
+    over_baselines,
+    side_by_side,
+)
 from nbhelpers.evaluation.run import RunOptions, run, write_report
 from nbhelpers.evaluation.runs import compare, load
 from nbhelpers.evaluation.store import Store
@@ -19,6 +25,7 @@ __all__ = [
     "Results",
     "load_results",
     "markdown",
+    "over_baselines",
     "side_by_side",
     "show_weights",
     "show_ablation",

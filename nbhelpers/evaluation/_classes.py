@@ -18,7 +18,8 @@ from torch import Tensor
 
 from nbhelpers.datasets import Broken, Coco, Referring
 from nbhelpers.datasets.coco import IGNORED
-from nbhelpers.evaluation.batched import THRESHOLDS, Question, Reader
+from nbhelpers.evaluation.batched import THRESHOLDS, Reader
+from nbhelpers.family.reading import SystemReader
 from nbhelpers.metrics import class_intersection_union
 
 
@@ -34,10 +35,10 @@ class Scenes(Protocol):
         """The classes' names, background first."""
 
     def image(self, image_id: int) -> UInt8[np.ndarray, "h w 3"]:
-        """A picture."""
+        """Returns a picture."""
 
     def class_map(self, image_id: int) -> UInt8[np.ndarray, "h w"]:
-        """The class of each pixel, a place in `categories`; 255 for what doesn't count."""
+        """Returns the class of each pixel, a place in `categories`; 255 for what doesn't count."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,11 @@ class Drawn:
         return ("background", *sorted({e.category for e in self.data.expressions}))
 
     def image(self, image_id: int) -> UInt8[np.ndarray, "h w 3"]:
-        """A picture."""
+        """Returns a picture."""
         return self.data.image(image_id)
 
     def class_map(self, image_id: int) -> UInt8[np.ndarray, "h w"]:
-        """The class of each pixel; the world draws no two things over each other."""
+        """Returns the class of each pixel; no two things of a picture have a pixel in common."""
         found = np.zeros(self.data.pictures[image_id].size, np.uint8)
         things = {e.annotation_id: e for e in self.data.expressions if e.image_id == image_id}
         for expression in things.values():
@@ -75,7 +76,7 @@ class Drawn:
 
 
 def digest(scenes: Coco | Drawn) -> str:
-    """The SHA-256 of what the truths are made of; COCO's pictures themselves are not read."""
+    """Returns the SHA-256 of what the truths are made of; COCO's pictures are not read."""
     if isinstance(scenes, Drawn):
         return scenes.data.sha256()
     total = hashlib.sha256(json.dumps(scenes.categories).encode())
@@ -86,9 +87,9 @@ def digest(scenes: Coco | Drawn) -> str:
 
 
 def read_classes(
-    scenes: Scenes, image_id: int, reader: Reader
+    scenes: Scenes, image_id: int, reader: Reader | SystemReader
 ) -> dict[str, dict[str, list[list[int]]]]:
-    """The counts of one picture.
+    """Returns the counts of one picture.
 
     Returns:
         For every variant and every class of the picture (its place, as text), the
@@ -102,7 +103,7 @@ def read_classes(
     if not present:  # nothing to ask for, nothing to find: all of it is rightly background
         size = int((truth == 0).sum())
         return {name: {"0": [[size] * len(THRESHOLDS)] * 2} for name in reader.names}
-    found = [reader.maps([Question(image, scenes.categories[c])])[0] for c in present]
+    found = reader.together(image, [scenes.categories[c] for c in present])
     return {
         name: count_classes([maps[v] for maps in found], present, truth, len(scenes.categories))
         for v, name in enumerate(reader.names)
@@ -115,7 +116,7 @@ def count_classes(
     truth: UInt8[np.ndarray, "h w"],
     classes: int,
 ) -> dict[str, list[list[int]]]:
-    """The pooled counts of one picture by one variant.
+    """Returns the pooled counts of one picture by one variant.
 
     Args:
         maps: One a class that is asked for, in [0, 1].

@@ -25,7 +25,10 @@ from nbhelpers.segment import attend, make_prompt, target_maps
 from nbhelpers.settings import Settings, resolve
 
 THRESHOLDS = tuple(i / 100 for i in range(101))
-AFTER_THE_PASS = ("softmax_over", "weights", "subtokens", "transpose", "steps", "threshold")
+AFTER_THE_PASS = (
+    *("softmax_over", "weights", "layers", "normalize", "subtokens", "transpose", "steps"),
+    *("threshold", "calibrated_for"),
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Reader:
 
     @torch.no_grad()
     def maps(self, questions: Sequence[Question]) -> list[Float[Tensor, "variant h w"]]:
-        """The maps of each question, one a variant, in their order.
+        """Returns the maps of each question, one a variant, in their order.
 
         Args:
             questions: As many prompts as there are questions share a pass of the UNet. That
@@ -98,10 +101,20 @@ class Reader:
             maps.append(torch.from_numpy(np.concatenate(pixels)))
         return maps
 
+    def together(
+        self, image: UInt8[np.ndarray, "h w 3"], texts: Sequence[str]
+    ) -> list[Float[Tensor, "variant h w"]]:
+        """Returns the maps of each text in one picture; each is asked for by itself.
+
+        Raises:
+            ValueError: As for `maps`.
+        """
+        return [self.maps([Question(image, text)])[0] for text in texts]
+
     def _read(
         self, asked: Sequence[tuple[int, Question, dict[str, Settings]]]
     ) -> list[tuple[int, dict[str, Tensor]]]:
-        """The completed maps of prompts that share one pass of the UNet."""
+        """Returns the completed maps of prompts that share one pass of the UNet."""
         prompts = [self._prompt(question, first(group)) for _, question, group in asked]
         timesteps = first(asked[0][2]).timesteps or ()
         noised = [self._noised(question.image, first(group)) for _, question, group in asked]
@@ -114,7 +127,7 @@ class Reader:
         return rows
 
     def _prompt(self, question: Question, settings: Settings) -> Prompt:
-        """The prompt of a question, its target the chunk at the phrase's own place."""
+        """Returns the prompt of a question, its target the chunk at the phrase's own place."""
         return make_prompt(
             question.phrase,
             self.models,
@@ -125,7 +138,7 @@ class Reader:
         )
 
     def _noised(self, image: np.ndarray, settings: Settings) -> Tensor:
-        """A picture's latent with the noise of each timestep; it is encoded once."""
+        """Returns a picture's latent with the noise of each timestep; it is encoded once."""
         key = (id(image), settings.seed, settings.size)
         if key not in self._latents:
             latent = encode_image(image, self.models, seed=settings.seed, size=settings.size)
@@ -135,23 +148,23 @@ class Reader:
 
 
 def first(group: Mapping[str, Settings]) -> Settings:
-    """The settings that stand for all that share a pass."""
+    """Returns the settings that stand for all that share a pass."""
     return next(iter(group.values()))
 
 
 def any_is(image: np.ndarray, images: Sequence[np.ndarray]) -> bool:
-    """Whether a picture is one of these very arrays."""
+    """Tells whether a picture is one of these very arrays."""
     return any(image is other for other in images)
 
 
 def _pass_of(settings: Settings) -> tuple[Any, ...]:
-    """What prompts must have in common to share a pass."""
+    """Returns what prompts must have in common to share a pass."""
     return (settings.timesteps, settings.seed, settings.size or (0, 0))
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread of PyTorch's in the block: its bits then don't hang on the number of cores."""
+    """Keeps PyTorch to one thread: its bits then don't hang on the number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -161,11 +174,9 @@ def one_thread() -> Iterator[None]:
 
 
 def count(
-    maps: Float[Tensor, "variant h w"],
-    truth: Bool[np.ndarray, "h w"],
-    names: Sequence[str],
+    maps: Float[Tensor, "variant h w"], truth: Bool[np.ndarray, "h w"], names: Sequence[str]
 ) -> dict[str, list[list[int]]]:
-    """The pixels that each map shares with the truth, and those that either has.
+    """Returns the pixels that each map shares with the truth, and those that either has.
 
     Args:
         maps: In [0, 1].

@@ -5,7 +5,7 @@ this is for what takes minutes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
@@ -17,6 +17,7 @@ from nbhelpers.datasets import Referring
 from nbhelpers.display import Table, tabulate
 from nbhelpers.evaluation.batched import Question, Reader
 from nbhelpers.evaluation.journal import Record
+from nbhelpers.evaluation.layout import bounds
 from nbhelpers.evaluation.run import Item, work
 from nbhelpers.metrics import Interval, intersection_union, overall_iou, paired_bootstrap
 from nbhelpers.models import Models
@@ -55,22 +56,14 @@ class Evaluation:
     broken: int
 
     def table(self) -> Table:
-        """A row a method, in per cent and points, and under what it was read from."""
-
-        def span(found: Interval | None, sign: str) -> str:
-            """An interval in per cent."""
-            if found is None:
-                return "-"
-            mean, low, high = (f"{100 * x:{sign}.1f}" for x in (found.mean, found.low, found.high))
-            return f"{mean} [{low}, {high}]"
-
+        """Returns a row a method, in per cent and points, and under what it was read from."""
         rows = [
             [
                 name,
                 f"{self.thresholds[name]:.2f}",
-                span(self.miou[name], ""),
+                bounds(asdict(self.miou[name]), ""),
                 f"{100 * self.oiou[name]:.1f}",
-                span(self.gain[name], "+"),
+                bounds(asdict(gain), "+") if (gain := self.gain[name]) else "-",
             ]
             for name in self.ious
         ]
@@ -86,7 +79,7 @@ class Evaluation:
         return repr(self.table())
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The table, as a notebook wants it."""
+        """Returns the table, as a notebook wants it."""
         return self.table()._repr_mimebundle_()
 
 
@@ -100,7 +93,7 @@ def evaluate(
     seed: int = 0,
     progress: bool = True,
 ) -> Evaluation:
-    """Read a dataset by several methods and say how well each does, with intervals.
+    """Reads a dataset by several methods and says how well each does, with intervals.
 
     Args:
         models: From `load_models`.
@@ -120,11 +113,11 @@ def evaluate(
 
     Example:
         >>> import nbhelpers as nb
-        >>> data = nb.referring("shapes", "val")
-        >>> found = nb.evaluate(nb.load_models("shapes"), data, ["plain", "sealed"], pictures=2,
+        >>> data = nb.referring("stickers", "val")
+        >>> found = nb.evaluate(nb.load_models("stickers"), data, ["plain", "sealed"], pictures=2,
         ...                     progress=False)
         >>> found
-        shapes val, model shapes: 14 expressions of 2 pictures; 0 errors and 0 broken records ...
+        stickers val, model stickers: 14 expressions of 2 pictures; 0 errors ...
         method  threshold  mIoU ...
         ------  ---------  ----...
         plain   ...
@@ -145,7 +138,7 @@ def evaluate(
     images: dict[int, np.ndarray] = {}  # the pictures of the batch: each is encoded once
 
     def read(items: Sequence[Item]) -> list[Record]:
-        """The counts of some expressions, a method each."""
+        """Returns the counts of some expressions, a method each."""
         some = [asked[item["id"]] for item in items]
         wanted = {e.image_id for e in some}
         for number in images.keys() - wanted:

@@ -10,46 +10,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 import nbhelpers
+from nbhelpers.calibration import FILE, read_calibration
 from nbhelpers.datasets import Broken, Coco, Expression, Referring, coco, referring
 from nbhelpers.evaluation._classes import Drawn, digest, read_classes
 from nbhelpers.evaluation.batched import Question, Reader, count, one_thread
 from nbhelpers.evaluation.run import Evaluate, Item
-from nbhelpers.models import load_models, read_calibration
+from nbhelpers.family.reading import SOURCES as OF_SYSTEMS
+from nbhelpers.family.reading import SystemReader, find_system, records_of
+from nbhelpers.models import load_models
 from nbhelpers.segment import SETTINGS, Settings
 from nbhelpers.versions import version_of
-from nbhelpers.weights import locate
+from nbhelpers.weights import EMBEDDED, locate
 
 PLACES = ("alone", "1 of 2", "2 of 2", "1 of 3", "2 of 3", "3 of 3")
 # On these the numbers depend; what draws and reports them doesn't matter.
 SOURCES = (
-    *(
-        "kernels/*.py",
-        "weights.py",
-        "models.py",
-        "datasets/*.py",
-        "captions.py",
-        "words.py",
-        "display.py",
-        "chunks.py",
-    ),
-    *(
-        "embeddings.py",
-        "tokens.py",
-        "denoising.py",
-        "attention.py",
-        "scores.py",
-        "completion.py",
-        "masks.py",
-    ),
-    *(
-        "settings.py",
-        "segment.py",
-        "evaluation/batched.py",
-        "evaluation/_classes.py",
-        "metrics/classes.py",
-    ),
+    *("kernels/*.py", "errors.py", "weights.py", "calibration.py", "models.py", "datasets/*.py"),
+    *("captions.py", "words.py", "display.py", "chunks.py", "embeddings.py", "tokens.py"),
+    *("denoising.py", "attention.py", "scores.py", "completion.py", "masks.py", "settings.py"),
+    *("segment.py", "evaluation/batched.py", "evaluation/_classes.py", "metrics/classes.py"),
 )
-FORMAT = 2  # of a run's settings; 1 had none, see `nbhelpers.evaluation.runs`
+FORMAT = 3  # of a run's settings, see `nbhelpers.evaluation.runs`
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "spacy", "numpy", "pillow")
 POSITION = re.compile(
     r"\b(left|right|top|bottom|upper|lower|middle|center|centre|front|back|behind|near\w*|next|"
@@ -63,9 +44,10 @@ class Job:
     """A run before it is run; what it has read of its data goes with it to other processes.
 
     Attributes:
-        dataset: "shapes", "refcoco", "refcoco+" or "refcocog"; or, for classes, "coco".
+        dataset: "stickers", "refcoco", "refcoco+" or "refcocog"; or, for classes, "coco".
         split: Such as "val".
         variants: Settings by name.
+        system: A system of the family, by its name in `SYSTEMS`, in the place of variants.
         root: The dataset's folder; None for the project's own.
         by: Whose splits.
         pictures: Only the first so many; all when None.
@@ -85,10 +67,11 @@ class Job:
     by: str | None = None
     pictures: int | None = None
     prompts: Literal["phrase", "first", "places", "classes"] = "phrase"
-    model: str = "shapes"
+    model: str = EMBEDDED
     revision: str | None = None
     parser: str | None = None
     device: str = "cpu"
+    system: str | None = None
 
     @cached_property
     def data(self) -> Referring:
@@ -98,10 +81,12 @@ class Job:
     @cached_property
     def scenes(self) -> Coco | Drawn:
         """The split as pictures whose every pixel has a class."""
-        if self.dataset == "shapes":
+        if self.dataset == EMBEDDED:
             return Drawn(self.data)
         if self.dataset != "coco" or self.root is None:
-            raise ValueError("classes are those of shapes, or of coco with --root; got neither")
+            raise ValueError(
+                f"classes are those of {EMBEDDED}, or of coco with --root; got {self.dataset}"
+            )
         return coco(self.root, self.split)
 
     @property
@@ -110,10 +95,11 @@ class Job:
         return self.scenes.broken if self.prompts == "classes" else self.data.broken
 
     def items(self) -> list[dict[str, Any]]:
-        """What is to be done, picture by picture.
+        """Returns what is to be done, picture by picture.
 
         Raises:
-            OSError, ValueError: The dataset isn't there, or can't be used.
+            OSError: The dataset isn't there.
+            ValueError: It can't be used.
         """
         if self.prompts == "classes":
             return [
@@ -129,16 +115,18 @@ class Job:
         return [item for group in chosen for item in _placed(group, places)]
 
     def settings(self) -> dict[str, Any]:
-        """All that the numbers depend on, as plain JSON; loads no weights.
+        """Returns all that the numbers depend on, as plain JSON; loads no weights.
 
         Raises:
-            OSError, ValueError: Data or model aren't there.
+            OSError: Data or model aren't there.
+            ValueError: They can't be used.
         """
         source, commit = locate(self.model, self.revision, "model")
-        calibration = asdict(read_calibration(Path(source)))
+        calibration = read_calibration(Path(source)).record()
+        del calibration["chosen"]  # how they were found changes no number
         data: Any = self.scenes if self.prompts == "classes" else self.data
         classes = {"classes": data.categories} if self.prompts == "classes" else {}
-        known = {"name": self.model if commit or self.model == "shapes" else Path(source).name}
+        known = {"name": self.model if commit or self.model == EMBEDDED else Path(source).name}
         return {
             "format": FORMAT,
             "dataset": {
@@ -151,25 +139,42 @@ class Job:
                 **classes,
             },
             "prompts": self.prompts,
-            "model": {**known, "revision": commit, "sha256": None if commit else _digest(source)},
-            "calibration": as_json(calibration),
+            "model": {
+                **known,
+                "revision": commit,
+                "sha256": None if commit else folder_digest(source),
+            },
+            "calibration": calibration,
             "parser": self.parser,
             "device": self.device.partition(":")[0],
             "dtype": "float32" if self.device == "cpu" else "float16",
-            "variants": {name: as_json(asdict(s)) for name, s in self.variants.items()},
+            "variants": self._variants(),
             "code": code_version(),
             "packages": {name: version_of(name) for name in PACKAGES},
         }
 
-    def open(self) -> Evaluate:
-        """Load the models; what it returns makes the records of items.
+    def _variants(self) -> dict[str, dict[str, Any]]:
+        """Returns what is read, by name, as plain JSON."""
+        if self.system is None:
+            return {name: as_json(asdict(s)) for name, s in self.variants.items()}
+        system = find_system(self.system, self.prompts)
+        return records_of(system, self.model, code_version(OF_SYSTEMS))
 
-        On a CPU one thread computes, since more would round otherwise: use more processes.
-        """
+    def reader(self) -> Reader | SystemReader:
+        """Loads the models, and what makes maps with them."""
         models = load_models(
             self.model, device=self.device, revision=self.revision, parser=self.parser
         )
-        reader = Reader(models, self.variants)
+        if self.system is not None:
+            return SystemReader(models, find_system(self.system, self.prompts))
+        return Reader(models, self.variants)
+
+    def open(self) -> Evaluate:
+        """Loads the models; what it returns makes the records of items.
+
+        On a CPU one thread computes, since more would round otherwise: use more processes.
+        """
+        reader = self.reader()
         threads = one_thread() if self.device == "cpu" else lambda function: function
         if self.prompts == "classes":
             scenes = self.scenes
@@ -184,7 +189,7 @@ class Job:
         pictures: dict[int, Any] = {}
 
         def evaluate(items: Sequence[Item]) -> list[dict[str, Any]]:
-            """The counts of each item."""
+            """Returns the counts of each item."""
             wanted = {item["image"] for item in items}
             for number in pictures.keys() - wanted:
                 del pictures[number]
@@ -211,7 +216,7 @@ class Job:
 def variants_of(
     methods: Iterable[str], alphas: Iterable[float] = (), seeds: Iterable[int] = ()
 ) -> dict[str, Settings]:
-    """The settings of every method at every weight and from every seed, by name.
+    """Returns the settings of every method at every weight and from every seed, by name.
 
     Raises:
         ValueError: There is no such method.
@@ -235,7 +240,7 @@ def variants_of(
 
 
 def kind_of(phrase: str, category: str) -> Literal["position", "noun", "attribute"]:
-    """What a phrase tells its thing by: a place, nothing but the noun, or anything else.
+    """Returns what a phrase tells its thing by: a place, nothing but the noun, or anything else.
 
     A rule of words, so that any dataset can be parted the same way: some "left" is a verb.
 
@@ -249,17 +254,17 @@ def kind_of(phrase: str, category: str) -> Literal["position", "noun", "attribut
     return "noun" if len(words) <= 1 or words <= set(category.lower().split()) else "attribute"
 
 
-def code_version() -> str:
-    """The SHA-256 of the sources that the numbers depend on."""
+def code_version(sources: Iterable[str] = SOURCES) -> str:
+    """Returns the SHA-256 of the sources that the numbers depend on."""
     folder = Path(nbhelpers.__file__).parent
     total = hashlib.sha256()
-    for path in [path for pattern in SOURCES for path in sorted(folder.glob(pattern))]:
+    for path in [path for pattern in sources for path in sorted(folder.glob(pattern))]:
         total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return total.hexdigest()
 
 
 def _item(e: Expression) -> dict[str, Any]:
-    """An expression, read alone."""
+    """Returns an expression, read alone."""
     return {
         "id": str(e.id),
         "expression": e.id,
@@ -271,7 +276,7 @@ def _item(e: Expression) -> dict[str, Any]:
 
 
 def _placed(group: Sequence[Expression], places: Sequence[str]) -> list[dict[str, Any]]:
-    """The first thing of a picture at these places among its other things' phrases."""
+    """Returns the first thing of a picture at these places among its other things' phrases."""
     by_kind = sorted(group, key=lambda e: (kind_of(e.text, e.category) != "attribute", e.id))
     things = {e.annotation_id: e for e in reversed(by_kind)}  # its first, most telling phrase
     target, *others = (things[number] for number in sorted(things))
@@ -290,7 +295,7 @@ def _placed(group: Sequence[Expression], places: Sequence[str]) -> list[dict[str
 
 
 def as_json(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON has them: names of weights are text, tuples are lists."""
+    """Returns settings as JSON has them: names of weights are text, tuples are lists."""
     weights = record["weights"]
     if isinstance(weights, Mapping):
         weights = {str(factor): weight for factor, weight in weights.items()}
@@ -298,11 +303,18 @@ def as_json(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**plain, "weights": weights}
 
 
-@cache
-def _digest(folder: str) -> str:
-    """The SHA-256 of a model's folder."""
+def folder_digest(folder: str) -> str:
+    """Returns the SHA-256 of a model's folder, its calibration left out."""
+    found = sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.name != FILE)
+    stamps = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in found)
+    return _digest_of(folder, stamps)
+
+
+@cache  # gigabytes are read once, and again when a file is another
+def _digest_of(folder: str, stamps: tuple[tuple[Path, int, int], ...]) -> str:
+    """Returns the SHA-256 of files, their names in the folder included."""
     total = hashlib.sha256()
-    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+    for path, _, _ in stamps:
         total.update(path.relative_to(folder).as_posix().encode() + b"\0")
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())

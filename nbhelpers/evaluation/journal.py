@@ -39,7 +39,7 @@ class Writer:
             raise
 
     def append(self, record: Record) -> None:
-        """Add a record.
+        """Adds a record.
 
         Raises:
             OSError: The disk is full or went away; the part then ends with the record before.
@@ -57,7 +57,7 @@ class Writer:
         self._end += len(line)
 
     def close(self) -> None:
-        """End the part; nothing is lost without it."""
+        """Ends the part; nothing is lost without it."""
         if self._file >= 0:
             os.close(self._file)
         self._file = -1
@@ -75,7 +75,7 @@ class Writer:
 
 
 def canonical(value: Any) -> bytes:
-    """A value as JSON with one spelling: keys sorted, no spaces, ASCII alone.
+    """Returns a value as JSON with one spelling: keys sorted, no spaces, ASCII alone.
 
     Raises:
         ValueError: It holds NaN or infinity, which JSON has no word for.
@@ -89,13 +89,13 @@ def canonical(value: Any) -> bytes:
 
 
 def encode(record: Record) -> bytes:
-    """A record as a line that knows when it was damaged."""
+    """Returns a record as a line that knows when it was damaged."""
     text = canonical(record)
     return b'["%08x",%s]\n' % (zlib.crc32(text), text)
 
 
 def decode(line: bytes) -> Record | None:
-    """The record of a line without its newline; None for a damaged one."""
+    """Returns the record of a line without its newline; None for a damaged one."""
     text = line[12:-1]
     whole = line[:2] == b'["' and line[10:12] == b'",' and line[-1:] == b"]"
     if not whole or line[2:10] != b"%08x" % zlib.crc32(text):
@@ -105,7 +105,7 @@ def decode(line: bytes) -> Record | None:
 
 
 def read_part(path: Path) -> Iterator[Record]:
-    """The records of a part, header first; a last line that was torn is left out.
+    """Yields the records of a part, header first; a last line that was torn is left out.
 
     Raises:
         ValueError: A line that was written whole is damaged.
@@ -122,7 +122,7 @@ def read_part(path: Path) -> Iterator[Record]:
 
 
 def unwritable(folder: Path, error: OSError) -> OSError:
-    """What to tell a person whose disk is full, read-only or gone."""
+    """Returns what to tell a person whose disk is full, read-only or gone."""
     if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
         advice = "free some space; the same command goes on from there"
     else:

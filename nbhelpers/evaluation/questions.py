@@ -17,46 +17,46 @@ from nbhelpers.evaluation.runs import Run, compare, find_runs, ious_of, load_run
 from nbhelpers.evaluation.tables import Row, Table, about, make_tables, methods, variants
 from nbhelpers.metrics import paired_bootstrap
 from nbhelpers.segment import SETTINGS, Settings
+from nbhelpers.weights import EMBEDDED
 
 PLAIN, CHUNK, SEALED = SETTINGS["plain"], SETTINGS["chunk"], SETTINGS["sealed"]
+# What closes which leak is asked of one gathering for all, that of settings without a name.
+ALIKE = Settings(softmax_over="all")
 WEIGHTS = tuple(round(0.1 * i, 1) for i in range(17))
 MARKED = {"the paper's": 0.9, "plain": 1.0, "DiffSegmenter's": 1.21, "iSeg's": 1.6}
 TIMESTEPS = (
     *((20,), (50,), (100,), (200,), (300,), (400,), (600,), (800,)),
     *((100, 200, 300), (200, 400, 600), tuple(range(20, 201, 20))),
 )
-ISOLATED = (
-    ("none", "encoding"),
-    *product(("target", "others", "every"), ("encoding", "masking")),
-)
+ISOLATED = (("none", "encoding"), *product(("target", "others", "every"), ("encoding", "masking")))
 TAILS = ("prompt", "empty", "empty-eos", "empty-padding")
 WITH_CHUNK = {"plain": PLAIN, "chunk": CHUNK}
 WITH_SEALED = {"plain": PLAIN, "sealed": SEALED}
 
 
 def changed(label: str, settings: Settings, facts: Mapping[str, Any], **changes: Any) -> Row:
-    """A row of settings with some changed, and told apart by these."""
+    """Returns a row of settings with some changed, and told apart by these."""
     return Row(label, replace(settings, **changes), {**facts, **changes})
 
 
 def leaks() -> list[Row]:
-    """Which chunks are isolated, how, whose tail follows, what the softmax runs over."""
+    """Lists which chunks are isolated, how, whose tail follows, what the softmax runs over."""
     rows = []
     for (isolate, by), tail, tokens in product(ISOLATED, TAILS, ("all", "words")):
         how = "" if isolate == "none" or by == "encoding" else f" by {by}"
         label = f"isolate {isolate}{how}, tail {tail}, softmax over {tokens}"
         facts = {"isolate": isolate, "by": by, "tail": tail, "softmax_over": tokens}
-        rows.append(changed(label, PLAIN, {}, **facts))
+        rows.append(changed(label, ALIKE, {}, **facts))
     return rows
 
 
 def leaks_into() -> list[Row]:
-    """What closes leaks, alone and together, for keys, values or both."""
+    """Returns what closes leaks, alone and together, for keys, values or both."""
     closing = (("target", "prompt"), ("none", "empty"), ("every", "empty"))
     return [
         changed(
             f"isolate {isolate}, tail {tail}, into {place}",
-            PLAIN,
+            ALIKE,
             {},
             isolate=isolate,
             tail=tail,
@@ -67,16 +67,13 @@ def leaks_into() -> list[Row]:
 
 
 def weights() -> list[Row]:
-    """The noun's weight on one axis: with the chunk encoded alone (Eq. 3), without, as Compel.
+    """Lists the noun's weight on an axis: the chunk encoded alone (Eq. 3), without, as Compel.
 
     Compel's weighting differs from Eq. 4 below 1 alone.
     """
     axis = sorted({*WEIGHTS, *MARKED.values(), 0.85, 0.95})
     compel = replace(PLAIN, unconditional="masked")
-    asked = [
-        *product(WITH_CHUNK.items(), axis),
-        *((("compel", compel), w) for w in axis if w < 1),
-    ]
+    asked = [*product(WITH_CHUNK.items(), axis), *((("compel", compel), w) for w in axis if w < 1)]
     return [
         changed(f"{name}, w = {w:g}", settings, {"method": name}, alpha=w)
         for (name, settings), w in asked
@@ -84,7 +81,7 @@ def weights() -> list[Row]:
 
 
 def into() -> list[Row]:
-    """The changed embedding for keys, values or both."""
+    """Returns the changed embedding for keys, values or both."""
     methods = {name: SETTINGS[name] for name in ("chunk", "paper", "sealed")}
     return [
         Row("plain", PLAIN, {"method": "plain", "into": "both"}),
@@ -96,7 +93,7 @@ def into() -> list[Row]:
 
 
 def completions() -> list[Row]:
-    """A S or A^T S, and how often."""
+    """Returns a S or A^T S, and how often."""
     return [
         changed(
             f"{name}, {'Aᵀ' if transpose else 'A'} S, {steps} x",
@@ -112,7 +109,7 @@ def completions() -> list[Row]:
 
 
 def timesteps() -> list[Row]:
-    """Where in the noise to look, once or several times."""
+    """Lists timesteps, one or several together."""
     return [
         changed(f"{name}, t = {', '.join(map(str, t))}", s, {"method": name}, timesteps=t)
         for (name, s), t in product(WITH_SEALED.items(), TIMESTEPS)
@@ -128,17 +125,17 @@ QUESTIONS: Mapping[str, Table] = {
 
 
 def place_variants() -> dict[str, Settings]:
-    """All variants that are read at every place, each once."""
+    """Returns all variants that are read at every place, each once."""
     return _each_once([*leaks(), *leaks_into()])
 
 
 def phrase_variants() -> dict[str, Settings]:
-    """All variants that are read of one phrase a picture, each once."""
+    """Returns all variants that are read of one phrase a picture, each once."""
     return _each_once(row for table in QUESTIONS.values() for row in table.rows)
 
 
 def _each_once(rows: Iterable[Row]) -> dict[str, Settings]:
-    """The settings of rows, by the label of the first that has them."""
+    """Returns the settings of rows, by the label of the first that has them."""
     found: dict[str, Settings] = {}
     for row in rows:
         if row.settings not in found.values():
@@ -147,7 +144,7 @@ def _each_once(rows: Iterable[Row]) -> dict[str, Settings]:
 
 
 def answer_places(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any]:
-    """How each way of closing leaks reads the target at every place, against plain there.
+    """Returns how each way of closing leaks reads the target at every place, against plain there.
 
     Gains are over the plain prompt under the same softmax at the same place. Thresholds are
     chosen on val, over all places together.
@@ -158,7 +155,7 @@ def answer_places(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any]:
 
 
 def answer_into(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any] | None:
-    """What the closed leaks bring to keys, to values and to both, as `answer_places`.
+    """Returns what the closed leaks bring to keys, to values and to both, as `answer_places`.
 
     Returns:
         None where a row wasn't read.
@@ -172,10 +169,10 @@ def answer_into(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any] | None:
 
 
 def _at_places(asked: Sequence[Row], val: Run, test: Run, seed: int) -> list[dict[str, Any]]:
-    """A record for each row at each place, as far as they were read."""
+    """Returns a record for each row at each place, as far as they were read."""
     rows, at = [], {place: test.only(place=place) for place in PLACES}
     for row in asked:
-        baseline = replace(PLAIN, softmax_over=row.settings.softmax_over)
+        baseline = replace(ALIKE, softmax_over=row.settings.softmax_over)
         for place in PLACES:
             here = at[place]
             if not here.items:
@@ -188,7 +185,7 @@ def _at_places(asked: Sequence[Row], val: Run, test: Run, seed: int) -> list[dic
 
 
 def answer_kinds(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any]:
-    """Each named method by what the phrase tells its thing by."""
+    """Returns each named method by what the phrase tells its thing by."""
     rows = []
     for kind in ("attribute", "position", "noun"):
         here = test.only(kind=kind)
@@ -204,7 +201,7 @@ def answer_kinds(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any]:
 def answer_gains(
     val: Run, test: Run, *, edges: Sequence[float] = (0, 0.2, 0.4, 0.6, 0.8, 1), seed: int = 0
 ) -> dict[str, Any]:
-    """How much each method gains over plain, by how good plain is.
+    """Returns how much each method gains over plain, by how good plain is.
 
     Sorting by a noisy figure makes the worst seem to gain and the best to lose, whatever is
     compared. So beside each gain stands that of plain from other noise: what chance alone gives.
@@ -244,7 +241,7 @@ def answer_gains(
 
 
 def answers(folder: Path, *, seed: int = 0) -> list[dict[str, Any]]:
-    """What the runs in a folder say about the questions that the paper leaves open.
+    """Returns what the runs in a folder say about the questions that the paper leaves open.
 
     Args:
         folder: Holds complete runs side by side.
@@ -273,7 +270,7 @@ Prompts = Literal["phrase", "first", "places", "classes"]
 
 @dataclass(frozen=True)
 class Part:
-    """Runs of one kind.
+    """The runs of one kind.
 
     Attributes:
         prompts: What is asked of a picture, see `Job`.
@@ -301,7 +298,7 @@ OF_TABLES, OF_QUESTIONS = ("tables", "classes"), ("places", "settings")
 
 
 def make_jobs(base: Job, parts: Iterable[str], pictures: int | None = None) -> dict[str, Job]:
-    """The runs of some parts, each by the name of its folder.
+    """Returns the runs of some parts, each by the name of its folder.
 
     Args:
         base: Dataset, model and device.
@@ -312,7 +309,7 @@ def make_jobs(base: Job, parts: Iterable[str], pictures: int | None = None) -> d
     found = {}
     for name in parts:
         part = PARTS[name]
-        if part.prompts == "classes" and base.dataset != "shapes":
+        if part.prompts == "classes" and base.dataset != EMBEDDED:
             continue
         on_val, on_test = (pictures or count for count in part.pictures)
         runs = [("val", part.variants, on_val), (tests[0], part.variants, on_test)]

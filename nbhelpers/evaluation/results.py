@@ -1,7 +1,4 @@
-"""Tables as they are kept: one JSON file for programs, the same as Markdown for readers.
-
-In Markdown figures are per cent and gains points, with intervals, the paper's in a column.
-"""
+"""Tables as they are kept: one JSON file for programs, the same as Markdown for readers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nbhelpers.evaluation.layout import beside, markdown
 from nbhelpers.files import write_whole
 
-FILES = ("tables.json", "questions.json")
-ESCAPED = str.maketrans({c: f"&#{ord(c)};" for c in "&<>|`*_[]\\$"})
+FILES = ("tables.json", "questions.json", "family.json")
+BASELINES = {"table-2": "plain", "table-2-code": "DiffSegmenter's code"}  # what gains are over
 Record = Mapping[str, Any]
 
 
@@ -27,11 +25,12 @@ class Results:
     tables: tuple[Mapping[str, Any], ...]
 
     def table(self, name: str, split: str = "testA") -> Mapping[str, Any]:
-        """One table.
+        """Returns one table.
 
         Args:
-            name: "table-1" to "table-4", "figure-8", "leaks", "leaks-into", "weight", "into",
-                "completion", "timesteps", "kinds" or "gains".
+            name: "table-1" to "table-4", "table-2-code" (Table 2 over DiffSegmenter's code),
+                "figure-8", "leaks", "leaks-into", "weight", "into", "completion", "timesteps",
+                "kinds", "gains" or "family".
             split: Which the figures come from.
 
         Raises:
@@ -44,7 +43,7 @@ class Results:
         raise KeyError(f"there is no {name!r} of {split!r}; there are {there or 'none'}")
 
     def rows(self, name: str, split: str = "testA", **facts: Any) -> list[Mapping[str, Any]]:
-        """The rows of a table of which these facts hold.
+        """Returns the rows of a table of which these facts hold.
 
         Raises:
             KeyError: The table isn't there, or none of its rows is like this.
@@ -62,7 +61,7 @@ class Results:
         return found
 
     def row(self, name: str, split: str = "testA", **facts: Any) -> Mapping[str, Any]:
-        """The one row of a table of which these facts hold.
+        """Returns the one row of a table of which these facts hold.
 
         Raises:
             KeyError: There is none, or more than one.
@@ -73,12 +72,12 @@ class Results:
         return found[0]
 
     def markdown(self, name: str, split: str = "testA") -> str:
-        """One table in Markdown."""
+        """Returns one table in Markdown."""
         return markdown(self.table(name, split))
 
 
 def load_results(folder: str | Path) -> Results:
-    """The tables of a folder, such as ``data/results``.
+    """Returns the tables of a folder, such as ``data/results``.
 
     Raises:
         ValueError: It holds none, or a damaged file.
@@ -101,7 +100,7 @@ def load_results(folder: str | Path) -> Results:
 
 
 def _as_now(tables: Sequence[Record]) -> list[Record]:
-    """Tables of format 1, in which the softmax's tokens were called keys, in today's words."""
+    """Replaces what tables of format 1 called keys: the tokens of the softmax."""
 
     def row_of(row: Record) -> Record:
         if "keys" not in row:
@@ -115,7 +114,7 @@ def _as_now(tables: Sequence[Record]) -> list[Record]:
 def save_tables(
     folder: Path, name: str, title: str, tables: Sequence[Mapping[str, Any]]
 ) -> list[Path]:
-    """Write tables as ``NAME.json`` and ``NAME.md``.
+    """Writes tables as ``NAME.json`` and ``NAME.md``.
 
     Args:
         folder: Made where it is missing.
@@ -138,7 +137,7 @@ def save_tables(
 def side_by_side(
     first: Results, second: Results, name: str, split: str = "testA"
 ) -> list[dict[str, Any]]:
-    """The gains of a table beside those of another model's, row by row.
+    """Returns the gains of a table beside those of another model's, row by row.
 
     Args:
         first: Results of one model.
@@ -165,7 +164,7 @@ def side_by_side(
 
 
 def save_beside(folder: Path, first: Results, second: Results, names: Sequence[str]) -> Path:
-    """Write the gains of two models side by side, of all tables that both have, as Markdown.
+    """Writes the gains of two models side by side, of all tables that both have, as Markdown.
 
     Args:
         folder: Gets ``beside.md``.
@@ -193,171 +192,40 @@ def save_beside(folder: Path, first: Results, second: Results, names: Sequence[s
     return path
 
 
+def over_baselines(
+    results: Results, method: str = "sealed", split: str = "testA"
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Finds a method's rows of Table 2 over both baselines: plain, and DiffSegmenter's code.
+
+    Args:
+        results: Whose tables are read.
+        method: A name in `SETTINGS`.
+        split: Which the figures come from.
+
+    Returns:
+        The name of each baseline that was read, with the row whose "gain" and "overall_gain" are
+        over it, every method at its own calibration.
+
+    Example:
+        >>> row = {"method": "sealed", "gain": {"mean": 0.1}}
+        >>> made = Results(({"name": "table-2", "split": "testA", "rows": [row]},))
+        >>> [name for name, row in over_baselines(made)]
+        ['plain']
+    """
+    return [
+        (BASELINES[table["name"]], row)
+        for table in results.tables
+        if table["name"] in BASELINES and table["split"] == split
+        for row in table["rows"]
+        if row["method"] == method and row["gain"]
+    ]
+
+
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a row is known by."""
+    """Returns what a row is known by."""
     return row["label"], row.get("place")
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row whose lists can be compared with tuples."""
+    """Returns a row whose lists can be compared with tuples."""
     return {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
-
-
-def markdown(table: Record) -> str:
-    """A table with its title and what it was read from.
-
-    Texts that come from a dataset are escaped. Figures are per cent, gains are points.
-    """
-    kinds = {
-        "table-1": class_columns,
-        "figure-8": example_columns,
-        "leaks": place_columns,
-        "leaks-into": place_columns,
-        "gains": gain_columns,
-    }
-    head, rows = kinds.get(table["name"], columns)(table)
-    return f"## {table['title']}: {table['split']}\n\n{grid(head, rows)}\n\n{under(table)}"
-
-
-def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Cells as Markdown has them."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def columns(table: Record) -> tuple[list[str], list[list[str]]]:
-    """What most tables show."""
-    rows = table["rows"]
-    levels = sorted({level for row in rows for level in row["precision"]})[::2]
-    theirs = any(row.get("paper") for row in rows)
-    head = ["", "threshold", "mIoU", "gain", "oIoU", "gain of oIoU", "mIoU at 0.5", "oracle"]
-    head += [f"Pr@{level}" for level in levels]
-    head += ["the paper's threshold", "the paper's mIOU"] * theirs
-    lines = []
-    for row in rows:
-        line = [
-            row["label"],
-            f"{row['threshold']:.2f}",
-            percent(row["miou"]),
-            span(row["gain"]),
-            percent(row["oiou"]),
-            span(row["overall_gain"]),
-            percent(row["half"]),
-            f"{percent(row['oracle'])} at {row['oracle_threshold']:.2f}",
-            *(percent(row["precision"][level]) for level in levels),
-        ]
-        paper = row.get("paper")
-        if theirs:
-            line += [f"{paper['threshold']:g}", percent(paper["miou"])] if paper else ["", ""]
-        lines.append(line)
-    return head, lines
-
-
-def place_columns(table: Record) -> tuple[list[str], list[list[str]]]:
-    """A row for each way of closing leaks, a column for each place."""
-    rows = table["rows"]
-    places = list(dict.fromkeys(row["place"] for row in rows))
-    cells = {(row["label"], row["place"]): row for row in rows}
-    lines = []
-    for label in dict.fromkeys(row["label"] for row in rows):
-        line = [label]
-        for place in places:
-            row = cells.get((label, place))
-            line.append(f"{percent(row['miou'])} {span(row['gain'])}".strip() if row else "")
-        lines.append(line)
-    return ["", *places], lines
-
-
-def gain_columns(table: Record) -> tuple[list[str], list[list[str]]]:
-    """A row for each group of expressions, a column for each method."""
-    rows = table["rows"]
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    cells = {(row["low"], row["method"]): row for row in rows}
-    lines = []
-    for low, high, count in dict.fromkeys((r["low"], r["high"], r["expressions"]) for r in rows):
-        gains = [span(cells[low, method]["gain"]) for method in methods]
-        lines.append([f"{low:g} to {high:g}", f"{count:,}", *gains])
-    return ["IoU of plain", "expressions", *methods], lines
-
-
-def class_columns(table: Record) -> tuple[list[str], list[list[str]]]:
-    """Table 1: the mean over classes, its gain, each class, and what the paper cites for COCO."""
-    rows = table["rows"]
-    classes = list(rows[0]["classes"])
-    shown = classes if len(classes) <= 20 else []  # COCO's 81 are in the JSON alone
-    lines = [
-        [
-            row["label"],
-            f"{row['threshold']:.2f}",
-            percent(row["miou"]),
-            span(row.get("gain")),
-            f"{percent(row['oracle'])} at {row['oracle_threshold']:.2f}",
-            *(percent(row["classes"][name]) for name in shown),
-        ]
-        for row in rows
-    ]
-    empty = [""] * (2 + len(shown))
-    lines += [
-        [f"{name}, on COCO, as the paper cites it", "", percent(miou), *empty]
-        for name, miou in table["cited"].items()
-    ]
-    return ["", "threshold", "mIoU", "gain", "oracle", *map(escape, shown)], lines
-
-
-def example_columns(table: Record) -> tuple[list[str], list[list[str]]]:
-    """Figure 8: which pictures it shows, and how well each method does there."""
-    rows = table["rows"]
-    names = list(rows[0]["iou"])
-    lines = [
-        [
-            row["label"],
-            escape(row["phrase"]),
-            str(row["image"]),
-            *(percent(row["iou"][name]) for name in names),
-        ]
-        for row in rows
-    ]
-    return ["paper's step", "phrase", "picture", *(f"IoU of {name}" for name in names)], lines
-
-
-def under(table: Record) -> str:
-    """What stands under a table."""
-    read = f"{table['pictures']:,} pictures"
-    if "expressions" in table:
-        read = f"{table['expressions']:,} expressions of {read}"
-    seeds = sorted({seed for row in table["rows"] for seed in row.get("seeds", ())}, key=int)
-    parts = [
-        f"{escape(table['dataset'])} {table['split']}, model {escape(table['model'])}: {read}",
-        f"{table['errors']} errors and {table['broken']} broken records left out",
-        *([f"noise of seed {', '.join(seeds)}"] if seeds else []),
-        "thresholds chosen on val; figures in per cent, gains in points with 95 % intervals over "
-        "pictures",
-    ]
-    return f"*{'; '.join(parts)}.*"
-
-
-def escape(text: Any) -> str:
-    """A text of which no character means anything to Markdown or HTML."""
-    shown = "".join(c if c.isprintable() else "\ufffd" for c in str(text))
-    return shown.translate(ESCAPED)
-
-
-def percent(share: float) -> str:
-    """A share as per cent, without the sign."""
-    return f"{100 * share:.1f}"
-
-
-def span(gain: Record | None) -> str:
-    """A gain in points with its interval; nothing for the baseline itself."""
-    if not gain:
-        return ""
-    mean, low, high = (100 * gain[name] for name in ("mean", "low", "high"))
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
-
-
-def beside(rows: Sequence[Record], names: Sequence[str]) -> str:
-    """Gains of two models beside each other, from `side_by_side`, as a Markdown table."""
-    lines = [
-        [row["label"], row["place"] or "", *(span(gain) for gain in row["gains"])] for row in rows
-    ]
-    return grid(["", "place", *map(escape, names)], lines)

@@ -65,20 +65,20 @@ class RunOptions:
     environment: Mapping[str, Any] = field(default_factory=dict)
 
     def about(self, engine: str) -> dict[str, Any]:
-        """What a writer notes of itself."""
+        """Returns what a writer notes of itself."""
         i, n = self.shard
         given = {"engine": engine, "shard": f"{i}/{n}", "batch": self.batch}
         return {**given, **self.environment}
 
 
 def run(store: Store, open_evaluator: Callable[[], Evaluate], options: RunOptions) -> None:
-    """Do what is still to be done of a store's items, in this process.
+    """Does what is still to be done of a store's items, in this process.
 
     It may be stopped or killed at any moment, and called again.
 
     Args:
         store: Where the items stand and the records go.
-        open_evaluator: Loads what is heavy; called once, after everything else was looked at and
+        open_evaluator: Loads what is heavy; called once, after everything else was checked and
             only if there is something to do.
         options: How.
 
@@ -104,25 +104,21 @@ class Worker:
     """One of several processes: with the models loaded, and a part of the store of its own."""
 
     def __init__(
-        self,
-        folder: str,
-        open_evaluator: Callable[[], Evaluate],
-        options: RunOptions,
-        engine: str,
+        self, folder: str, open_evaluator: Callable[[], Evaluate], options: RunOptions, engine: str
     ) -> None:
         self.writer = Store.of(Path(folder)).writer(**options.about(engine))
         self.evaluate = open_evaluator()
         self.seconds = options.seconds
 
     def do(self, items: Sequence[Item], batch: int) -> int:
-        """Write a record of each item; returns how many."""
+        """Writes a record of each item; returns how many."""
         for record in work(self.evaluate, items, batch=batch, seconds=self.seconds):
             self.writer.append(record)
         return len(items)
 
 
 def shard_of(items: Sequence[T], shard: tuple[int, int]) -> Sequence[T]:
-    """The i-th of n shares, from 0: neighbors, in order, the sizes at most one apart.
+    """Returns the i-th of n shares, from 0: neighbors, in order, the sizes at most one apart.
 
     Neighbors stay together because they are of one picture, which is then encoded once.
 
@@ -135,7 +131,7 @@ def shard_of(items: Sequence[T], shard: tuple[int, int]) -> Sequence[T]:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """``"2/8"`` as the third of eight shares: they count from 0, as Slurm's arrays do.
+    """Reads ``"2/8"`` as the third of eight shares: they count from 0, as Slurm's arrays do.
 
     Raises:
         ValueError: It isn't of this form, or there is no such share.
@@ -147,7 +143,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def todo_of(store: Store, options: RunOptions) -> list[Item]:
-    """What is still to be done of a share."""
+    """Returns what is still to be done of a share."""
     pending = store.pending(retry_errors=options.retry_errors)
     return [
         item for item in shard_of(store.manifest["items"], options.shard) if item["id"] in pending
@@ -155,7 +151,7 @@ def todo_of(store: Store, options: RunOptions) -> list[Item]:
 
 
 def bar_of(store: Store, todo: Sequence[Item], options: RunOptions) -> tqdm:
-    """A bar over a share's items, which begins behind those that are done."""
+    """Returns a bar over a share's items, which begins behind those that are done."""
     total = len(shard_of(store.manifest["items"], options.shard))
     start, hidden = total - len(todo), not options.progress
     return tqdm(total=total, initial=start, unit="item", disable=hidden, mininterval=0.5)
@@ -164,7 +160,7 @@ def bar_of(store: Store, todo: Sequence[Item], options: RunOptions) -> tqdm:
 def work(
     evaluate: Evaluate, items: Sequence[Item], *, batch: int = 1, seconds: float | None = None
 ) -> Iterator[Record]:
-    """A record of every item, be it an error.
+    """Yields a record of every item, be it an error.
 
     A batch that fails is done again item by item, so that one bad item costs no other; one that
     ran out of memory, and all that follow, in halves.
@@ -202,13 +198,13 @@ def work(
 
 
 def failure(item: Item, error: BaseException) -> Record:
-    """The record of an item that couldn't be done."""
+    """Returns the record of an item that couldn't be done."""
     message = " ".join(str(error).split())[:300]
     return {"id": item["id"], "error": f"{type(error).__name__}: {message}"}
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or off it."""
+    """Tells whether an error says that memory ran out, on a GPU or off it."""
     text = str(error)
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
@@ -218,7 +214,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise in the block when it takes longer.
+    """Raises in the block when it takes longer.
 
     Only the main thread can be interrupted, and only by a system that has such a timer: on
     Windows there is no limit.
@@ -245,7 +241,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 @contextmanager
 def ends_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does: files are closed, the bar is left tidy."""
+    """Lets SIGTERM end the block as Ctrl-C does: files are closed, the bar is left tidy."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -261,7 +257,7 @@ def ends_on_sigterm() -> Iterator[None]:
 
 
 def complete_records(store: Store) -> list[Record]:
-    """The record of every item of a run, in the items' order.
+    """Returns the record of every item of a run, in the items' order.
 
     Raises:
         ValueError: Items are missing, or the store is damaged.
@@ -277,7 +273,7 @@ def complete_records(store: Store) -> list[Record]:
 
 
 def make_report(store: Store) -> dict[str, Any]:
-    """What came of a run of which every item has a record.
+    """Returns what came of a run of which every item has a record.
 
     Returns:
         The settings; how many items, and which ended in an error; the SHA-256 of all records in
@@ -305,7 +301,7 @@ def make_report(store: Store) -> dict[str, Any]:
 
 
 def write_report(store: Store) -> dict[str, Any]:
-    """Make a run's report and write it as ``report.json`` beside the parts.
+    """Makes a run's report and writes it as ``report.json`` beside the parts.
 
     Raises:
         OSError: The folder can't be written to.
@@ -317,7 +313,7 @@ def write_report(store: Store) -> dict[str, Any]:
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
-    """Sums and means of every variant at each threshold; of every class, where classes were read.
+    """Sums up every variant at each threshold, and every class where classes were read.
 
     Example:
         >>> summarize([{"counts": {"plain": [[1], [2]]}}, {"counts": {"plain": [[3], [4]]}}])
@@ -337,7 +333,7 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _totals(pairs: Sequence[Sequence[Sequence[int]]]) -> dict[str, list[Any]]:
-    """The totals of one variant's intersections and unions."""
+    """Returns the totals of one variant's intersections and unions."""
     columns = [
         list(zip(*both, strict=True))
         for both in zip(

@@ -40,6 +40,14 @@ class Complete:
         """Such as "val"."""
         return str(self.settings["dataset"]["split"])
 
+    def has(self, variant: str, settings: Settings) -> bool:
+        """Tells whether a variant has these settings, be its threshold what it may."""
+        wanted = {**as_json(asdict(settings)), "threshold": None}
+        if self.settings["format"] < 3:  # all were gathered alike, over all tokens if not told
+            wanted["softmax_over"] = wanted["softmax_over"] or "all"
+        found = self.settings["variants"][variant]
+        return {**wanted, **found, "threshold": None} == wanted
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Run(Complete):
@@ -61,21 +69,20 @@ class Run(Complete):
         return np.asarray([item["image"] for item in self.items])
 
     def like(self, settings: Settings, seeds: Collection[int] | None = None) -> list[str]:
-        """The variants of these settings, from whichever seeds; or only from some."""
-        wanted = {**as_json(asdict(settings)), "seed": None, "threshold": None}
+        """Returns the variants of these settings, from whichever seeds; or only from some."""
         return [
             name
             for name, found in self.settings["variants"].items()
-            if {**found, "seed": None, "threshold": None} == wanted
+            if self.has(name, replace(settings, seed=found["seed"]))
             and (seeds is None or found["seed"] in seeds)
         ]
 
     def seeds(self, settings: Settings) -> set[int]:
-        """The seeds from which these settings were read."""
+        """Returns the seeds from which these settings were read."""
         return {self.settings["variants"][name]["seed"] for name in self.like(settings)}
 
     def only(self, **facts: Any) -> "Run":
-        """The items of which these facts hold, such as ``kind="position"``."""
+        """Returns the items of which these facts hold, such as ``kind="position"``."""
         kept = [i for i, item in enumerate(self.items) if facts.items() <= item.items()]
         return replace(
             self,
@@ -85,23 +92,23 @@ class Run(Complete):
         )
 
     def ious(self, variants: list[str], threshold: int) -> Float[np.ndarray, " item"]:
-        """The IoU of each item at the place of a threshold, the mean over variants (seeds)."""
+        """Returns the IoU of each item at a threshold's place, the mean over variants (seeds)."""
         shared, either = self.counts(variants, threshold)
         return (shared / np.maximum(either, 1)).mean(axis=0)
 
     def counts(
         self, variants: list[str], threshold: int
     ) -> tuple[Int64[np.ndarray, "variant item"], Int64[np.ndarray, "variant item"]]:
-        """Intersections and unions of each item at the place of a threshold."""
+        """Returns intersections and unions of each item at the place of a threshold."""
         shared = np.stack([self.shared[name][:, threshold] for name in variants])
         return shared, np.stack([self.either[name][:, threshold] for name in variants])
 
     def curve(self, variants: list[str]) -> list[float]:
-        """mIoU at each of `THRESHOLDS`."""
+        """Returns mIoU at each of `THRESHOLDS`."""
         return [float(self.ious(variants, t).mean()) for t in range(len(THRESHOLDS))]
 
     def best(self, variants: list[str]) -> int:
-        """The place of the threshold with the highest mIoU; the lowest of several."""
+        """Returns the place of the threshold with the highest mIoU; the lowest of several."""
         return int(np.argmax(self.curve(variants)))
 
 
@@ -120,7 +127,7 @@ class ClassRun(Complete):
     def counts(
         self, variant: str, threshold: int
     ) -> tuple[Int64[np.ndarray, "picture class"], Int64[np.ndarray, "picture class"]]:
-        """Intersections and unions of each picture at the place of a threshold."""
+        """Returns intersections and unions of each picture at the place of a threshold."""
         classes = len(self.settings["dataset"]["classes"])
         found = np.zeros((2, len(self.records), classes), np.int64)
         for i, record in enumerate(self.records):
@@ -129,16 +136,18 @@ class ClassRun(Complete):
         return found[0], found[1]
 
     def plain(self, variant: str) -> str | None:
-        """The plain variant from the same seed; None where it is this one, or wasn't read."""
+        """Names the plain variant of the same seed; None where it is this one, or wasn't read."""
         variants = self.settings["variants"]
-        seed = variants[variant]["seed"]
-        wanted = as_json(asdict(replace(SETTINGS["plain"], seed=seed)))
-        found = [name for name, settings in variants.items() if settings == wanted]
+        seed = variants[variant].get("seed")
+        if seed is None:  # a system of the family has no settings of the method's
+            return None
+        wanted = replace(SETTINGS["plain"], seed=seed)
+        found = [name for name in variants if self.has(name, wanted)]
         return found[0] if found and found[0] != variant else None
 
 
 def load(folder: Path) -> Run:
-    """A complete run of expressions.
+    """Returns a complete run of expressions.
 
     Raises:
         ValueError: It isn't complete, is damaged, or has no results.
@@ -155,7 +164,7 @@ def load(folder: Path) -> Run:
 
 
 def load_classes(folder: Path) -> ClassRun:
-    """A complete run of classes.
+    """Returns a complete run of classes.
 
     Raises:
         ValueError: As for `load`.
@@ -173,7 +182,7 @@ def load_classes(folder: Path) -> ClassRun:
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], list[Mapping[str, Any]], list[Record]]:
-    """What `Complete` holds; the items that have a result; their records."""
+    """Returns what `Complete` holds; the items that have a result; their records."""
     store = Store.of(folder)
     records = complete_records(store)
     good = [k for k, record in enumerate(records) if "error" not in record]
@@ -194,10 +203,11 @@ _RENAMED = {"keys": "softmax_over", "caption": "prompt_from"}
 
 
 def _as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's settings by the names of today, whichever format they were written in."""
+    """Returns a run's settings by the names of today, whichever format they were written in."""
     if "format" in settings:
         return dict(settings)
     named = {"calibration" if key == "reading" else key: v for key, v in settings.items()}
+    named["format"] = 1
     variants = {
         name: {_RENAMED.get(key, key): value for key, value in variant.items()}
         for name, variant in settings["variants"].items()
@@ -205,17 +215,27 @@ def _as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**named, "variants": variants}
 
 
-def find_runs(folder: Path, prompts: str) -> list[Path]:
-    """The runs of one kind in a folder, or in the folders of it."""
+def find_runs(folder: Path, prompts: str, *, systems: bool = False) -> list[Path]:
+    """Returns the runs of one kind in a folder, or in the folders of it.
+
+    Args:
+        folder: Where they lie.
+        prompts: As in `Job`.
+        systems: Whether of the family's systems, or of the method's own settings.
+    """
     found = []
     for path in sorted({folder / "manifest.json", *folder.glob("*/manifest.json")}):
-        if path.is_file() and read_manifest(path.parent)["settings"]["prompts"] == prompts:
+        if not path.is_file():
+            continue
+        settings = read_manifest(path.parent)["settings"]
+        of_systems = any("system" in variant for variant in settings["variants"].values())
+        if settings["prompts"] == prompts and of_systems == systems:
             found.append(path.parent)
     return found
 
 
 def load_runs(folder: Path, prompts: str = "phrase") -> tuple[Run, list[Run]]:
-    """The val and test runs of expressions in a folder.
+    """Returns the val and test runs of expressions in a folder.
 
     Raises:
         ValueError: They aren't there, aren't complete, or don't belong together.
@@ -224,7 +244,7 @@ def load_runs(folder: Path, prompts: str = "phrase") -> tuple[Run, list[Run]]:
 
 
 def load_class_runs(folder: Path) -> tuple[ClassRun, list[ClassRun]]:
-    """The val and test runs of classes in a folder.
+    """Returns the val and test runs of classes in a folder.
 
     Raises:
         ValueError: As for `load_runs`.
@@ -236,7 +256,7 @@ AnyRun = TypeVar("AnyRun", bound=Complete)
 
 
 def part_by_split(runs: Sequence[AnyRun], folder: Path) -> tuple[AnyRun, list[AnyRun]]:
-    """The run on which thresholds are chosen, and those of the test splits.
+    """Returns the run on which thresholds are chosen, and those of the test splits.
 
     The first is of val, or of a train split of COCO.
 
@@ -260,7 +280,7 @@ def part_by_split(runs: Sequence[AnyRun], folder: Path) -> tuple[AnyRun, list[An
 
 
 def _check_alike(val: Complete, test: Complete) -> None:
-    """Whether a threshold of the first run may be used on the second.
+    """Refuses a threshold of the first run for the second where that says nothing there.
 
     Raises:
         ValueError: They are of different models, code, packages or datasets.
@@ -286,12 +306,12 @@ class Comparison:
         gain: Of mIoU over the baseline at its own threshold, with its interval; None for the
             baseline itself.
         overall_gain: The same of oIoU.
-        half: mIoU at the paper's usual threshold, 0.5.
+        half: The mIoU at the paper's usual threshold, 0.5.
         oracle_threshold: The best on the test itself, which nobody may choose.
-        oracle: mIoU at that.
+        oracle: The mIoU at that.
         precision: Pr@0.5 to Pr@0.9 at the threshold from val, of each expression's mean over
             seeds.
-        seeds: mIoU from the noise of each seed.
+        seeds: The mIoU from the noise of each seed.
     """
 
     threshold: float
@@ -315,7 +335,7 @@ def compare(
     seeds: Collection[int] | None = None,
     seed: int = 0,
 ) -> Comparison | None:
-    """A variant on `test`, beside a baseline, the threshold of each chosen on `val`.
+    """Returns a variant on `test`, beside a baseline, the threshold of each chosen on `val`.
 
     Args:
         val: Where thresholds are chosen.
@@ -370,7 +390,7 @@ def compare(
 
 
 def ious_of(val: Run, test: Run, settings: Settings) -> Float[np.ndarray, " item"] | None:
-    """IoUs at the threshold from val, from the settings' own seed; None if not read."""
+    """Returns IoUs at the threshold from val, from the settings' own seed; None if not read."""
     seeds = (settings.seed,)
     names, there = test.like(settings, seeds), val.like(settings, seeds)
     return test.ious(names, val.best(there)) if names and there else None

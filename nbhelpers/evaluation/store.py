@@ -25,15 +25,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from nbhelpers.evaluation import _locks
-from nbhelpers.evaluation.journal import (
-    Record,
-    Writer,
-    canonical,
-    read_part,
-    unwritable,
-)
+from nbhelpers.evaluation.journal import Record, Writer, canonical, read_part, unwritable
 from nbhelpers.files import write_whole
+
+BEYOND = 2**30  # a byte that no lock's file has; on Windows a locked one can't be read
 
 
 class Store:
@@ -69,7 +64,7 @@ class Store:
 
     @classmethod
     def of(cls, folder: Path) -> "Store":
-        """The run that a folder holds.
+        """Returns the run that a folder holds.
 
         Raises:
             ValueError: It holds none, or a damaged one.
@@ -78,7 +73,7 @@ class Store:
         return cls(folder, manifest["settings"], manifest["items"])
 
     def results(self) -> dict[str, Record]:
-        """What is known of each item, by id.
+        """Returns what is known of each item, by id.
 
         A result stands in the place of an error of the same item.
 
@@ -103,13 +98,13 @@ class Store:
         return found
 
     def pending(self, *, retry_errors: bool = False) -> set[str]:
-        """The ids of the items that are still to be done, those with errors too if wished."""
+        """Returns the ids of the items that are still to be done, with errors too if wished."""
         done = self.results()
         kept = {name for name, r in done.items() if not (retry_errors and "error" in r)}
         return set(self.ids) - kept
 
     def writer(self, **environment: Any) -> "Writer":
-        """A new part to append to; `environment` is noted in its first line.
+        """Returns a new part to append to; `environment` is noted in its first line.
 
         Raises:
             OSError: The folder can't be written to.
@@ -122,7 +117,7 @@ class Store:
 
     @contextmanager
     def share(self, shard: tuple[int, int]) -> Iterator[None]:
-        """Hold the lock of the i-th of n shares while the block runs, as `lock`.
+        """Holds the lock of the i-th of n shares while the block runs, as `lock`.
 
         Shares of the same n are filled side by side; those of another n hold the same items.
 
@@ -143,19 +138,19 @@ class Store:
             yield
 
     def _owner(self, path: Path) -> str:
-        """Who holds a lock; nothing where nobody does."""
+        """Returns who holds a lock; nothing where nobody does."""
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except OSError as error:
             raise unwritable(self.folder, error) from error
         try:
-            return "" if _locks.take(descriptor, shared=True) else _named(descriptor)
+            return "" if _take(descriptor, shared=True) else _named(descriptor)
         finally:
             os.close(descriptor)
 
     @contextmanager
     def lock(self, name: str = "run") -> Iterator[None]:
-        """Hold a lock of the folder while the block runs; never waits for it.
+        """Holds a lock of the folder while the block runs; never waits for it.
 
         The system lets go of it when the process ends, however it ends.
 
@@ -168,7 +163,7 @@ class Store:
         except OSError as error:
             raise unwritable(self.folder, error) from error
         try:
-            if not _locks.take(descriptor):
+            if not _take(descriptor):
                 raise BlockingIOError(
                     f"{self.folder} is being filled by {_named(descriptor)} ({name}); "
                     "wait until it ends, or choose another folder with --out"
@@ -181,12 +176,12 @@ class Store:
 
 
 def _named(descriptor: int) -> str:
-    """Who wrote itself into a lock's file."""
+    """Returns who wrote itself into a lock's file."""
     return os.read(descriptor, 200).decode("utf-8", "replace").strip() or "another process"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a folder's run is.
+    """Returns what a folder's run is.
 
     Raises:
         ValueError: The folder holds no run, or its manifest is damaged.
@@ -207,7 +202,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _merge(first: Record, second: Record, path: Path) -> Record:
-    """Of two records of one item the one that counts, whatever their order."""
+    """Returns the one that counts of two records of an item, whatever their order."""
     if "error" in first and "error" in second:
         return min(first, second, key=canonical)
     if "error" in first or "error" in second:
@@ -221,11 +216,14 @@ def _merge(first: Record, second: Record, path: Path) -> Record:
 
 
 def _compare(there: Any, wanted: Any, folder: Path, field: str = "") -> None:
-    """Refuse a folder that was made with other settings, naming the first that differs."""
+    """Refuses a folder that was made with other settings, naming the first that differs.
+
+    Settings come before items, which differ because of them.
+    """
     if there == wanted:
         return
     if isinstance(there, dict) and isinstance(wanted, dict):
-        for key in sorted({*there, *wanted}):
+        for key in sorted({*there, *wanted}, key=lambda key: (key == "items", key)):
             _compare(there.get(key), wanted.get(key), folder, f"{field}.{key}")
         return
     name = field.removeprefix(".settings").removeprefix(".")
@@ -235,3 +233,43 @@ def _compare(there: Any, wanted: Any, folder: Path, field: str = "") -> None:
         f"{folder} holds a run with other settings: {name} is {str(there)[:80]} there and "
         f"{str(wanted)[:80]} here; choose another folder with --out, or give the same settings"
     )
+
+
+def _take(descriptor: int, *, shared: bool = False) -> bool:
+    """Locks an open file without waiting; closing it lets go, and so does the process's end.
+
+    Args:
+        descriptor: Of the file, opened for reading and writing, or for reading where `shared`.
+        shared: Whether others may hold a shared lock at the same time. Windows has none, so there
+            the lock is the caller's alone.
+
+    Returns:
+        Whether it was taken; False where another process holds it.
+
+    Raises:
+        OSError: The file system has no locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return _take_on_windows(descriptor)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _take_on_windows(descriptor: int) -> bool:
+    """Returns the lock of one byte behind the file's end, which leaves what is in it readable."""
+    import msvcrt
+
+    before = os.lseek(descriptor, 0, os.SEEK_CUR)
+    os.lseek(descriptor, BEYOND, os.SEEK_SET)
+    try:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+    except PermissionError:
+        return False
+    finally:
+        os.lseek(descriptor, before, os.SEEK_SET)
+    return True

@@ -76,21 +76,23 @@ class Table:
         rows: In order.
         baseline: What gains are over.
         axis: Whether the rows lie on one axis, of which a few points show nothing.
+        gains: Whether the gains are all that it adds, so that it is left out without its baseline.
     """
 
     title: str
     rows: Sequence[Row]
     baseline: Settings
     axis: bool = False
+    gains: bool = False
 
 
 def weighted(alpha: float) -> Settings:
-    """The paper's method with another weight; with 1 it is noun chunk replacement alone."""
+    """Returns the paper's method with another weight; 1 is noun chunk replacement alone."""
     return replace(SETTINGS["paper"], alpha=alpha)
 
 
 def named(method: str, label: str, threshold: float | None = None, miou: float = 0.0) -> Row:
-    """The row of one of `SETTINGS`."""
+    """Returns the row of one of `SETTINGS`."""
     paper = {} if threshold is None else {"threshold": threshold, "miou": miou}
     return Row(label, SETTINGS[method], {"method": method}, paper)
 
@@ -105,6 +107,16 @@ TABLES: Mapping[str, Table] = {
             named("sealed", "sealed (ours)"),
         ),
         SETTINGS["plain"],
+    ),
+    "table-2-code": Table(
+        "Table 2, gains over DiffSegmenter's code",
+        (
+            named("diffsegmenter", "DiffSegmenter's code: weight 1.21, last token"),
+            named("paper", "paper (Eq. 3 and 4)"),
+            named("sealed", "sealed (ours)"),
+        ),
+        SETTINGS["diffsegmenter"],
+        gains=True,
     ),
     "table-3": Table(
         "Table 3. The weight α of the noun",
@@ -128,7 +140,7 @@ TABLES: Mapping[str, Table] = {
 
 
 def methods(seeds: Iterable[int] = (0, 1)) -> dict[str, Settings]:
-    """Every named method from the noise of every seed."""
+    """Returns every named method from the noise of every seed."""
     return {
         name if seed == settings.seed else f"{name}, seed {seed}": replace(settings, seed=seed)
         for seed in seeds
@@ -137,19 +149,20 @@ def methods(seeds: Iterable[int] = (0, 1)) -> dict[str, Settings]:
 
 
 def variants() -> dict[str, Settings]:
-    """All settings that the tables have rows for, by name; the named methods from two seeds."""
+    """Names all settings that the tables have rows for; the named methods from two seeds."""
     others = {f"paper, alpha {a:g}": weighted(a) for a, *_ in ALPHAS}
-    # 0.9 is "paper" and 1 is "chunk" already.
+    # 0.9 is "paper" already; 1 is "chunk" on the paper's calibration.
     return methods() | {n: s for n, s in others.items() if s not in SETTINGS.values()}
 
 
 def make_tables(
     val: Run, tests: Sequence[Run], plans: Mapping[str, Table] = TABLES, *, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Tables of every test split, as far as their rows were read.
+    """Makes tables of every test split, as far as their rows were read.
 
     All rows of a table are read from the same seeds: those that every one of them was read from.
-    An axis is left out for a split that wasn't read along all of it that val was.
+    An axis is left out for a split that wasn't read along all of it that val was, and a table of
+    gains alone for one in which its baseline wasn't read.
 
     Args:
         val: Where thresholds are chosen.
@@ -168,6 +181,8 @@ def make_tables(
             read = [row for row in known if test.like(row.settings)]
             if plan.axis and len(read) < len(known):
                 continue
+            if plan.gains and plan.baseline not in [row.settings for row in read]:
+                continue
             each = [run.seeds(row.settings) for run in runs for row in read]
             seeds = set.intersection(*each) if each else ()
             lines = []
@@ -185,7 +200,7 @@ def make_tables(
 
 
 def about(run: Run) -> dict[str, Any]:
-    """What stands under a table: what was read, and how much of it was left out."""
+    """Returns what stands under a table: what was read, and how much of it was left out."""
     dataset = run.settings["dataset"]
     return {
         "dataset": dataset["name"],
@@ -203,7 +218,7 @@ def about(run: Run) -> dict[str, Any]:
 def examples(
     val: Run, test: Run, methods: Sequence[str] = ("plain", "chunk", "paper")
 ) -> dict[str, Any] | None:
-    """Figure 8's pictures, chosen by a rule and not by taste.
+    """Picks Figure 8's pictures, chosen by a rule and not by taste.
 
     Of the expressions with an attribute: where the last method gains most over the first, where
     it gains as much as it does in the middle of all, and where it loses most.
@@ -236,7 +251,7 @@ def examples(
 def class_tables(
     val: ClassRun, tests: Sequence[ClassRun], *, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Table 1 of every test split: mIoU over classes, their pixels pooled.
+    """Makes Table 1 of every test split: mIoU over classes, their pixels pooled.
 
     Args:
         val: Where thresholds are chosen.
@@ -287,13 +302,13 @@ def class_tables(
 
 
 def best(curves: Mapping[str, np.ndarray]) -> tuple[int, float]:
-    """The place of the threshold with the highest mean over classes, and that mean."""
+    """Returns the place of the threshold with the highest mean over classes, and that mean."""
     means = np.mean(list(curves.values()), axis=0)
     return int(means.argmax()), float(means.max())
 
 
 def paper_tables(folder: Path, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Tables 1 to 4 and what Figures 7 and 8 show, from the runs in a folder.
+    """Makes Tables 1 to 4 and what Figures 7 and 8 show, from the runs in a folder.
 
     Args:
         folder: Holds complete runs side by side.
@@ -317,7 +332,7 @@ def paper_tables(folder: Path, *, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def show_weights(table: Mapping[str, Any]) -> Drawing:
-    """Figure 7: how mIoU changes with the weight of the noun, against that at the weight 1.
+    """Draws Figure 7: how mIoU changes with the weight of the noun, against that at the weight 1.
 
     Args:
         table: A "table-3", whose row of the weight 1 is the baseline.
@@ -345,7 +360,7 @@ def show_weights(table: Mapping[str, Any]) -> Drawing:
 def show_ablation(
     rows: Sequence[Mapping[str, Any]], benchmark: Referring, models: Models
 ) -> Drawing:
-    """Figure 8: the completed maps of each method for pictures that `examples` chose.
+    """Draws Figure 8: the completed maps of each method for pictures that `examples` chose.
 
     Args:
         rows: Of a "figure-8".

@@ -9,6 +9,7 @@ from nbhelpers.figures.images import (
     overlay,
     show_chunks,
     show_image,
+    show_images,
     show_maps,
     show_masks,
     show_rows,
@@ -16,19 +17,6 @@ from nbhelpers.figures.images import (
 from nbhelpers.figures.sentences import show_captions, show_tree
 from nbhelpers.figures.sliders import Sliders, sliders
 
-__all__ = [
-    "show_image",
-    "show_masks",
-    "show_maps",
-    "show_chunks",
-    "overlay",
-    "show_rows",
-    "in_proportion",
-    "show_captions",
-    "show_tree",
-    "show_matrix",
-    "show_lines",
-    "show_intervals",
-    "sliders",
-    "Sliders",
-]
+__all__ = ["show_image", "show_images", "show_masks", "show_maps", "show_chunks"]
+__all__ += ["overlay", "show_rows", "in_proportion", "show_captions", "show_tree"]
+__all__ += ["show_matrix", "show_lines", "show_intervals", "sliders", "Sliders"]

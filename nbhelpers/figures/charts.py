@@ -1,4 +1,4 @@
-"""Numbers, drawn for a reader: matrices, curves and intervals, in the look of the pictures."""
+"""Numbers, drawn for a reader: matrices, curves and intervals, in the style of the pictures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nbhelpers.display import Drawing
-from nbhelpers.figures.images import DARK, HEAT, drawable, finish
+from nbhelpers.figures.panels import DARK, HEAT, POINTS, drawable, finish
 
 # Okabe and Ito's, told apart by any eye, dark enough for lines; each line has a marker of its own.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#1b1b1b", "#E69F00")
@@ -29,7 +29,7 @@ def show_matrix(
     column_label: str = "",
     alt: str | None = None,
 ) -> Drawing:
-    """A matrix as colored cells, its rows and columns named.
+    """Returns a matrix as colored cells, its rows and columns named.
 
     Args:
         values: The cells; NaN leaves one empty.
@@ -66,13 +66,13 @@ def show_matrix(
     drawn = axis.imshow(values, cmap=HEAT, vmin=low, vmax=high)
     axis.set_xticks(range(len(columns)), [drawable(c) for c in columns], rotation=60, ha="right")
     axis.set_yticks(range(len(rows)), [drawable(r) for r in rows])
-    axis.set_xlabel(column_label, fontsize=9, color=DARK)
-    axis.set_ylabel(row_label, fontsize=9, color=DARK)
+    axis.set_xlabel(column_label, fontsize=POINTS, color=DARK)
+    axis.set_ylabel(row_label, fontsize=POINTS, color=DARK)
     _quiet(axis)
     bar = figure.colorbar(drawn, ax=axis, shrink=0.8, pad=0.02)
-    bar.set_label(label, fontsize=9, color=DARK)
+    bar.set_label(label, fontsize=POINTS, color=DARK)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=8, colors=DARK, length=2)
+    bar.ax.tick_params(labelsize=POINTS, colors=DARK, length=2)
     order = np.argsort(np.where(np.isnan(values), -np.inf, values), axis=None)[::-1][:4]
     cells = [np.unravel_index(place, values.shape) for place in order]
     said = "; ".join(f"{rows[r]} and {columns[c]}: {values[r, c]:.2f}" for r, c in cells)
@@ -89,7 +89,7 @@ def show_lines(
     logarithmic: bool = False,
     alt: str | None = None,
 ) -> Drawing:
-    """Curves over one axis, with their intervals as bands.
+    """Draws curves over one axis, with their intervals as bands.
 
     Args:
         x: Where the points stand.
@@ -126,7 +126,7 @@ def show_lines(
         )
     for place, (name, spot) in enumerate(sorted((marks or {}).items(), key=lambda m: m[1])):
         axis.axvline(spot, color=DARK, linewidth=0.8, linestyle=":")
-        style: dict[str, Any] = {"transform": axis.get_xaxis_transform(), "fontsize": 8}
+        style: dict[str, Any] = {"transform": axis.get_xaxis_transform(), "fontsize": POINTS}
         height = 1.01 + 0.06 * (place % 2)  # neighbors may stand close
         axis.text(spot, height, name, ha="center", va="bottom", color=DARK, **style)
     if logarithmic:
@@ -135,12 +135,12 @@ def show_lines(
         axis.set_xticks([], minor=True)
     elif all(isinstance(value, int) for value in x):  # no batch of 1.2
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_xlabel(x_label, fontsize=9, color=DARK)
-    axis.set_ylabel(y_label, fontsize=9, color=DARK)
+    axis.set_xlabel(x_label, fontsize=POINTS, color=DARK)
+    axis.set_ylabel(y_label, fontsize=POINTS, color=DARK)
     axis.grid(color="#e3e8ee", linewidth=0.6)
     _quiet(axis)
     if len(lines) > 1:
-        axis.legend(fontsize=8, frameon=False, labelcolor=DARK)
+        axis.legend(fontsize=POINTS, frameon=False, labelcolor=DARK)
     said = f"Curves of {y_label} over {x_label}. {'; '.join(parts)}."
     return finish(figure, alt or said)
 
@@ -152,7 +152,7 @@ def show_intervals(
     x_label: str,
     alt: str | None = None,
 ) -> Drawing:
-    """Means with their intervals, a row each, beside a line at zero.
+    """Draws means with their intervals, a row each, beside a line at zero.
 
     Args:
         rows: What each row measures, from the top.
@@ -185,7 +185,7 @@ def show_intervals(
         parts.append(f"{name}: {said}")
     axis.set_yticks(range(len(rows)), [drawable(row) for row in rows])
     axis.set_ylim(len(rows) - 0.4, -0.6)
-    axis.set_xlabel(x_label, fontsize=9, color=DARK)
+    axis.set_xlabel(x_label, fontsize=POINTS, color=DARK)
     axis.grid(axis="x", color="#e3e8ee", linewidth=0.6)
     _quiet(axis)
     if len(series) > 1:  # above, where no interval lies
@@ -193,15 +193,15 @@ def show_intervals(
             loc="outside upper center",
             ncols=len(series) if sum(map(len, series)) <= 60 else 2,
             frameon=False,
-            fontsize=8,
+            fontsize=POINTS,
             labelcolor=DARK,
         )
     return finish(figure, alt or f"Intervals of {x_label}. {'; '.join(parts)}.")
 
 
 def _quiet(axis: Any) -> None:
-    """Ticks that can be read, no frame."""
-    axis.tick_params(labelsize=8, colors=DARK, length=2)
+    """Draws ticks that can be read, and no frame."""
+    axis.tick_params(labelsize=POINTS, colors=DARK, length=2)
     axis.set_axisbelow(True)
     for side in axis.spines.values():
         side.set_visible(False)

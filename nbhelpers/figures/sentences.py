@@ -1,6 +1,6 @@
 """Sentences, drawn: beside the picture that they describe, and as the tree that a parser makes.
 
-The look, the fonts and the alt text are those of `nbhelpers.figures.images`.
+The style, the fonts and the alt text are those of `nbhelpers.figures.images`.
 """
 
 from __future__ import annotations
@@ -9,26 +9,17 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbhelpers.display import Drawing
-from nbhelpers.figures.images import (
-    DARK,
-    MARK,
-    MONO,
-    PANEL,
-    REST,
-    Picture,
-    as_arrays,
-    drawable,
-    finish,
-    size_of,
-)
+from nbhelpers.datasets import Picture
+from nbhelpers.display import Drawing, as_arrays
+from nbhelpers.figures.images import MARK, MONO, REST
+from nbhelpers.figures.panels import DARK, PANEL, POINTS, drawable, finish, size_of
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Token
 
 WRAP = 46  # characters of a caption in a line
 CELL = 0.092  # inches that a character of the monospaced font takes at the size used here
-SMALL = 0.8  # a label's size in that of a word
+SMALL = 0.9  # a label's size in that of a word
 STEP = 0.3  # inches between one level of arcs and the next
 GRAY = "#5a6270"  # on white 6 : 1, readable
 
@@ -41,7 +32,7 @@ def show_captions(
     labels: Sequence[Any] | None = None,
     alt: str | None = None,
 ) -> Drawing:
-    """The picture beside sentences about it, with what was added to their beginnings marked.
+    """Shows a picture beside sentences about it, with what was added to their beginnings marked.
 
     Args:
         image: uint8 ``(h, w, 3)``.
@@ -84,7 +75,13 @@ def show_captions(
     left, y, said = w + 0.3, (height - text) / 2, []
     for caption, start, label, lines in zip(captions, starts, above, rows, strict=True):
         axis.text(
-            left, y + 0.12, drawable(label), fontsize=9, parse_math=False, color=GRAY, va="center"
+            left,
+            y + 0.12,
+            drawable(label),
+            fontsize=POINTS,
+            parse_math=False,
+            color=GRAY,
+            va="center",
         )
         y += 0.26
         for first, line in lines:
@@ -111,7 +108,7 @@ def show_captions(
 
 
 def _wrapped(text: str) -> list[tuple[int, str]]:
-    """The lines of a text, each with the place in the text where it begins."""
+    """Returns the lines of a text, each with the place in the text where it begins."""
     lines, at = [], 0
     kept: dict[str, Any] = {
         "expand_tabs": False,
@@ -128,7 +125,7 @@ def _wrapped(text: str) -> list[tuple[int, str]]:
 def show_tree(
     doc: Doc, chunks: Sequence[Any] = (), target: int | None = None, *, alt: str | None = None
 ) -> Drawing:
-    """A parsed sentence: words with their parts of speech, an arc from each head to its dependent.
+    """Draws a parsed sentence: words with parts of speech, an arc from each head to its dependent.
 
     Args:
         doc: From a spaCy pipeline, ``models.parser(caption)``.
@@ -177,11 +174,11 @@ def show_tree(
         axis.text(
             x, -0.17, drawable(token.text, MONO), family=MONO, fontsize=11, color=DARK, **font
         )
-        axis.text(x, -0.4, token.pos_, fontsize=8, color=GRAY, **font)
+        axis.text(x, -0.4, token.pos_, fontsize=POINTS, color=GRAY, **font)
         if token.i not in {child for child, _ in levels}:
             stem = {"arrowstyle": "->", "color": DARK, "lw": 1}
             axis.annotate("", (x, 0.02), (x, STEP), arrowprops=stem)
-            axis.text(x, STEP + 0.04, token.dep_, fontsize=8, color=DARK, **font)
+            axis.text(x, STEP + 0.04, token.dep_, fontsize=POINTS, color=DARK, **font)
     font["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
     for (child, head), level in levels.items():
         # Of the arcs that leave a head to one side the longer start farther in: none cross.
@@ -196,7 +193,7 @@ def show_tree(
         axis.add_patch(PathPatch(path, facecolor="none", edgecolor=DARK, linewidth=1))
         tip = {"arrowstyle": "-|>", "color": DARK, "lw": 0}
         axis.annotate("", (end, 0.0), (end, 0.1), arrowprops=tip)
-        axis.text((start + end) / 2, height, doc[child].dep_, fontsize=8, color=DARK, **font)
+        axis.text((start + end) / 2, height, doc[child].dep_, fontsize=POINTS, color=DARK, **font)
     parts = [
         f"{t.text} ({t.pos_}) is "
         + (f"the {t.dep_}" if t.head.i == t.i else f"{t.dep_} of {t.head.text}")
@@ -211,12 +208,12 @@ def show_tree(
 
 
 def _column(token: Token) -> float:
-    """How many characters wide a word's column is, so that its labels fit beside the next's."""
+    """Returns a word's column width in characters, so that its labels fit beside the next's."""
     return max(len(token.text), SMALL * len(token.pos_), SMALL * len(token.dep_)) + 2
 
 
 def _levels(arcs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
-    """For each arc (child, head) a height above all arcs that it spans.
+    """Returns for each arc (child, head) a height above all arcs that it spans.
 
     Example:
         >>> _levels([(0, 2), (1, 2), (3, 2)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 import itertools
 import json
 import math
@@ -11,11 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
+from nbhelpers.display import Drawing, stack
 
-from nbhelpers.display import Drawing
-
-MOST = 64  # frames; a page has to stay light
+MOST = 128  # frames; a page has to stay light
 # Reads every control of the figure, shows the one frame that they name, and says its setting.
 _STEP = (
     "(function(f){var n=0;"
@@ -25,7 +22,7 @@ _STEP = (
     "var o=i.parentNode.querySelector('output');"
     "if(o){o.textContent=JSON.parse(i.dataset.values)[v];"
     "i.setAttribute('aria-valuetext',o.textContent)}});"
-    "f.querySelectorAll('img').forEach(function(p,k){p.hidden=k!=n})"
+    "f.querySelectorAll('.nb-frame').forEach(function(p,k){p.hidden=k!=n})"
     "})(this.closest('.nb-sliders'))"
 )
 
@@ -35,10 +32,10 @@ class Sliders:
     """A figure for every setting of some sliders.
 
     Attributes:
-        draw: makes the figure of one setting, by the sliders' names.
-        values: each slider's values, by name; the last slider changes fastest in `frames`.
-        frames: one figure a setting.
-        start: the setting that is shown first, and printed.
+        draw: Makes the figure of one setting, by the sliders' names.
+        values: Each slider's values, by name; the last slider changes fastest in `frames`.
+        frames: One figure a setting.
+        start: The setting that is shown first, and printed.
     """
 
     draw: Callable[..., Drawing]
@@ -52,7 +49,7 @@ class Sliders:
         return self.frames[self._first]
 
     def live(self) -> Any:
-        """The same sliders as ipywidgets, which draw every change afresh; needs a kernel."""
+        """Makes the same sliders as ipywidgets, which draw every change afresh; needs a kernel."""
         from ipywidgets import SelectionSlider, interactive
 
         controls = {
@@ -78,15 +75,17 @@ class Sliders:
         return f"<Sliders: {turns}; {self.still.alt}>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Frames and controls for a page; the first frame for paper and terminals."""
+        """Returns frames and controls for a page; the first frame for paper and terminals."""
         pictures = "".join(
-            frame.as_html(hidden=place != self._first) for place, frame in enumerate(self.frames)
+            f'<div class="nb-frame"{" hidden" * (place != self._first)}>{frame.as_html()}</div>'
+            for place, frame in enumerate(self.frames)
         )
         controls = "".join(
             _control(name, values, list(values).index(self.start[name]))
             for name, values in self.values.items()
         )
-        page = f'<div class="nb-sliders" role="group">{pictures}<div>{controls}</div></div>'
+        below = f'<div class="nb-controls">{controls}</div>'
+        page = f'<div class="nb-sliders" role="group">{pictures}{below}</div>'
         return {**self.still._repr_mimebundle_(), "text/html": page, "text/plain": repr(self)}
 
 
@@ -96,7 +95,7 @@ def sliders(
     start: Mapping[str, Any] | None = None,
     **values: Sequence[Any],
 ) -> Sliders:
-    """Draw a figure at every setting of its sliders, for a reader to step through.
+    """Draws a figure at every setting of its sliders, for a reader to step through.
 
     A slider whose values are False and True is a box to tick, any other one is dragged. Nothing
     is computed while a reader turns, so it works in a page that was saved. In a live notebook
@@ -113,8 +112,8 @@ def sliders(
 
     Raises:
         ValueError: No slider, one with no value, a start that is none of its values, or more
-            than 64 settings.
-        TypeError: `draw` returned something other than drawings.
+            than 128 settings.
+        TypeError: Something other than drawings came from `draw`.
     """
     if not values or not all(map(len, values.values())):
         raise ValueError(f"each slider needs values to step through (got {values})")
@@ -127,7 +126,7 @@ def sliders(
             raise ValueError(f"start={{{name!r}: {value!r}}} is none of the slider's values")
 
     def frame(**setting: Any) -> Drawing:
-        """The figure of one setting."""
+        """Returns the figure of one setting."""
         return _as_one(draw(**setting))
 
     settings = itertools.product(*values.values())
@@ -136,31 +135,24 @@ def sliders(
 
 
 def _as_one(drawn: Any) -> Drawing:
-    """What was drawn as one figure: of several, each below the one before."""
+    """Returns what was drawn as one figure: of several, each below the one before."""
     parts: list[Any] = [*drawn] if isinstance(drawn, tuple | list) else [drawn]
     if not parts or not all(isinstance(part, Drawing) for part in parts):
         got = ", ".join(type(part).__name__ for part in parts) or "nothing"
         raise TypeError(f"draw must return a Drawing, as nb.show_maps does, or several; got {got}")
     if len(parts) == 1:
         return parts[0]
-    pictures = [Image.open(io.BytesIO(part.png)) for part in parts]
-    size = max(picture.width for picture in pictures), sum(picture.height for picture in pictures)
-    sheet, top, file = Image.new("RGB", size, "white"), 0, io.BytesIO()
-    for picture in pictures:
-        sheet.paste(picture, (0, top))
-        top += picture.height
-    sheet.save(file, "PNG")
-    words = " ".join(part.alt for part in parts)
-    return Drawing(file.getvalue(), words, max(part.width for part in parts))
+    rows = [row for part in parts for row in part.rows or ((part,),)]
+    return stack(rows, " ".join(part.alt for part in parts))
 
 
 def _word(value: Any) -> str:
-    """A value as a reader sees it."""
+    """Returns a value as a reader sees it."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _control(name: str, values: Sequence[Any], place: int) -> str:
-    """One slider's label and input."""
+    """Returns one slider's label and input."""
     label = html.escape(name.replace("_", " "))
     words = html.escape(json.dumps([_word(value) for value in values]), quote=True)
     shared = f'data-count="{len(values)}" data-values="{words}" oninput="{_STEP}"'

@@ -1,4 +1,4 @@
-"""How the Triton kernels are started: tile sizes, grids, strides, and the means left over."""
+"""The launches of the Triton kernels: tile sizes, grids, strides, and the means left over."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,30 +7,24 @@ import torch
 import triton  # type: ignore[import-untyped]
 from torch import Tensor
 
-from nbhelpers.kernels import _tiled, _tiled_maps
-from nbhelpers.kernels.blend import TELLS
+from nbhelpers.kernels import _tiled
+from nbhelpers.kernels.eager import TELLS
 
 TOGETHER = 16  # maps in one pass over the keys, where there are several
 
 
 def tiles(d: int, dtype: torch.dtype) -> dict[str, int]:
-    """Tile sizes and warps for a head dimension, so that no register spills on sm_90."""
+    """Returns tile sizes and warps for a head dimension, so that no register spills on sm_90."""
     features = max(16, triton.next_power_of_2(d))
-    if dtype == torch.float32:  # no tensor cores in full precision: products live in registers
-        rows = 32 if features <= 64 else 16
-        return {
-            "BLOCK_M": rows,
-            "BLOCK_N": 32,
-            "BLOCK_D": features,
-            "num_warps": 4,
-            "num_stages": 2,
-        }
-    rows = 128 if features <= 64 else 64
-    return {"BLOCK_M": rows, "BLOCK_N": 64, "BLOCK_D": features, "num_warps": 4, "num_stages": 3}
+    # No tensor cores in full precision: products live in registers.
+    rows, columns, stages = (32, 32, 2) if dtype == torch.float32 else (128, 64, 3)
+    rows = rows if features <= 64 else rows // 2
+    sizes = {"BLOCK_M": rows, "BLOCK_N": columns, "BLOCK_D": features}
+    return {**sizes, "num_warps": 4, "num_stages": stages}
 
 
 def row_lse(query: Tensor, key: Tensor, scale: float) -> Tensor:
-    """As `eager.row_lse`."""
+    """Computes `eager.row_lse`."""
     batch, heads, n, d = query.shape
     lse = query.new_empty(batch, heads, n, dtype=torch.float32)
     shape = {"N": n, "TOKENS": key.shape[-2], "D": d, **tiles(d, query.dtype)}
@@ -40,7 +34,7 @@ def row_lse(query: Tensor, key: Tensor, scale: float) -> Tensor:
 
 
 def columns_from_lse(query: Tensor, key: Tensor, lse: Tensor, scale: float) -> Tensor:
-    """As `eager.columns_from_lse`."""
+    """Computes `eager.columns_from_lse`."""
     batch, heads, n, d = query.shape
     count = key.shape[-2]
     out = query.new_empty(batch, heads, n, count, dtype=torch.float32)
@@ -51,14 +45,14 @@ def columns_from_lse(query: Tensor, key: Tensor, lse: Tensor, scale: float) -> T
 
 
 def complete(query: Tensor, key: Tensor, maps: Tensor, scale: float, transpose: bool) -> Tensor:
-    """As `eager.complete`."""
+    """Computes `eager.complete`."""
     lse = row_lse(query, key, scale) if transpose else None
     groups = [_carry(query, key, group, scale, lse) for group in maps.split(TOGETHER, dim=1)]
     return torch.cat(groups, dim=1)
 
 
 def _carry(query: Tensor, key: Tensor, maps: Tensor, scale: float, lse: Tensor | None) -> Tensor:
-    """Up to `TOGETHER` maps, gathered, or spread where the rows' lse is given."""
+    """Carries up to `TOGETHER` maps: gathers, or spreads where the rows' lse is given."""
     batch, heads, n, d = query.shape
     prompts, count, _ = maps.shape
     out = query.new_empty(batch, heads, count, n, dtype=torch.float32)
@@ -74,8 +68,10 @@ def _carry(query: Tensor, key: Tensor, maps: Tensor, scale: float, lse: Tensor |
     return out.unflatten(0, (prompts, -1)).mean(dim=(1, 2))
 
 
-def aggregate(maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int, int]) -> Tensor:
-    """As `blend.aggregate`."""
+def aggregate(
+    maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int, int], normalize: bool
+) -> Tensor:
+    """Computes `eager.aggregate`."""
     first = maps[0]
     sizes = [tuple(level.shape[-2:]) for level in maps]
     areas = [h * w for h, w in sizes]
@@ -89,22 +85,22 @@ def aggregate(maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int,
     flat = torch.cat([level.float().flatten(1) for level in maps], dim=1)
     out = first.new_empty(len(first), *size, dtype=torch.float32)
     block = 512
-    _tiled_maps.blend_kernel[(triton.cdiv(size[0] * size[1], block), len(first))](
+    _tiled.blend_kernel[(triton.cdiv(size[0] * size[1], block), len(first))](
         flat, table, shares, out, flat.shape[1], *size,
-        TELLS=TELLS, LEVELS=len(maps), LONGEST=max(areas), BLOCK=block,
+        NORMALIZE=normalize, TELLS=TELLS, LEVELS=len(maps), LONGEST=max(areas), BLOCK=block,
     )  # fmt: skip
     return out
 
 
 def count_places(maps: Tensor, truths: Tensor, thresholds: Tensor) -> Tensor:
-    """As `_sweep.count_places`."""
+    """Computes `eager.count_places`."""
     count, pixels = len(maps), maps[0].numel()
     places = 2 * (len(thresholds) + 1)
     # One bin more than places, for what lies beyond the last pixel.
     bins = triton.next_power_of_2(places + 1)
     found = torch.zeros(count, bins, dtype=torch.int32, device=maps.device)
     block = 2048
-    _tiled_maps.places_kernel[(triton.cdiv(pixels, block), count)](
+    _tiled.places_kernel[(triton.cdiv(pixels, block), count)](
         maps.contiguous(), truths.contiguous().view(torch.uint8), thresholds, found, pixels,
         THRESHOLDS=len(thresholds), BITS=len(thresholds).bit_length(), BINS=bins, BLOCK=block,
     )  # fmt: skip
@@ -112,5 +108,5 @@ def count_places(maps: Tensor, truths: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def _grid(query: Tensor, shape: dict[str, Any]) -> tuple[int, int]:
-    """A program for each tile of pixels of each head."""
+    """Returns a grid with a program for each tile of pixels of each head."""
     return triton.cdiv(query.shape[-2], shape["BLOCK_M"]), query.shape[0] * query.shape[1]

@@ -1,4 +1,4 @@
-"""The operators by their names: what is given is checked, then one of two forms computes it."""
+"""The operators by their names, with checked inputs, each computed by one of two backends."""
 
 import importlib.util
 import logging
@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from nbhelpers.kernels import _sweep, blend, eager
+from nbhelpers.errors import refused
+from nbhelpers.kernels import eager
 
 Form = Literal["torch", "triton"]
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -21,24 +22,21 @@ log = logging.getLogger(__name__)
 
 
 def choose(tensor: Tensor, backend: Form | None = None, *, d: int = 1) -> Form:
-    """The form that computes with tensors like this one.
+    """Chooses the backend that computes with tensors like this one.
 
     Triton's kernels on an NVIDIA GPU from Ampere on, stock PyTorch everywhere else: the same
     results within rounding, in the same memory.
 
     Args:
-        tensor: Where it is and its dtype count.
-        backend: The form that is to be taken; None lets the tensor decide.
+        tensor: Its device and dtype decide.
+        backend: The one to be taken instead; None lets the tensor decide.
         d: The features of a head.
 
-    Returns:
-        "torch" or "triton".
-
     Raises:
-        ValueError: No such form, or Triton where it can't run.
+        ValueError: There is no such backend, or it is Triton where that can't run.
     """
     if backend not in (None, "torch", "triton"):
-        raise ValueError(f"backend is 'torch', 'triton' or None; got {backend!r}")
+        raise refused("choose", "backend is 'torch', 'triton' or None", backend=backend)
     lack = _lack(tensor, d)
     if backend == "triton" and lack:
         raise ValueError(
@@ -58,19 +56,16 @@ def columns(
     *,
     backend: Form | None = None,
 ) -> Float[Tensor, "batch head n column"]:
-    """The probabilities with which every pixel looks at some of the tokens.
+    """Returns the probabilities with which every pixel attends to some of the tokens, in float32.
 
     Args:
         query: The pixels' queries.
         key: The tokens' keys.
-        index: The wanted tokens, a column each.
-        scale: What the model multiplies its logits by, usually ``d ** -0.5``.
+        index: The wanted tokens, a column each; all tokens' columns sum to 1.
+        scale: The factor of the logits, usually ``d ** -0.5``.
         subset: The tokens that the softmax runs over; all of them when None. A wanted token
             outside of it has no probability, so it must lie inside.
-        backend: The form to take, as in `choose`.
-
-    Returns:
-        The wanted columns in float32; over all tokens of the subset they sum to 1.
+        backend: As in `choose`.
 
     Raises:
         ValueError: A wanted token is no token of the subset.
@@ -79,13 +74,12 @@ def columns(
     missing = sorted(set(index) - set(tokens))
     if missing:
         raise ValueError(
-            f"tokens {missing} were asked for, but the softmax runs over tokens {tokens}; "
-            "choose the wanted tokens among them"
+            f"columns(index={list(index)}): tokens {missing} were asked for, but the softmax runs "
+            f"over tokens {tokens}; choose the wanted tokens among them"
         )
     form = _attention(query, backend)
     lse = form.row_lse(query, key if subset is None else key[..., tokens, :], scale)
-    found: Tensor = form.columns_from_lse(query, key[..., list(index), :], lse, scale)
-    return found
+    return form.columns_from_lse(query, key[..., list(index), :], lse, scale)
 
 
 def columns_from_lse(
@@ -96,23 +90,19 @@ def columns_from_lse(
     *,
     backend: Form | None = None,
 ) -> Float[Tensor, "batch head n column"]:
-    """Columns of an attention matrix whose rows' log-sum-exp is known: no row is ever formed.
+    """Returns columns of an attention matrix whose rows' log-sum-exp is known, in float32.
 
-    Column t of ``softmax(q k' scale)`` is ``exp(q . k_t * scale - lse)``.
+    No row is ever formed: column t of ``softmax(q k' scale)`` is ``exp(q . k_t * scale - lse)``.
 
     Args:
         query: The pixels' queries.
         key: The keys of the wanted columns alone.
         lse: The log-sum-exp of ``q . k * scale`` over all that the softmax runs over; fused
             attention gives it on the side, and so does `row_lse`.
-        scale: What the model multiplies its logits by.
-        backend: The form to take, as in `choose`.
-
-    Returns:
-        Probabilities in float32, a column for each key.
+        scale: The factor of the logits.
+        backend: As in `choose`.
     """
-    found: Tensor = _attention(query, backend).columns_from_lse(query, key, lse, scale)
-    return found
+    return _attention(query, backend).columns_from_lse(query, key, lse, scale)
 
 
 def row_lse(
@@ -122,9 +112,8 @@ def row_lse(
     *,
     backend: Form | None = None,
 ) -> Float[Tensor, "batch head n"]:
-    """The log-sum-exp of ``q . k * scale`` over the tokens, of every pixel, in float32."""
-    found: Tensor = _attention(query, backend).row_lse(query, key, scale)
-    return found
+    """Returns the log-sum-exp of ``q . k * scale`` over the tokens, of every pixel, in float32."""
+    return _attention(query, backend).row_lse(query, key, scale)
 
 
 def complete(
@@ -136,23 +125,20 @@ def complete(
     *,
     backend: Form | None = None,
 ) -> Float[Tensor, "chunk n"] | Float[Tensor, "prompt chunk n"]:
-    """The maps carried along one layer's self-attention, averaged over heads and passes.
+    """Returns the maps carried along one layer's self-attention, averaged over heads and passes.
 
     ``A S`` is attention with S in the place of the values; ``A^T S`` sends every pixel's score
-    to the pixels that it looks at. Neither forms A.
+    to the pixels that it attends to. Neither forms A, and both are float32. A's rows sum to 1, so
+    ``A S`` stays within S's range and leaves a constant map as it is, and ``A^T S`` keeps the sum.
 
     Args:
         query: The pixels' queries.
         key: The pixels' keys.
         maps: S, one row a map. With an axis of prompts the batch is split evenly among them, in
             order, and each prompt's maps are carried along its own part.
-        scale: What the model multiplies its logits by, usually ``d ** -0.5``.
+        scale: The factor of the logits, usually ``d ** -0.5``.
         transpose: Whether to apply ``A^T`` instead of ``A``.
-        backend: The form to take, as in `choose`.
-
-    Returns:
-        The new maps in float32. A's rows sum to 1, so ``A S`` stays within S's range and
-        leaves a constant map as it is, and ``A^T S`` keeps the sum of S.
+        backend: As in `choose`.
 
     Raises:
         ValueError: The batch can't be split evenly among the prompts.
@@ -163,7 +149,7 @@ def complete(
             f"a batch of {len(query)} can't be split among {len(grouped)} prompts; give as many "
             "passes for each"
         )
-    found: Tensor = _attention(query, backend).complete(query, key, grouped, scale, transpose)
+    found = _attention(query, backend).complete(query, key, grouped, scale, transpose)
     return found if maps.ndim == 3 else found[0]
 
 
@@ -172,19 +158,21 @@ def aggregate(
     weights: Sequence[float],
     size: tuple[int, int],
     *,
+    normalize: bool = True,
     backend: Form | None = None,
 ) -> Float[Tensor, "chunk h w"]:
-    """Maps of several resolutions joined: each stretched to [0, 1], enlarged, weighted, summed.
+    """Joins maps of several resolutions: each stretched to [0, 1], enlarged, weighted, summed.
 
     Args:
         maps: One tensor for each resolution.
         weights: One for each resolution.
         size: The grid ``(h, w)`` to enlarge to, by bilinear interpolation.
+        normalize: Whether to stretch each map to [0, 1] by its minimum and maximum.
         backend: The form to take, as in `choose`.
 
     Returns:
-        float32. A map that is the same everywhere, to a millionth of its value, tells nothing
-        and adds 0.
+        float32. Stretched, a map that is the same everywhere, to a millionth of its value, tells
+        nothing and adds 0.
 
     Raises:
         ValueError: No maps, or not one weight for each.
@@ -194,10 +182,9 @@ def aggregate(
             f"give one weight for each resolution, at least one; got {len(maps)} resolutions and "
             f"{len(weights)} weights"
         )
-    if choose(maps[0], backend) == "triton":
-        found: Tensor = _launch().aggregate(maps, weights, size)
-        return found
-    return blend.aggregate(maps, weights, size)
+    form = _launch() if choose(maps[0], backend) == "triton" else eager
+    found: Tensor = form.aggregate(maps, weights, size, normalize)
+    return found
 
 
 def threshold_sweep(
@@ -207,24 +194,20 @@ def threshold_sweep(
     *,
     backend: Form | None = None,
 ) -> tuple[Int64[Tensor, "map threshold"], Int64[Tensor, "map threshold"]]:
-    """Intersection and union of every map, cut at every threshold, with its true mask.
+    """Counts intersection and union of every map, cut at every threshold, with its true mask.
 
-    A pixel belongs to the masks of all thresholds up to its own value, so its place among them is
+    These are the pixels of ``(map >= threshold) & truth`` and ``(map >= threshold) | truth``. A
+    pixel belongs to the masks of all thresholds up to its own value, so its place among them is
     all that counts: one histogram of these places, summed from above, holds every mask's area.
 
     Args:
         maps: Values in [0, 1].
         truths: The true masks.
         thresholds: Ascending; rounded to the maps' dtype, as `to_masks` has its own rounded.
-        backend: The form to take, as in `choose`.
-
-    Returns:
-        The pixels of ``(map >= threshold) & truth`` and of ``(map >= threshold) | truth``,
-        exactly: both are counts.
+        backend: As in `choose`.
 
     Raises:
-        ValueError: A map that leaves [0, 1] or holds NaN, thresholds that do not ascend, or
-            shapes that differ.
+        ValueError: A map leaves [0, 1] or holds NaN, thresholds don't ascend, or shapes differ.
 
     Example:
         >>> maps, truths = torch.tensor([[[0.2, 0.8]]]), torch.tensor([[[False, True]]])
@@ -240,27 +223,28 @@ def threshold_sweep(
     if not 0 <= low <= high <= 1:  # NaN is neither
         raise ValueError(f"maps lie in [0, 1], as to_pixels gives them; got {low} to {high}")
     if not len(thresholds) or not (thresholds.diff() >= 0).all() or thresholds.isnan().any():
-        raise ValueError(f"thresholds ascend, at least one; got {thresholds.tolist()[:8]}")
-    form = _launch() if choose(maps, backend) == "triton" else _sweep
+        wanted = "thresholds ascend, at least one"
+        raise refused("threshold_sweep", wanted, thresholds=thresholds.tolist())
+    form = _launch() if choose(maps, backend) == "triton" else eager
     places = form.count_places(maps, truths, thresholds.to(maps))
     above = places.view(len(maps), -1, 2).flip(1).cumsum(1).flip(1)
     return above[:, 1:, 1].contiguous(), above[:, 1:, 0] + above[:, :1, 1]
 
 
 def _attention(query: Tensor, backend: Form | None) -> ModuleType:
-    """The module that computes attention for these queries."""
+    """Returns the module that computes attention for these queries."""
     return _launch() if choose(query, backend, d=query.shape[-1]) == "triton" else eager
 
 
 def _launch() -> ModuleType:
-    """Triton's launches, imported when they are needed: Triton may be absent."""
+    """Imports Triton's launches when they are needed: Triton may be absent."""
     from nbhelpers.kernels import _launch as launch
 
     return launch
 
 
 def _lack(tensor: Tensor, d: int) -> str:
-    """What keeps Triton from computing with such tensors; nothing, if nothing does."""
+    """Says what keeps Triton from computing with such tensors; nothing, if nothing does."""
     if importlib.util.find_spec("triton") is None:
         return "it isn't installed"
     if tensor.dtype not in DTYPES or d > WIDEST:

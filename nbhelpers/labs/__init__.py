@@ -1,35 +1,25 @@
-"""Checks of the labs that end the chapters: each tries a student's function and teaches.
+"""The checks of the labs that end the chapters: each tries a student's function and teaches.
 
 They are plain functions, shared by notebooks, pytest and graders: a check returns when the answer
 is right, and else raises `Wrong` with what differs and a hint.
 """
 
-from nbhelpers.labs.attention import check_add_up, check_column, check_listen
+from nbhelpers.labs.attention import check_add_up, check_listen, check_over_words
 from nbhelpers.labs.captions import check_best_sentence, check_log_probability
 from nbhelpers.labs.checking import Wrong
 from nbhelpers.labs.chunks import check_places, check_whole_phrase
-from nbhelpers.labs.completion import check_gather, check_walk
-from nbhelpers.labs.embeddings import check_mix, check_replace, check_sees
+from nbhelpers.labs.completion import check_gather, check_in_blocks, check_walk
+from nbhelpers.labs.denoising import check_clean, check_timestep_for
+from nbhelpers.labs.embeddings import check_leaks_into, check_replace, check_sees
 from nbhelpers.labs.evaluation import check_interval, check_report, check_two_means
+from nbhelpers.labs.family import check_merge, check_neglect
+from nbhelpers.labs.leaks import check_holm, check_worth
 from nbhelpers.labs.whole_way import check_cut, check_overlap
 
-__all__ = [
-    "check_cut",
-    "check_overlap",
-    "check_log_probability",
-    "check_best_sentence",
-    "check_places",
-    "check_whole_phrase",
-    "check_replace",
-    "check_mix",
-    "check_sees",
-    "check_column",
-    "check_add_up",
-    "check_listen",
-    "check_gather",
-    "check_walk",
-    "check_two_means",
-    "check_report",
-    "check_interval",
-    "Wrong",
-]
+__all__ = ["check_cut", "check_overlap", "check_log_probability", "check_best_sentence"]
+__all__ += ["check_places", "check_whole_phrase", "check_replace", "check_leaks_into"]
+__all__ += ["check_sees", "check_clean", "check_timestep_for", "check_over_words"]
+__all__ += ["check_add_up", "check_listen"]
+__all__ += ["check_gather", "check_in_blocks", "check_walk", "check_two_means", "check_report"]
+__all__ += ["check_interval", "check_worth", "check_holm"]
+__all__ += ["check_neglect", "check_merge", "Wrong"]

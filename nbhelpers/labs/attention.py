@@ -1,4 +1,4 @@
-"""Checks of the lab of chapter 4: to listen, to share, to add up."""
+"""The checks of the lab on attention: shares among words, the weighted sum, hooks that go."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,55 +11,46 @@ from nbhelpers import kernels
 from nbhelpers.labs.checking import Round, rounds
 
 
-def check_column(
-    column: Callable[[Tensor, Tensor, int, float], Tensor], *, seed: int | None = None
+def check_over_words(
+    over_words: Callable[[Tensor, tuple[int, ...]], Tensor], *, seed: int | None = None
 ) -> None:
-    """Check ``column(query, key, token, scale)``: how much each place looks at one token.
+    """Checks ``over_words(P, words)``: probabilities over all tokens as those over some.
 
     Args:
-        column: Takes queries ``(head, n, d)``, keys ``(head, token, d)``, a token's position and
-            the scale of the logits; returns the mean over heads of the token's probability,
-            ``(n,)``.
+        over_words: Takes probabilities ``(head, n, token)`` and the positions of the words;
+            returns the probabilities of a softmax over these positions alone, the mean over
+            heads: ``(n, word)``.
         seed: Of the first inputs; fresh ones each time when None.
 
     Raises:
-        Wrong: It differs from `kernels.columns`.
+        Wrong: It differs from `kernels.columns` over the words.
     """
-    for trial in rounds(column, seed):
+    for trial in rounds(over_words, seed):
         query = 2 * torch.randn((3, 12, 8), generator=trial.rng)
-        key = 2 * torch.randn((3, 7, 8), generator=trial.rng)
-        token = int(torch.randint(1, 6, (1,), generator=trial.rng))
-        scale = 8**-0.5
-        wanted = kernels.columns(query[None], key[None], [token], scale)[0].mean(dim=0)[:, 0]
-        logits = query @ key.mT
-        shares = (scale * logits).softmax(dim=-1)
+        key = 2 * torch.randn((3, 9, 8), generator=trial.rng)
+        first = int(torch.randint(1, 3, (1,), generator=trial.rng))
+        words, scale = tuple(range(first, first + 4)), 8**-0.5
+        found = kernels.columns(query[None], key[None], words, scale, words)[0]
+        P = (scale * query @ key.mT).softmax(dim=-1)
+        chosen = P[..., list(words)]
         trial.compare(
-            trial.ask(query, key, token, scale),
-            wanted,
+            trial.ask(P, words),
+            found.mean(dim=0),
             {
-                "softmax over the wrong axis: each place shares out 1 among the tokens": (
-                    (scale * logits).softmax(dim=-2).mean(dim=0)[:, token]
+                "those are the shares among all tokens: divide by the words' sum": chosen.mean(0),
+                "divide in each head, and take the mean after that": (
+                    chosen.mean(0) / chosen.mean(0).sum(-1, keepdim=True)
                 ),
-                "softmax over the wrong axis: heads don't compete": (
-                    (scale * logits).softmax(dim=0).mean(dim=0)[:, token]
+                "P is a softmax already: dividing is enough": chosen.softmax(-1).mean(0),
+                "each location's shares sum to 1, not each word's": (
+                    (chosen / chosen.sum(-2, keepdim=True)).mean(0)
                 ),
-                "unnormalized: divide by the sum over all tokens": (
-                    (scale * logits).exp().mean(dim=0)[:, token]
+                "the mean over heads, not their sum": (chosen / chosen.sum(-1, keepdim=True)).sum(
+                    0
                 ),
-                "those are the logits: a softmax is missing": (
-                    (scale * logits).mean(dim=0)[:, token]
-                ),
-                "the scale is missing": logits.softmax(dim=-1).mean(dim=0)[:, token],
-                "take the mean of the heads' probabilities, not of their logits": (
-                    (scale * logits).mean(dim=0).softmax(dim=-1)[:, token]
-                ),
-                "off by one: positions count the start token as 0": (
-                    shares.mean(dim=0)[:, token - 1]
-                ),
-                "off by one: positions count from 0": shares.mean(dim=0)[:, token + 1],
-                "the mean over heads, not their sum": shares.sum(dim=0)[:, token],
+                "the words' columns alone": (P / chosen.sum(-1, keepdim=True)).mean(0),
             },
-            "softmax(scale * query @ key.mT) over the last axis, its column, the mean over heads",
+            "in each head divide the words' columns by their sum, then take the mean over heads",
         )
 
 
@@ -68,7 +59,7 @@ def check_add_up(
     *,
     seed: int | None = None,
 ) -> None:
-    """Check ``add_up(maps, weights, size)``: a token's maps of several resolutions as one.
+    """Checks ``add_up(maps, weights, size)``: a token's maps of several resolutions as one.
 
     Args:
         add_up: Takes one map ``(h, w)`` a resolution, a weight for each, and the size ``(h, w)``
@@ -90,7 +81,7 @@ def check_add_up(
         def joined(
             parts: Sequence[Tensor], shares: Sequence[float], stretch: bool = True
         ) -> Tensor:
-            """The maps enlarged and added, each stretched if asked for."""
+            """Returns the maps enlarged and added, each stretched if asked for."""
             parts = [_stretch(part) for part in parts] if stretch else parts
             large = [_enlarge(part, size) for part in parts]
             return torch.stack([w * part for w, part in zip(shares, large, strict=True)]).sum(0)
@@ -127,7 +118,7 @@ def check_add_up(
 def check_listen(
     listen: Callable[[nn.Module, Callable[[], object]], Any], *, seed: int | None = None
 ) -> None:
-    """Check ``listen(module, run)``: what a module gave while something ran.
+    """Checks ``listen(module, run)``: what a module gave while something ran.
 
     Args:
         listen: Takes a module and a function of no arguments; calls ``run()`` and returns the
@@ -144,13 +135,13 @@ def check_listen(
             wanted = [module(x) for x in inputs]
 
         def run(inputs: Tensor = inputs, module: nn.Module = module) -> None:
-            """Three calls."""
+            """Makes three calls."""
             with torch.no_grad():
                 for x in inputs:
                     module(x)
 
         def fail(run: Callable[[], None] = run) -> None:
-            """Three calls, and then a mistake."""
+            """Makes three calls, and then a mistake."""
             run()
             raise OSError("out of paper")
 
@@ -175,7 +166,7 @@ def check_listen(
 
 
 def _through(trial: Round, module: nn.Module, run: Callable[[], object]) -> Any:
-    """What the function heard, asked with the module itself and not with a copy of it."""
+    """Returns what the function heard, asked with the module itself and not with a copy of it."""
     try:
         heard = trial.function(module, run)
     except NotImplementedError:
@@ -188,7 +179,7 @@ def _through(trial: Round, module: nn.Module, run: Callable[[], object]) -> Any:
 
 
 def _untouched(trial: Round, module: nn.Module, hint: str) -> None:
-    """The module is as it was."""
+    """Checks that the module is as it was."""
     if "forward" in vars(module):
         trial.refuse(
             "it replaced the module's forward", "register_forward_hook listens and changes nothing"
@@ -202,7 +193,7 @@ def _count(heard: Any) -> str:
 
 
 def _map(trial: Round, h: int, w: int) -> Tensor:
-    """A map of any range, which doesn't begin at 0."""
+    """Returns a map of any range, which doesn't begin at 0."""
     level, range_ = torch.rand(2, generator=trial.rng).tolist()
     return 0.1 + level + (0.2 + range_) * torch.rand((h, w), generator=trial.rng)
 
@@ -216,6 +207,6 @@ def _enlarge(heat: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _swapped(maps: Sequence[Tensor], shares: Sequence[float], size: tuple[int, int]) -> Tensor:
-    """The map of who takes the width for the height."""
+    """Returns the map of who takes the width for the height."""
     large = [_enlarge(_stretch(m), (size[1], size[0])) for m in maps]
     return torch.stack([w * m for w, m in zip(shares, large, strict=True)]).sum(0)

@@ -1,4 +1,4 @@
-"""Checks of the lab of chapter 1: what a sentence is worth to its writer."""
+"""The checks of the lab on captions: what a sentence is worth to its writer."""
 
 import itertools
 import math
@@ -17,7 +17,7 @@ WORDS, END = ("a", "red", "ring"), "."
 def check_log_probability(
     log_probability: Callable[[list[str], Score], float], *, seed: int | None = None
 ) -> None:
-    """Check ``log_probability(words, score)``: the log of a sentence's probability.
+    """Checks ``log_probability(words, score)``: the log of a sentence's probability.
 
     Args:
         log_probability: Takes a sentence, whose first word is given, and ``score(words)``, all
@@ -55,7 +55,7 @@ def check_log_probability(
 def check_best_sentence(
     best_sentence: Callable[[str, Score, str, int], list[str]], *, seed: int | None = None
 ) -> None:
-    """Check ``best_sentence(begin, score, end, most)``: the most probable whole sentence.
+    """Checks ``best_sentence(begin, score, end, most)``: the most probable whole sentence.
 
     Args:
         best_sentence: Returns the sentence that starts with `begin`, ends with `end`, has at most
@@ -98,7 +98,7 @@ def check_best_sentence(
 
 
 def _writer(trial: Round) -> Score:
-    """A pen whose scores depend on the last word and on how many there are."""
+    """Returns a pen whose scores depend on the last word and on how many there are."""
     names = (*WORDS, END)
     after = 1.5 * torch.randn((len(names), len(names)), generator=trial.rng, dtype=torch.float64)
     place = torch.randn((16, len(names)), generator=trial.rng, dtype=torch.float64)
@@ -111,13 +111,13 @@ def _writer(trial: Round) -> Score:
 
 
 def _shares(scores: Mapping[str, float]) -> dict[str, float]:
-    """The log of each word's probability."""
+    """Returns the log of each word's probability."""
     total = math.log(math.fsum(math.exp(x) for x in scores.values()))
     return {word: x - total for word, x in scores.items()}
 
 
 def _sentences(score: Score, most: int) -> dict[tuple[str, ...], list[float]]:
-    """Every sentence that ends in time, with the logs of its words' probabilities."""
+    """Returns every sentence that ends in time, with the logs of its words' probabilities."""
     found = {}
     for length in range(most):
         for middle in itertools.product(WORDS, repeat=length):

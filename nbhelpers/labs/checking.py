@@ -20,7 +20,7 @@ class Wrong(AssertionError):
     """An answer that isn't right yet: what differs, and a hint."""
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows: the words alone, no way through the check's own code."""
+        """Returns what a notebook shows: the words alone, no way through the check's own code."""
         return [str(self)]
 
 
@@ -44,7 +44,7 @@ class Round:
         return getattr(self.function, "__name__", "the function")
 
     def ask(self, *given: Any) -> Any:
-        """What the function answers; it gets copies and has to leave them as they are.
+        """Returns what the function answers; it gets copies and has to leave them as they are.
 
         Raises:
             Wrong: It isn't written yet, gave nothing, or changed its inputs.
@@ -67,7 +67,7 @@ class Round:
     def compare(
         self, got: Any, wanted: Any, mistakes: Mapping[str, Any] | None = None, hint: str = ""
     ) -> None:
-        """Pass an answer, or say what differs.
+        """Lets an answer pass, or says what differs.
 
         Args:
             got: The function's answer.
@@ -84,13 +84,13 @@ class Round:
         self.refuse(difference, "; or: ".join(seen) or hint)  # by chance two give the same
 
     def refuse(self, difference: str, hint: str) -> NoReturn:
-        """Raise `Wrong` with what differs and a hint."""
+        """Raises `Wrong` with what differs and a hint."""
         told = f"{self.name} isn't right yet (inputs of seed {self.seed}): {difference}."
         raise Wrong(f"{told}\nHint: {hint}." if hint else told) from None
 
 
 def rounds(function: Callable[..., Any], seed: int | None, count: int = 4) -> Iterator[Round]:
-    """Rounds of fresh inputs; says that all is right when the last one is passed.
+    """Yields rounds of fresh inputs; says that all is right when the last one is passed.
 
     Args:
         function: The student's.
@@ -105,7 +105,7 @@ def rounds(function: Callable[..., Any], seed: int | None, count: int = 4) -> It
 
 
 def _changed(before: Any, after: Any) -> bool:
-    """Whether an input was written to."""
+    """Tells whether an input was written to."""
     if isinstance(before, list):
         return len(before) != len(after) or any(map(_changed, before, after))
     if isinstance(before, Tensor | np.ndarray):
@@ -114,7 +114,7 @@ def _changed(before: Any, after: Any) -> bool:
 
 
 def _plain(value: Any) -> np.ndarray:
-    """An answer as an array, whatever it came as."""
+    """Returns an answer as an array, whatever it came as."""
     if isinstance(value, Tensor):
         value = value.float() if value.dtype == torch.bfloat16 else value  # NumPy has none
         value = value.numpy(force=True)
@@ -123,19 +123,19 @@ def _plain(value: Any) -> np.ndarray:
 
 
 def _rounding(value: Any) -> float:
-    """The relative rounding of a tensor's numbers; embeddings on a GPU are in half precision."""
+    """Returns a tensor's relative rounding; embeddings on a GPU are in half precision."""
     if isinstance(value, Tensor) and value.is_floating_point():
         return torch.finfo(value.dtype).eps
     return 0.0
 
 
 def _same(got: Any, wanted: Any) -> bool:
-    """Whether two answers agree but for rounding."""
+    """Tells whether two answers agree but for rounding."""
     return _difference(got, wanted) is None
 
 
 def _difference(got: Any, wanted: Any) -> str | None:
-    """What differs, in words; None where nothing does."""
+    """Returns what differs, in words; None where nothing does."""
     try:
         ours, right = _plain(got), _plain(wanted)
     except (TypeError, ValueError):  # a ragged list, a tensor that is on no device

@@ -1,4 +1,4 @@
-"""Checks of the lab of chapter 2: which words, and which tokens."""
+"""The checks of the lab on parse trees: which words, and which tokens."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,8 +9,8 @@ from nbhelpers.labs.checking import Round, rounds
 from nbhelpers.models import TextEncoder
 from nbhelpers.tokens import find_spans
 
-MARKS = "red teal turquoise very-old black striped violet".split()
-NOUNS = "ring moon crescent hoop cat house blossom".split()
+MARKS = "red brown very-old black striped pink yellow".split()
+NOUNS = "dog zebra umbrella giraffe cat car backpack".split()
 
 
 def check_places(
@@ -19,7 +19,7 @@ def check_places(
     *,
     seed: int | None = None,
 ) -> None:
-    """Check ``places(covers, start, end)``: the positions of the tokens that cover characters.
+    """Checks ``places(covers, start, end)``: the positions of the tokens that cover characters.
 
     Args:
         places: Takes the characters ``(from, to)`` that each token of the words covers, in order
@@ -63,7 +63,7 @@ def check_places(
 def check_whole_phrase(
     whole_phrase: Callable[[list[int], int], tuple[int, int]], *, seed: int | None = None
 ) -> None:
-    """Check ``whole_phrase(heads, noun)``: the first and the last word that hang on a noun.
+    """Checks ``whole_phrase(heads, noun)``: the first and the last word that hang on a noun.
 
     Args:
         whole_phrase: Takes each word's head, the root's being itself, and the place of a noun;
@@ -107,12 +107,12 @@ def check_whole_phrase(
 
 
 def draw(trial: Round, words: Sequence[str], count: int) -> list[str]:
-    """So many different words."""
+    """Draws so many different words."""
     return [words[i] for i in torch.randperm(len(words), generator=trial.rng)[:count].tolist()]
 
 
 def _tree(trial: Round, count: int) -> list[int]:
-    """A random tree over so many places, in which no arcs cross."""
+    """Returns a random tree over so many places, in which no arcs cross."""
     heads = list(range(count))
     waiting = [(0, count, -1)]
     while waiting:

@@ -1,9 +1,11 @@
-"""Checks of the lab of chapter 5: to gather scores, and to do so in one walk."""
+"""The checks of the labs on completion: gathering, in blocks, and in one pass over the logits."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nbhelpers.attention import Layer
 from nbhelpers.completion import complete
@@ -13,7 +15,7 @@ from nbhelpers.labs.checking import rounds
 def check_gather(
     gather: Callable[[Tensor, Tensor, Tensor, float], Tensor], *, seed: int | None = None
 ) -> None:
-    """Check ``gather(query, key, scores, scale)``: completion, S' = A S.
+    """Checks ``gather(query, key, scores, scale)``: completion, S' = A S.
 
     Args:
         gather: Takes queries and keys ``(head, n, d)`` of one self-attention layer, score maps
@@ -27,7 +29,7 @@ def check_gather(
     h, w, d = 3, 5, 8
 
     def maps(rows: Tensor) -> Tensor:
-        """One row a map, as maps."""
+        """Returns one row a map, as maps."""
         return rows.unflatten(1, (h, w))
 
     for trial in rounds(gather, seed):
@@ -44,7 +46,7 @@ def check_gather(
             trial.ask(query, key, scores, scale),
             wanted,
             {
-                "A^T for A: a place takes the scores of the places that it looks at": maps(
+                "A^T for A: a location takes the scores of the locations that it attends to": maps(
                     flat @ A
                 ),
                 "softmax over the wrong axis: the rows of A sum to 1": maps(
@@ -68,11 +70,64 @@ def check_gather(
         )
 
 
-def check_walk(walk: Callable[[Tensor, Tensor, int], Tensor], *, seed: int | None = None) -> None:
-    """Check ``walk(logits, scores, tile)``: one row of A S, a tile of logits at a time.
+def check_in_blocks(
+    in_blocks: Callable[[Tensor, Tensor, Tensor, float, int], Tensor], *, seed: int | None = None
+) -> None:
+    """Checks ``in_blocks(query, key, scores, scale, rows)``: A S without ever holding A.
 
     Args:
-        walk: Takes a row of logits ``(n,)``, the scores ``(n,)`` and how many to look at at once;
+        in_blocks: Takes what `gather` takes, and how many rows of A may exist at once; returns
+            the completed maps ``(chunk, h, w)`` and makes no tensor of more than
+            ``head * rows * n`` numbers.
+        seed: Of the first inputs; fresh ones each time when None.
+
+    Raises:
+        Wrong: It differs from `complete`, or made a larger tensor.
+    """
+    h, w, d = 12, 15, 8
+    for trial in rounds(in_blocks, seed):
+        query, key = 2 * torch.randn((2, 3, h * w, d), generator=trial.rng)
+        scores = torch.rand((2, h, w), generator=trial.rng)
+        rows = int(torch.randint(20, 50, (1,), generator=trial.rng))
+        layer = Layer("layer", "self", "mid", query[None], key[None], (h, w), 1, d**-0.5)
+        with _Largest() as made:
+            answer = trial.ask(query, key, scores, d**-0.5, rows)
+        ones = torch.ones_like(scores)
+        trial.compare(
+            answer,
+            complete(scores, [layer]),
+            {
+                "softmax over all keys: split the queries, not the keys": ones * scores.mean(),
+                "put the blocks back in order": complete(scores, [layer]).flip(-2),
+            },
+            "for some queries at a time: their rows of A, times the maps; then join the parts",
+        )
+        if made.most > 3 * rows * h * w:
+            trial.refuse(
+                f"it made a tensor of {made.most:,} numbers, and {3 * rows * h * w:,} are allowed",
+                "take some rows of the queries at a time, query[:, first:first + rows]",
+            )
+
+
+class _Largest(TorchDispatchMode):
+    """Notes the size of the largest tensor of numbers made in the block."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs an operation and records what it made."""
+        out = func(*args, **(kwargs or {}))
+        for each in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(each, Tensor) and each.is_floating_point():  # copies are made as bytes
+                self.most = max(self.most, each.numel())
+        return out
+
+
+def check_walk(walk: Callable[[Tensor, Tensor, int], Tensor], *, seed: int | None = None) -> None:
+    """Checks ``walk(logits, scores, tile)``: one row of A S, a tile of logits at a time.
+
+    Args:
+        walk: Takes a row of logits ``(n,)``, the scores ``(n,)`` and how many to read at once;
             returns the softmax's mean of the scores, one number.
         seed: Of the first inputs; fresh ones each time when None.
 
@@ -120,7 +175,7 @@ def check_walk(walk: Callable[[Tensor, Tensor, int], Tensor], *, seed: int | Non
 def _walk(
     logits: Tensor, scores: Tensor, tile: int, fade_sum: bool = True, fade_scores: bool = True
 ) -> Tensor:
-    """The running softmax, with or without what keeps it right."""
+    """Returns the running softmax, with or without what keeps it right."""
     top, total, weighted = torch.tensor(-torch.inf), torch.tensor(0.0), torch.tensor(0.0)
     for part, own in zip(logits.split(tile), scores.split(tile), strict=True):
         new = torch.maximum(top, part.max())

@@ -1,4 +1,4 @@
-"""Checks of the lab of chapter 3: the surgery, cut by cut."""
+"""The checks of the lab on embeddings: replacement, leaks, isolation."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,18 @@ from nbhelpers.labs.chunks import NOUNS, draw
 from nbhelpers.models import TextEncoder
 from nbhelpers.tokens import find_spans, tokenize
 
-COLORS = "red blue white black turquoise purple".split()
+COLORS = "red blue white black brown purple".split()
+
+Encode = Callable[[list[int]], Tensor]
+"""Tokens to their embeddings, ``(token, d)``."""
+
+# What each position attends to: those before it, all, its neighbors; and those before it again.
+KINDS: dict[str, Callable[[int], Tensor]] = {
+    "causal": lambda n: torch.ones(n, n).tril().bool(),
+    "bidirectional": lambda n: torch.ones(n, n).bool(),
+    "neighbors": lambda n: torch.ones(n, n).tril(1).triu(-1).bool(),
+    "causal, deeper": lambda n: torch.ones(n, n).tril().bool(),
+}
 
 
 def check_replace(
@@ -21,7 +32,7 @@ def check_replace(
     *,
     seed: int | None = None,
 ) -> None:
-    """Check ``replace(E, R, places)``: equation 3, the chunk encoded alone in its place.
+    """Checks ``replace(E, R, places)``: equation 3, the chunk encoded alone in its place.
 
     Args:
         replace: Takes the prompt's embedding ``(token, d)``, the chunk's own, encoded alone
@@ -40,7 +51,7 @@ def check_replace(
         m, at = len(places), list(places)
 
         def put(rows: Tensor, where: Sequence[int], base: Tensor = E) -> Tensor:
-            """The base with other rows at these places."""
+            """Returns the base with other rows at these places."""
             changed = base.clone()
             changed[list(where)] = rows
             return changed
@@ -64,71 +75,56 @@ def check_replace(
         )
 
 
-def check_mix(
-    mix: Callable[[Tensor, Tensor, tuple[int, ...], float], Tensor],
-    text: TextEncoder,
-    *,
-    seed: int | None = None,
+def check_leaks_into(
+    leaks_into: Callable[[Encode, list[int], int], Sequence[int]], *, seed: int | None = None
 ) -> None:
-    """Check ``mix(E, U, noun, alpha)``: equations 4 and 5, the noun mixed with no words at all.
+    """Checks ``leaks_into(encode, tokens, place)``: which tokens influence an embedding.
 
     Args:
-        mix: Takes the prompt's embedding ``(token, d)``, the empty prompt's ``(token, d)``, the
-            positions of the noun's tokens, and alpha; returns the changed embedding.
-        text: The text encoder, ``models.text``.
+        leaks_into: Takes an encoder of token lists, tokens from 0 to 99 and a place; returns, in
+            ascending order, the positions of the other tokens on which the encoder's row at that
+            place depends.
         seed: Of the first inputs; fresh ones each time when None.
 
     Raises:
-        Wrong: It differs from `embed` with this alpha.
+        Wrong: A position is missing or shouldn't be there.
     """
-    for trial in rounds(mix, seed):
-        caption, chunks, target = _prompt(trial)
-        E, _, U, _ = _parts(caption, chunks, target, text)
-        alpha = float(0.55 + 0.4 * torch.rand(1, generator=trial.rng))
-        prompt = embed(caption, chunks, text, target=target, isolate="none", alpha=alpha)
-        noun = prompt.spans[target]
-
-        def mixed(
-            a: float, b: float, rows: Tensor, where: Sequence[int], base: Tensor = E
-        ) -> Tensor:
-            """The base with ``a E + b rows`` at these places."""
-            changed = base.clone()
-            changed[list(where)] = a * base[list(where)] + b * rows
-            return changed
-
-        at, all_places = list(noun), list(range(len(E)))
+    for trial, kind in zip(rounds(leaks_into, seed, count=4), KINDS, strict=True):
+        length = int(torch.randint(7, 11, (1,), generator=trial.rng))
+        tokens = torch.randint(0, 100, (length,), generator=trial.rng).tolist()
+        place = int(torch.randint(3, length - 2, (1,), generator=trial.rng))
+        skipped = int(torch.randint(0, place - 1, (1,), generator=trial.rng))
+        reach = KINDS[kind](length)
+        reach[place, skipped] = kind == "neighbors"  # no pattern tells it beforehand
+        encode = _encoder(reach, trial)
+        wanted = [i for i in range(length) if reach[place, i] and i != place]
         trial.compare(
-            trial.ask(E, U, noun, alpha),
-            prompt.keys[0],
+            list(trial.ask(encode, tokens, place)),
+            wanted,
             {
-                "alpha is the noun's share, 1 - alpha that of U": mixed(
-                    1 - alpha, alpha, U[at], at
-                ),
-                "only the noun's tokens are mixed": mixed(alpha, 1 - alpha, U, all_places),
-                "U's row at the token's own position, not its first": mixed(
-                    alpha, 1 - alpha, U[:1], at
-                ),
-                "U's row at the token's own position, not the row that CLIP pools": mixed(
-                    alpha, 1 - alpha, U[1:2], at
-                ),
-                "the shares add up to 1: alpha and 1 - alpha": mixed(1, 1 - alpha, U[at], at),
-                "a weight alone isn't enough: add (1 - alpha) U": mixed(alpha, 0, U[at], at),
+                "an encoder needn't be causal, nor see all: change each token and compare": [
+                    *range(place)
+                ],
+                "a token's own place isn't asked for": sorted([*wanted, place]),
+                "the embedding at `place` counts, not that of the changed token": [
+                    i for i in range(length) if reach[i, place] and i != place
+                ],
+                "not all of them: compare the row at `place` alone": [
+                    i for i in range(length) if i != place
+                ],
             },
-            "alpha * E + (1 - alpha) * U, at the noun's positions",
+            "change one token at a time, encode again, compare the row at `place`",
         )
 
 
 def check_sees(
-    sees: Callable[[tuple[int, ...], int], Tensor],
-    text: TextEncoder,
-    *,
-    seed: int | None = None,
+    sees: Callable[[tuple[int, ...], int], Tensor], text: TextEncoder, *, seed: int | None = None
 ) -> None:
-    """Check ``sees(places, length)``: what a chunk may look at, where it stands.
+    """Checks ``sees(places, length)``: what a chunk may attend to, where it stands.
 
     Args:
         sees: Takes a chunk's positions and the number of tokens that the encoder reads; returns
-            bool ``(length,)``, True for the positions that may be looked at.
+            bool ``(length,)``, True for the positions that it may attend to.
         text: The text encoder, ``models.text``.
         seed: Of the first inputs; fresh ones each time when None.
 
@@ -149,7 +145,7 @@ def check_sees(
         def encoded(
             *shown: Sequence[int], caption: str = caption, places: tuple[int, ...] = places
         ) -> Tensor:
-            """The chunk's rows when these positions are seen."""
+            """Returns the chunk's rows when these positions are seen."""
             row = torch.zeros(1, text.length, dtype=torch.bool)
             row[0, [place for part in shown for place in part]] = True
             states, _ = encode_tokens([tokenize(caption, text)], text, sees=row)
@@ -160,7 +156,7 @@ def check_sees(
             encoded(shown) if shown else torch.zeros_like(wanted.keys[0, list(places)]),
             wanted.keys[0, list(places)],
             {
-                "CLIP needs its start token, position 0, to look at": encoded(places),
+                "CLIP needs its start token, position 0, to attend to": encoded(places),
                 "what stands before the chunk is what it must not see": encoded(
                     range(places[-1] + 1)
                 ),
@@ -176,8 +172,22 @@ def check_sees(
         )
 
 
+def _encoder(reach: Tensor, trial: Round) -> Encode:
+    """Returns an encoder in which each position depends on the positions that it reaches."""
+    table = torch.randn((100, 6), generator=trial.rng)
+    weights = reach * (0.5 + torch.rand(reach.shape, generator=trial.rng))
+
+    def encode(tokens: list[int]) -> Tensor:
+        """Returns the weighted sum of what each position reaches."""
+        if len(tokens) != len(reach) or not all(0 <= token < 100 for token in tokens):
+            raise ValueError(f"this encoder takes {len(reach)} tokens from 0 to 99; got {tokens}")
+        return weights @ table[tokens]
+
+    return encode
+
+
 def _prompt(trial: Round) -> tuple[str, list[Chunk], int]:
-    """A caption of three phrases, and which of the later two is meant."""
+    """Returns a caption of three phrases, and which of the later two is meant."""
     things = zip(draw(trial, COLORS, 3), draw(trial, NOUNS, 3), strict=True)
     caption, chunks = "a photograph of ", []
     for number, (color, noun) in enumerate(things):
@@ -191,7 +201,7 @@ def _prompt(trial: Round) -> tuple[str, list[Chunk], int]:
 def _parts(
     caption: str, chunks: Sequence[Chunk], target: int, text: TextEncoder
 ) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
-    """E, R and U of the book, and the target's positions."""
+    """Returns E, R and U of the book, and the target's positions."""
     tokens = tokenize(caption, text)
     places = find_spans(caption, chunks, text).chunks[target]
     alone = [tokens[place - 1] for place in places]

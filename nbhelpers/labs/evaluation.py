@@ -1,4 +1,4 @@
-"""Checks of the lab of chapter 6: two means, an honest threshold, an interval."""
+"""The checks of the lab on evaluation: two means, an honest threshold, an interval."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from nbhelpers.metrics import mean_iou, overall_iou, paired_bootstrap
 def check_two_means(
     two_means: Callable[[np.ndarray, np.ndarray], tuple[float, float]], *, seed: int | None = None
 ) -> None:
-    """Check ``two_means(intersection, union)``: mIoU and oIoU of some expressions.
+    """Checks ``two_means(intersection, union)``: mIoU and oIoU of some expressions.
 
     Args:
         two_means: Takes the intersection and the union in pixels of each expression, two integer
@@ -56,7 +56,7 @@ def check_two_means(
 def check_report(
     report: Callable[[np.ndarray, np.ndarray], float], *, seed: int | None = None
 ) -> None:
-    """Check ``report(val, test)``: the mIoU of test at the threshold that is best on val.
+    """Checks ``report(val, test)``: the mIoU of test at the threshold that is best on val.
 
     Args:
         report: Takes the IoUs ``(item, threshold)`` of two splits; returns one mIoU.
@@ -98,7 +98,7 @@ def check_interval(
     *,
     seed: int | None = None,
 ) -> None:
-    """Check ``interval(a, b, pictures, seed)``: how far a gain can be trusted.
+    """Checks ``interval(a, b, pictures, seed)``: how far a gain can be trusted.
 
     Args:
         interval: Takes the IoUs of two methods, the picture of each expression, and a seed;
@@ -142,7 +142,7 @@ def check_interval(
 
 
 def _clustered(trial: Round) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """IoUs that pictures share: of both methods, and of their difference."""
+    """Returns IoUs that pictures share: of both methods, and of their difference."""
     rng = np.random.default_rng(trial.seed)
     pictures = np.repeat(np.arange(60), 6)
     level = rng.uniform(0.1, 0.9, 60)[pictures]  # an easy picture is easy for both

@@ -1,8 +1,8 @@
-"""A picture, a phrase and four sliders: what each change makes of the map and of its IoU.
+"""A picture, a phrase and four sliders: what each change does to the map and its IoU.
 
 `Playground` is the logic, without a widget; `playground` puts sliders on it. Each stage is kept
 until something that it depends on changes: the latent of a picture, the recording of a phrase,
-alpha and timestep, the maps of a number of steps. A threshold is only a cut.
+alpha and timestep, the maps of a number of steps. A threshold is only a comparison.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from nbhelpers.attention import Recording
 from nbhelpers.datasets import Expression, Referring
 from nbhelpers.denoising import add_noise, encode_image
-from nbhelpers.display import Drawing
+from nbhelpers.display import Drawing, overlay
 from nbhelpers.embeddings import Prompt
 from nbhelpers.masks import to_pixels
 from nbhelpers.metrics import iou
@@ -29,7 +29,7 @@ from nbhelpers.models import Models
 from nbhelpers.segment import attend, make_prompt, target_maps
 from nbhelpers.settings import SETTINGS, Settings, resolve
 
-KEPT = 32  # recordings, about 2 MB each in the shapes world
+KEPT = 32  # recordings, about 2 MB each in the sticker world
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,27 @@ class View:
     """What one setting of the playground shows.
 
     Attributes:
-        phrase: What was looked for.
+        phrase: What was asked for.
         prompt: The prompt that it became.
         heat: The map in [0, 1], as large as the picture.
         mask: Where it reaches the threshold.
-        iou: Of the mask with the mask of the thing that is asked for.
+        truth: The mask of the thing that is asked for.
     """
 
     phrase: str
     prompt: str
     heat: Float[np.ndarray, "h w"]
     mask: Bool[np.ndarray, "h w"]
-    iou: float
+    truth: Bool[np.ndarray, "h w"]
+
+    @property
+    def iou(self) -> float:
+        """Of the mask with the true one."""
+        return iou(self.mask, self.truth)
 
 
 class Playground:
-    """One referring set, looked at with every setting that a person may turn.
+    """One referring set, segmented with every setting that a person may change.
 
     Args:
         models: From `load_models`.
@@ -65,7 +70,7 @@ class Playground:
         self._recording = lru_cache(KEPT)(self._record)
         self._maps = lru_cache(KEPT)(self._complete)
 
-    def look(
+    def view(
         self,
         asked: Expression,
         phrase: str,
@@ -76,11 +81,11 @@ class Playground:
         steps: int = 1,
         threshold: float = 0.5,
     ) -> View:
-        """The map and the mask of a phrase in the picture of an expression.
+        """Returns the map and the mask of a phrase in the picture of an expression.
 
         Args:
             asked: Whose picture is shown and whose true mask the IoU is of.
-            phrase: What to look for there; needn't be the expression's own.
+            phrase: What to find there; needn't be the expression's own.
             method: A name in `SETTINGS`.
             alpha: The noun's weight, in [0, 2].
             timestep: How much noise, 0 to 999.
@@ -91,11 +96,10 @@ class Playground:
             ValueError: No noun in the phrase, or a setting out of range.
         """
         prompt, heat = self._maps(asked.image_id, phrase, method, alpha, timestep, steps)
-        mask = heat >= threshold
-        return View(phrase, prompt, heat, mask, iou(mask, self.data.mask(asked)))
+        return View(phrase, prompt, heat, heat >= threshold, self.data.mask(asked))
 
     def image(self, asked: Expression) -> UInt8[np.ndarray, "h w 3"]:
-        """The picture of an expression."""
+        """Returns the picture of an expression."""
         return self._picture(asked.image_id)[0]
 
     def _load(self, number: int) -> tuple[np.ndarray, Tensor]:
@@ -105,7 +109,7 @@ class Playground:
     def _record(
         self, number: int, phrase: str, method: str, alpha: float, timestep: int
     ) -> tuple[Prompt, Settings, Recording]:
-        """The prompt, what it is read with, and its attention."""
+        """Returns the prompt, what it is read with, and its attention."""
         image, latent = self._picture(number)
         settings = replace(SETTINGS[method], alpha=alpha, timesteps=(timestep,))
         chosen = resolve(self.models, method, settings)
@@ -123,34 +127,35 @@ class Playground:
         return prompt.text, to_pixels(maps[0], (image.shape[0], image.shape[1]))[0]
 
 
-def draw(image: UInt8[np.ndarray, "h w 3"], view: View, *, height: int = 240) -> Drawing:
-    """Picture, map and mask side by side, without matplotlib, which would take most of the time.
+def draw(image: UInt8[np.ndarray, "h w 3"], view: View, *, side: int = 220) -> Drawing:
+    """Draws picture, map and mask side by side, without matplotlib, which is too slow.
 
     Args:
         image: The picture.
-        view: From `Playground.look`.
-        height: Of the drawing in pixels, as the file has them.
+        view: From `Playground.view`.
+        side: The height of a panel in pixels.
     """
     cold, warm = np.array([20.0, 24.0, 60.0]), np.array([255.0, 226.0, 90.0])
-    heat = cold + view.heat[..., None] * (warm - cold)
-    shade = np.where(view.mask[..., None], image, 0.25 * image + 0.75 * 255)
-    row = np.concatenate([image, heat, shade], axis=1).astype(np.uint8)
-    width = round(height * row.shape[1] / row.shape[0])
-    file = io.BytesIO()
-    picture = Image.fromarray(row).resize((width, height), Image.Resampling.NEAREST)
-    note, corner = f"IoU {view.iou:.2f}", (width - 10, height - 10)
-    size = max(8, height // 12)
-    ImageDraw.Draw(picture).text(corner, note, (20, 24, 60), anchor="rs", font_size=size)
-    picture.save(file, "PNG", compress_level=1)
+    heat = (cold + view.heat[..., None] * (warm - cold)).astype(np.uint8)
+    row = np.concatenate([image, heat, overlay(image, view.mask, view.truth)], axis=1)
+    wide, font = round(side * row.shape[1] / row.shape[0]), 14
+    sheet, file = Image.new("RGB", (wide, side + font + 6), "white"), io.BytesIO()
+    scaled = Image.fromarray(row).resize((wide, side), Image.Resampling.NEAREST)
+    sheet.paste(scaled, (0, font + 6))
+    for place, word in enumerate(("picture", "map", f"mask, IoU {view.iou:.2f}")):
+        at = (wide * (2 * place + 1) // 6, font)
+        ImageDraw.Draw(sheet).text(at, word, (27, 27, 27), anchor="ms", font_size=font)
+    sheet.save(file, "PNG", compress_level=1)
     words = (
-        f"Three panels: the picture; the map of {view.phrase!r}, bright where it is looked at "
-        f"most; the mask, {view.mask.mean():.0%} of the picture, IoU {view.iou:.2f}."
+        f"Three panels: the picture; the map of {view.phrase!r}, bright where attention to it is "
+        f"highest; the mask, {view.mask.mean():.0%} of the picture, IoU {view.iou:.2f}, blue "
+        "where it is right, vermilion where it is wrong, yellow where it misses the thing."
     )
-    return Drawing(file.getvalue(), words, width)
+    return Drawing(file.getvalue(), words, wide)
 
 
 def playground(models: Models, data: Referring, *, first: int = 0) -> Any:
-    """The playground as widgets; they need a kernel.
+    """Returns the playground as widgets; they need a kernel.
 
     Args:
         models: From `load_models`.
@@ -158,8 +163,8 @@ def playground(models: Models, data: Referring, *, first: int = 0) -> Any:
         first: The place of the expression that is shown first.
 
     Returns:
-        A box to be displayed as the last line of a cell: choose a thing, type a phrase, drag. A
-        method sets alpha to its own.
+        A box to be displayed as the last line of a cell: the picture, its map and mask, and below
+        them the controls. Choose a thing, type a phrase, drag. A method sets alpha to its own.
     """
     import ipywidgets as widgets
 
@@ -183,11 +188,11 @@ def playground(models: Models, data: Referring, *, first: int = 0) -> Any:
     page = widgets.HTML()
 
     def show(change: Any = None) -> None:
-        """Draw what the widgets say."""
+        """Draws what the widgets say."""
         asked = things[thing.value]
         chosen = {name: control.value for name, control in settings.items()}
         try:
-            view = scene.look(asked, phrase.value, **chosen)
+            view = scene.view(asked, phrase.value, **chosen)
         except ValueError as error:
             page.value = f"<p><b>{html.escape(str(error)[:300])}</b></p>"
             return
@@ -196,13 +201,13 @@ def playground(models: Models, data: Referring, *, first: int = 0) -> Any:
         page.value = f"<p role='status'>{html.escape(words[:300])}</p>{picture}"
 
     def turn_to(change: Any) -> None:
-        """Another thing, asked for by its own phrase."""
+        """Shows another thing, asked for by its own phrase."""
         if phrase.value == things[thing.value].text:
             show()
         phrase.value = things[thing.value].text  # shows it, if it is another
 
     def take_weight(change: Any) -> None:
-        """A method comes with its own weight; the slider then turns it."""
+        """Takes a method's own weight, which the slider then turns."""
         settings["alpha"].value = SETTINGS[change["new"]].alpha
 
     thing.observe(turn_to, "value")
@@ -210,4 +215,4 @@ def playground(models: Models, data: Referring, *, first: int = 0) -> Any:
     for control in (phrase, *settings.values()):
         control.observe(show, "value")
     show()
-    return widgets.VBox([thing, phrase, *settings.values(), page])
+    return widgets.VBox([page, thing, phrase, *settings.values()])

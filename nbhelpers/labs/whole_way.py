@@ -1,4 +1,4 @@
-"""Checks of the lab of chapter 0: the first cut, and how good it is."""
+"""The checks of the lab on the whole way: the mask, and how good it is."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from nbhelpers.metrics import iou
 
 
 def check_cut(cut: Callable[[Tensor, float], Tensor], *, seed: int | None = None) -> None:
-    """Check ``cut(heat, threshold)``: a map ``(h, w)`` stretched to [0, 1] and cut.
+    """Checks ``cut(heat, threshold)``: a map ``(h, w)`` stretched to [0, 1] and cut.
 
     Args:
         cut: Returns bool ``(h, w)``, True where the stretched map reaches the threshold.
@@ -50,7 +50,7 @@ def check_cut(cut: Callable[[Tensor, float], Tensor], *, seed: int | None = None
 def check_overlap(
     overlap: Callable[[np.ndarray, np.ndarray], float], *, seed: int | None = None
 ) -> None:
-    """Check ``overlap(mask, truth)``: intersection over union, 0 where both are empty.
+    """Checks ``overlap(mask, truth)``: intersection over union, 0 where both are empty.
 
     Args:
         overlap: Takes two bool arrays ``(h, w)``, returns a number.

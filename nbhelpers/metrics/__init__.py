@@ -25,20 +25,7 @@ from nbhelpers.metrics.overlaps import (
     threshold_curves,
 )
 
-__all__ = [
-    "iou",
-    "intersection_union",
-    "ious",
-    "mean_iou",
-    "overall_iou",
-    "precision_at",
-    "LEVELS",
-    "threshold_curves",
-    "class_intersection_union",
-    "class_iou",
-    "IGNORED",
-    "paired_bootstrap",
-    "paired_bootstrap_overall",
-    "paired_bootstrap_classes",
-    "Interval",
-]
+__all__ = ["iou", "intersection_union", "ious", "mean_iou", "overall_iou"]
+__all__ += ["precision_at", "LEVELS", "threshold_curves"]
+__all__ += ["class_intersection_union", "class_iou", "IGNORED"]
+__all__ += ["paired_bootstrap", "paired_bootstrap_overall", "paired_bootstrap_classes", "Interval"]

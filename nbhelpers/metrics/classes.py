@@ -14,7 +14,7 @@ def class_intersection_union(
     classes: int,
     ignored: int = IGNORED,
 ) -> tuple[Int64[np.ndarray, " classes"], Int64[np.ndarray, " classes"]]:
-    """For each class of one picture, the pixels that both maps give to it, and that either does.
+    """Counts, for each class of one picture, the pixels of both maps and those of either.
 
     Sum them over the pictures, then `class_iou`.
 
@@ -22,7 +22,7 @@ def class_intersection_union(
         found: The class of each pixel, background 0 among them.
         truth: The true classes; pixels of value `ignored` count nowhere.
         classes: How many there are, with background: 81 for COCO.
-        ignored: What marks the pixels that don't count.
+        ignored: The value of pixels that don't count.
 
     Raises:
         ValueError: The shapes differ, or a counted pixel has a class that there isn't.
@@ -42,17 +42,16 @@ def class_intersection_union(
 def class_iou(
     intersection: Int[np.ndarray, " classes"], union: Int[np.ndarray, " classes"]
 ) -> Float[np.ndarray, " classes"]:
-    """The IoU of each class, its pixels pooled over all pictures: COCO-Object's protocol.
+    """Returns the IoU of each class, its pixels pooled over all pictures: COCO-Object's protocol.
+
+    In [0, 1]; NaN for a class that is neither true nor found anywhere, so that the mean over
+    classes is ``np.nanmean``.
 
     Args:
         intersection: From `class_intersection_union`, summed over the pictures.
         union: The same.
 
-    Returns:
-        float64 in [0, 1]; NaN for a class that is neither true nor found anywhere: its mean over
-        classes is ``np.nanmean``.
-
     Raises:
-        ValueError: Counts that no two maps have.
+        ValueError: These are counts that no two maps have.
     """
     return np.where(np.asarray(union) > 0, ious(intersection, union), np.nan)

@@ -1,4 +1,4 @@
-"""How much of a mask is right: IoU, its two means, its levels, its curve over thresholds."""
+"""The overlap of masks with true masks: IoU, its means, its levels, its curve over thresholds."""
 
 import math
 from collections.abc import Sequence
@@ -7,19 +7,17 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
+from nbhelpers.errors import refused
 from nbhelpers.kernels import threshold_sweep
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def iou(mask: Bool[np.ndarray, "h w"], truth: Bool[np.ndarray, "h w"]) -> float:
-    """Intersection over union of a mask with the true one.
-
-    Returns:
-        In [0, 1]; 0 where both are empty.
+    """Returns the intersection over union of two masks, in [0, 1]; 0 where both are empty.
 
     Raises:
-        ValueError: The shapes differ. (pycocotools answers -1.)
+        ValueError: The shapes differ, where pycocotools answers -1.
 
     Example:
         >>> iou(np.array([[True, True, False]]), np.array([[False, True, True]]))
@@ -32,11 +30,11 @@ def iou(mask: Bool[np.ndarray, "h w"], truth: Bool[np.ndarray, "h w"]) -> float:
 def intersection_union(
     masks: Bool[np.ndarray, "mask h w"], truths: Bool[np.ndarray, "mask h w"]
 ) -> tuple[Int64[np.ndarray, " mask"], Int64[np.ndarray, " mask"]]:
-    """The pixels that each mask shares with its truth, and those that either has.
+    """Counts the pixels that each mask shares with its truth, and those that either has.
 
     Raises:
-        ValueError: The shapes differ, or it isn't bool: in 0 and 255, ``&`` and ``|`` still work
-            but count other things.
+        ValueError: The shapes differ, or one isn't bool: ``&`` and ``|`` of 0 and 255 work, but
+            count other things.
     """
     if masks.shape != truths.shape or masks.dtype != bool or truths.dtype != bool:
         raise ValueError(
@@ -52,20 +50,14 @@ def intersection_union(
 def ious(
     intersection: Int[np.ndarray, " mask"], union: Int[np.ndarray, " mask"]
 ) -> Float[np.ndarray, " mask"]:
-    """The IoU of each mask.
-
-    Returns:
-        float64 in [0, 1]; 0 where the union is empty.
+    """Returns the IoU of each mask: float64 in [0, 1]; 0 where the union is empty.
 
     Raises:
-        ValueError: Counts that no two masks have: below 0, or more shared than there is.
+        ValueError: These are counts that no two masks have: below 0, or more shared than there is.
     """
     intersection, union = np.asarray(intersection), np.asarray(union)
-    if (
-        intersection.shape != union.shape
-        or (intersection < 0).any()
-        or (intersection > union).any()
-    ):
+    possible = intersection.shape == union.shape
+    if not possible or not ((intersection >= 0) & (intersection <= union)).all():
         raise ValueError(
             "an intersection lies between 0 and its union, one of each a mask; got "
             f"{intersection[:8].tolist()} and {union[:8].tolist()}"
@@ -74,33 +66,28 @@ def ious(
 
 
 def mean_iou(intersection: Int[np.ndarray, " mask"], union: Int[np.ndarray, " mask"]) -> float:
-    """mIoU: the mean over expressions of the IoU.
+    """Returns mIoU, the mean over expressions of the IoU, in [0, 1].
 
     Args:
-        intersection: From `intersection_union`, of any number of pictures.
+        intersection: From `intersection_union`, of any number of pictures; their order doesn't
+            change a bit.
         union: The same.
 
-    Returns:
-        In [0, 1], the same to the last bit whatever the order.
-
     Raises:
-        ValueError: There is none to take the mean of, or counts that no two masks have.
+        ValueError: There is none to take the mean of, or no two masks have such counts.
     """
     return mean(ious(intersection, union))
 
 
 def overall_iou(intersection: Int[np.ndarray, " mask"], union: Int[np.ndarray, " mask"]) -> float:
-    """oIoU: the sum of the intersections over the sum of the unions.
+    """Returns oIoU, the sum of the intersections over that of the unions, in [0, 1]; 0 if empty.
 
     Args:
         intersection: From `intersection_union`, of any number of pictures.
         union: The same.
 
-    Returns:
-        In [0, 1]; 0 where all is empty.
-
     Raises:
-        ValueError: There is none, or counts that no two masks have.
+        ValueError: There is none, or no two masks have such counts.
     """
     if not len(ious(intersection, union)):
         raise ValueError("there is no mask to take the IoU of; evaluate at least one expression")
@@ -110,14 +97,11 @@ def overall_iou(intersection: Int[np.ndarray, " mask"], union: Int[np.ndarray, "
 def precision_at(
     values: Float[np.ndarray, " mask"], levels: Sequence[float] = LEVELS
 ) -> dict[float, float]:
-    """Pr@k: the share of the expressions whose IoU reaches a level.
+    """Returns Pr@k, the share in [0, 1] of the expressions whose IoU reaches each level.
 
     Args:
         values: IoUs, from `ious`.
         levels: In [0, 1]; an IoU of exactly the level reaches it.
-
-    Returns:
-        The share at each level, in [0, 1].
 
     Raises:
         ValueError: There is no IoU, or one that isn't in [0, 1].
@@ -128,7 +112,7 @@ def precision_at(
     """
     values = np.asarray(values, np.float64)
     if not len(values) or not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"IoUs lie in [0, 1], at least one; got {values[:8].tolist()}")
+        raise refused("precision_at", "IoUs lie in [0, 1], at least one", values=values.tolist())
     return {k: int(np.count_nonzero(values >= k)) / len(values) for k in levels}
 
 
@@ -137,18 +121,15 @@ def threshold_curves(
     truths: Bool[Tensor, "map h w"],
     thresholds: Float[Tensor, " threshold"],
 ) -> Float[np.ndarray, "map threshold"]:
-    """The IoU of every map at every threshold, from one look at the pixels.
+    """Returns the IoU of every map at every threshold in float64; 0 where all is empty.
 
     Args:
         maps: In [0, 1], as `to_pixels` stretches them.
         truths: The true masks.
         thresholds: Ascending.
 
-    Returns:
-        float64; 0 where mask and truth are both empty.
-
     Raises:
-        ValueError: A map that leaves [0, 1], shapes that differ, thresholds that don't ascend.
+        ValueError: A map leaves [0, 1], shapes differ, or thresholds don't ascend.
 
     Example:
         >>> import torch
@@ -161,7 +142,7 @@ def threshold_curves(
 
 
 def mean(values: np.ndarray) -> float:
-    """The mean, rounded once: the same whatever the order."""
+    """Returns the mean, rounded once: the same whatever the order."""
     if not len(values):
         raise ValueError("there is nothing to take the mean of; evaluate at least one expression")
     return math.fsum(values.tolist()) / len(values)

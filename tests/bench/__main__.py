@@ -155,12 +155,12 @@ def prepare_segment(
     from nbhelpers.models import load_models
     from tests.bench import end_to_end, random_sd15
 
-    name = options.model or ("sd15" if device.type == "cuda" else "shapes")
+    name = options.model or ("sd15" if device.type == "cuda" else "stickers")
     if name == "sd15":
         models = random_sd15.make_models(device, dtype)
     else:
         models = load_models(name, device=device, dtype=dtype)
-    world = referring("shapes", "val")
+    world = referring("stickers", "val")
     asked: dict[int, list[str]] = {}
     for expression in world.expressions:
         if len(asked) < options.pictures or expression.image_id in asked:

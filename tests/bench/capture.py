@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from nbhelpers import kernels
 from nbhelpers.attention import Recording, record_attention
 from nbhelpers.benchmarks import Row, pick
+from nbhelpers.calibration import RESOLUTION_WEIGHTS
 from nbhelpers.completion import complete
-from nbhelpers.models import RESOLUTION_WEIGHTS
 from nbhelpers.scores import score_maps
 from nbhelpers.tokens import Spans
 from tests.bench.baselines import KEEPS, complete_stored, storing, word_map

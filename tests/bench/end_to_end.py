@@ -10,10 +10,11 @@ import torch
 
 from nbhelpers.batches import segment_batch, speed_up
 from nbhelpers.benchmarks import Row, pick
+from nbhelpers.calibration import RESOLUTION_WEIGHTS
 from nbhelpers.denoising import add_noise, encode_image, predict_noise
 from nbhelpers.embeddings import embed
 from nbhelpers.masks import to_pixels
-from nbhelpers.models import RESOLUTION_WEIGHTS, Models
+from nbhelpers.models import Models
 from nbhelpers.segment import make_prompt, segment
 from nbhelpers.settings import resolve
 from tests.bench.baselines import KEEPS, complete_stored, storing

@@ -45,11 +45,11 @@ def make_unet(device: torch.device, dtype: torch.dtype, **changes: Any) -> nn.Mo
 
 
 def make_models(device: torch.device, dtype: torch.dtype) -> Models:
-    """Stable Diffusion 1.5's shape whole, with the shapes world's words and parser."""
+    """Stable Diffusion 1.5's shape whole, with the sticker world's words and parser."""
     from diffusers import AutoencoderKL
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    small = load_models("shapes")
+    small = load_models("stickers")
     tokenizer = small.text.tokenizers[0]
     marks = {
         name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")

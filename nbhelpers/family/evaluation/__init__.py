@@ -1,0 +1,1 @@
+"""What measures the other systems: the family's table, its costs, and attribute binding."""
