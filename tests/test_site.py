@@ -197,9 +197,11 @@ def test_panels_stack_on_a_phone_and_text_keeps_its_size(tab, width, name):
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_no_line_of_printed_source_is_clipped(tab, name):
+def test_no_printed_line_is_clipped(tab, name):
+    """Neither of source nor of what a cell prints."""
     read(tab, name)
-    cut = "[...document.querySelectorAll('.cell_output .text_markdown pre')]"
+    printed = ".cell_output :is(.text_markdown, .output.stream) pre"
+    cut = f"[...document.querySelectorAll('{printed}')]"
     assert tab.evaluate(f"{cut}.filter(p => p.scrollWidth > p.clientWidth).length") == 0
 
 
