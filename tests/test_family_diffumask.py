@@ -9,7 +9,6 @@ import torch
 from recipe import family_diffumask
 from recipe.family_diffumask import (
     Pairs,
-    digest,
     load_pairs,
     looks_right,
     make,
@@ -20,6 +19,7 @@ from recipe.family_diffumask import (
 from safetensors.torch import load_file, save_file
 
 import nbhelpers as nb
+from nbhelpers.family import digest
 from nbhelpers.family.dense import text_features, to_input
 from nbhelpers.family.diffumask import Segmenter, maps, read_segmenter
 from nbhelpers.family.sampling import sample_support
@@ -78,7 +78,7 @@ def test_the_loader_refuses_masks_that_were_drawn(folder, with_clip, place):
     path = folder / "dog.safetensors"
     tensors = load_file(path)
     tensors["maps"][place] = 255 * (torch.arange(96) > 48).to(torch.uint8)  # a mask of one's own
-    save_file(tensors, path, metadata={"unet": digest(with_clip)})
+    save_file(tensors, path, metadata={"unet": digest(with_clip.unet)})
     with pytest.raises(ValueError, match=f"mask {place} in .*dog.* learns from no other masks"):
         load_pairs(folder, NAMES, with_clip)
 

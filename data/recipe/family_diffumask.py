@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from nbhelpers.family import digest
 from nbhelpers.family.dense import text_features, to_input
 from nbhelpers.family.diffumask import Segmenter
 from nbhelpers.family.sampling import sample_support
@@ -63,7 +63,7 @@ def make(
         seed: of pictures, weights and batches.
         progress: whether to show a bar.
     """
-    folder = folder / f"diffumask-{digest(models)[:8]}-{seed}-{pictures}"
+    folder = folder / f"diffumask-{digest(models.unet)[:8]}-{seed}-{pictures}"
     for number, name in enumerate(names):
         # Each class has seeds of its own, so that no two begin from the same noise.
         write_pairs(folder, name, models, pictures=pictures, seed=seed + 10_000 * number)
@@ -84,7 +84,7 @@ def write_pairs(folder: Path, name: str, models: Models, *, pictures: int, seed:
         "maps": torch.from_numpy(np.rint(255 * np.stack(maps)).astype(np.uint8)),
     }
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"unet": digest(models)})
+    save_file(tensors, partial, metadata={"unet": digest(models.unet)})
     partial.replace(path)
 
 
@@ -101,7 +101,7 @@ def load_pairs(folder: Path, names: Sequence[str], models: Models) -> Pairs:
         with safe_open(path, "pt") as file:
             unet = (file.metadata() or {}).get("unet")
             pictures, maps = (file.get_tensor(key).numpy() for key in ("pictures", "maps"))
-        if unet != digest(models):
+        if unet != digest(models.unet):
             raise ValueError(f"{path} was not written by this model; remove it and run again")
         for place in (0, len(pictures) - 1):
             own = segment(pictures[place], name, models, method="diffsegmenter").map
@@ -196,11 +196,3 @@ def _halved(picture: np.ndarray) -> np.ndarray:
     h, w = picture.shape[:2]
     mean = picture.reshape(h // 2, 2, w // 2, 2, 3).mean(axis=(1, 3))
     return np.rint(mean).astype(np.uint8)
-
-
-def digest(models: Models) -> str:
-    """Return the SHA-256 of the UNet's weights, which say which pictures it makes."""
-    total = hashlib.sha256()
-    for value in models.unet.state_dict().values():
-        total.update(value.float().cpu().numpy().tobytes())
-    return total.hexdigest()

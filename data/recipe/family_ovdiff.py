@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from nbhelpers.family import digest
 from nbhelpers.family.ovdiff import make_prototypes
 from nbhelpers.models import Models
-from recipe.family_diffumask import digest
 
 PICTURES = 16
 
@@ -35,7 +35,7 @@ def make(
         seed: of the pictures.
         progress: whether to show a bar.
     """
-    folder = folder / f"ovdiff-{digest(models)[:8]}-{seed}-{pictures}"
+    folder = folder / f"ovdiff-{digest(models.unet)[:8]}-{seed}-{pictures}"
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Tensor] = {}
     for number, name in enumerate(tqdm(names, "ovdiff", disable=not progress)):
