@@ -7,7 +7,7 @@ import json
 import platform
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Budget:
     captioner: int
     judge: int
     parser: int
+    unet_batch: int = 64
 
 
 FULL = Budget(
@@ -58,6 +59,9 @@ FULL = Budget(
     judge=3500,
     parser=28,
 )
+# For a GPU. It takes all the UNet's steps at full size: compiling for a second size costs it more
+# than small pictures save.
+LARGE = replace(FULL, pictures=120_000, unet=13_000, unet_batch=512)
 QUICK = Budget(120, 200, autoencoder=3, clip=2, bind=1, unet=2, captioner=2, judge=1, parser=1)
 
 
@@ -68,7 +72,7 @@ def train(
     parts: Iterable[str] = PARTS,
     seed: int = 0,
     device: str = "cpu",
-    budget: Budget = FULL,
+    budget: Budget | None = None,
     treebanks: Path | None = None,
     autoencoder: Path | None = None,
     clip_folder: Path | None = None,
@@ -81,7 +85,7 @@ def train(
         parts: a choice of `PARTS`.
         seed: of the weights and batches of all but the autoencoder and the judge.
         device: "cpu" or "cuda".
-        budget: `FULL`, or `QUICK` to try the whole chain.
+        budget: `QUICK` to try the whole chain; by itself `FULL` on a CPU and `LARGE` on a GPU.
         treebanks: folder of Universal Dependencies CoNLL-U files, which the parser needs.
         autoencoder: folder of a trained one to use, such as the shipped one for another seed;
             one is trained if not given.
@@ -96,6 +100,8 @@ def train(
         raise ValueError(f"the parts are {', '.join(PARTS)}; got {', '.join(unknown)}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"{device} was asked for, and torch sees no CUDA; give --device cpu")
+    if budget is None:
+        budget = FULL if device == "cpu" else LARGE
     own = work / f"seed-{seed}"
     if "parser" in parts:
         if treebanks is None:
@@ -139,17 +145,17 @@ def train(
         publish(out / "clip")
     if "unet" in parts:
         text = text_encoder(clip)
+        small = posteriors(vae, pictures.small, work, "small") if device == "cpu" else None
         unet = train_unet(
             pictures,
-            (
-                posteriors(vae, pictures.small, work, "small"),
-                posteriors(vae, pictures.pictures, work, "full"),
-            ),
+            posteriors(vae, pictures.pictures, work, "full"),
+            small,
             vae.config.scaling_factor,
             tokenizer,
             text,
             own,
             steps=budget.unet,
+            batch=budget.unet_batch,
             **chance,
         )
         folder = out / "stable-diffusion"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -81,19 +82,19 @@ def _draw_chunk(
 
 
 def draw_pictures(
-    folder: Path, *, count: int, seed: int, workers: int = 2, progress: bool = True
+    folder: Path, *, count: int, seed: int, workers: int | None = None, progress: bool = True
 ) -> Pictures:
-    """Draw the training set into `folder`, or take it from there if it is whole.
+    """Draw the training set into `folder`, or take the first `count` of what is drawn there.
 
     Args:
         folder: where `pictures.npy`, `small.npy` and `captions.json` go.
         count: number of pictures.
         seed: picture i is drawn from (seed, i), so any part can be drawn again by itself.
-        workers: processes that draw.
+        workers: processes that draw (default: one a core).
         progress: whether to show a bar.
 
     Raises:
-        ValueError: if the folder holds pictures of another seed or number.
+        ValueError: if the folder holds pictures of another seed, or fewer.
     """
     paths = folder / "pictures.npy", folder / "small.npy"
     texts = folder / "captions.json"
@@ -106,7 +107,9 @@ def draw_pictures(
         captions: dict[str, list[list[str]]] = {style: [] for style in STYLES}
         starts = range(0, count, _CHUNK)
         sizes = [min(_CHUNK, count - start) for start in starts]
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(
+            workers or os.cpu_count(), mp_context=get_context("spawn")
+        ) as pool:
             drawn = pool.map(_draw_chunk, [seed] * len(sizes), starts, sizes)
             bar = tqdm(drawn, "drawing", len(sizes), disable=not progress, mininterval=5)
             for start, (wide, narrow, told) in zip(starts, bar, strict=True):
@@ -119,10 +122,10 @@ def draw_pictures(
         record = {"seed": seed, "count": count, "captions": captions}
         write_whole(texts, json.dumps(record).encode())
     record = json.loads(texts.read_text())
-    if (record["seed"], record.get("count")) != (seed, count):
+    if record["seed"] != seed or record["count"] < count:
         raise ValueError(
-            f"{folder} holds {record.get('count')} pictures of seed {record['seed']}, "
+            f"{folder} holds {record['count']} pictures of seed {record['seed']}, "
             f"but {count} of seed {seed} were asked for; give another folder or remove this one"
         )
-    maps = [np.load(path, mmap_mode="r") for path in paths]
-    return Pictures(maps[0], maps[1], record["captions"])
+    large, small = (np.load(path, mmap_mode="r")[:count] for path in paths)
+    return Pictures(large, small, {style: t[:count] for style, t in record["captions"].items()})

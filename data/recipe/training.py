@@ -27,7 +27,9 @@ class Stateful(Protocol):
 
 def average_of(module: nn.Module, decay: float = 0.9995) -> EMAModel:
     """Return an exponential moving average of a module's parameters, warmed up."""
-    return EMAModel(module.parameters(), decay=decay, use_ema_warmup=True, power=0.75)
+    return EMAModel(
+        module.parameters(), decay=decay, use_ema_warmup=True, power=0.75, foreach=True
+    )
 
 
 def fit(
@@ -46,6 +48,7 @@ def fit(
     watch: Callable[[int], dict[str, float]] | None = None,
     watch_every: int = 500,
     save_every_seconds: float = 120,
+    device: str = "cpu",
     progress: bool = True,
 ) -> None:
     """Train by AdamW with a cosine rate, resuming from `folder` if it holds a checkpoint.
@@ -68,6 +71,7 @@ def fit(
         watch: returns figures to log every `watch_every` steps, and at the end.
         watch_every: steps between two calls of `watch`.
         save_every_seconds: between two checkpoints.
+        device: of the generator that `take_step` gets.
         progress: whether to show a bar.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,9 +107,9 @@ def fit(
         return spent + time.monotonic() - started
 
     bar = tqdm(range(done, steps), name, steps, initial=done, disable=not progress, mininterval=10)
-    mean: float | None = None
+    mean: Tensor | None = None  # it stays on its device, for reading it stops a GPU's queue
     for step in bar:
-        loss = take_step(step, torch.Generator().manual_seed(seed * 1_000_003 + step))
+        loss = take_step(step, torch.Generator(device).manual_seed(seed * 1_000_003 + step))
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -113,11 +117,11 @@ def fit(
         optimizer.zero_grad(set_to_none=True)
         if average is not None:
             average.step(parameters)
-        mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
+        mean = loss.detach() if mean is None else mean.lerp(loss.detach(), 0.02)
         last = step + 1 == steps
         if (step + 1) % 50 == 0 or last:
-            bar.set_postfix(loss=f"{mean:.4f}")
-            log(step=step + 1, loss=mean, seconds=round(seconds(), 1))
+            bar.set_postfix(loss=f"{mean.item():.4f}")
+            log(step=step + 1, loss=mean.item(), seconds=round(seconds(), 1))
         if watch is not None and ((step + 1) % watch_every == 0 or last):
             log(step=step + 1, **watch(step + 1))
         if last or time.monotonic() - saved > save_every_seconds:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from recipe.clip import WIDTH, tokenize
-from recipe.pictures import Pictures
+from recipe.pictures import CAPTIONS_A_PICTURE, Pictures
 from recipe.scenes import SIZE
 from recipe.training import average_of, fit
 
@@ -20,6 +20,7 @@ EMPTY_SHARE = 0.10
 # Share of the steps that are taken on small pictures, at half the cost each: by then colors and
 # textures are right, and forms need the full size.
 SMALL_SHARE = 0.385
+RATES = {"cpu": 8e-4, "cuda": 1e-3}  # peak rates, for batches of 64 and of 512
 # A run of fewer steps isn't worth the minute or two of compiling.
 COMPILE_FROM = 1000
 # Weights of min-SNR (Hang et al., 2023): no timestep counts for more than this ratio allows.
@@ -58,13 +59,14 @@ def new_scheduler() -> DDIMScheduler:
 def sample_latents(parameters: Tensor, scaling: float, generator: torch.Generator) -> Tensor:
     """Sample latents from posteriors (mean and log-variance stacked), and scale them."""
     mean, variance = parameters.float().chunk(2, 1)
-    noise = torch.randn(mean.shape, generator=generator)
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
     return scaling * (mean + torch.exp(0.5 * variance.clamp(-30, 20)) * noise)
 
 
 def train_unet(
     pictures: Pictures,
-    posteriors: tuple[Tensor, Tensor],
+    posteriors: Tensor,
+    small: Tensor | None,
     scaling: float,
     tokenizer: CLIPTokenizer,
     text: CLIPTextModel,
@@ -80,13 +82,15 @@ def train_unet(
 
     Args:
         pictures: the training set; only its captions are used here.
-        posteriors: the autoencoder's mean and log-variance of every picture, small and full size.
+        posteriors: the autoencoder's mean and log-variance of every picture.
+        small: those of the small pictures, for the first `SMALL_SHARE` of the steps; None to take
+            all steps at full size.
         scaling: the autoencoder's scaling factor.
         tokenizer: of the text encoder.
         text: the frozen text encoder.
         folder: for checkpoints and the log.
         seed: of the weights and the batches.
-        steps: in all; the first `SMALL_SHARE` of them on small pictures.
+        steps: in all.
         device: "cpu" or "cuda".
         batch: pictures a step; one in ten has an empty prompt.
         progress: whether to show a bar.
@@ -104,22 +108,30 @@ def train_unet(
         unet.set_attn_processor(AttnProcessor())  # the fused one's backward takes longer
     # Compiled it takes a sixth less time; compiling takes more than a short run.
     predict = torch.compile(unet, dynamic=False) if steps >= COMPILE_FROM else unet
+    # What a step draws from lies on its device.
+    full = posteriors.to(device)
+    small = full if small is None else small.to(device)
+    small_until = SMALL_SHARE * steps
+    captions = tokenize(tokenizer, [*pictures.texts("ordinary"), ""]).to(device)
+    nothing = len(captions) - 1
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        index, captions = pictures.sample(generator, batch, "ordinary")
-        empty = torch.rand(batch, generator=generator) < EMPTY_SHARE
-        captions = ["" if e else c for e, c in zip(empty.tolist(), captions, strict=True)]
-        parameters = posteriors[int(step >= SMALL_SHARE * steps)]
-        latents = sample_latents(parameters[index], scaling, generator)
-        noise = torch.randn(latents.shape, generator=generator)
-        timesteps = torch.randint(1000, (batch,), generator=generator)
+        def draw(limit: int) -> Tensor:
+            return torch.randint(limit, (batch,), generator=generator, device=device)
+
+        index, which, timesteps = draw(len(pictures)), draw(CAPTIONS_A_PICTURE), draw(1000)
+        empty = torch.rand(batch, generator=generator, device=device) < EMPTY_SHARE
+        told = torch.where(empty, nothing, index * CAPTIONS_A_PICTURE + which)
+        parameters = (small if step < small_until else full)[index]
+        latents = sample_latents(parameters, scaling, generator)
+        noise = torch.randn(latents.shape, generator=generator, device=device)
         noised = scheduler.add_noise(latents, noise, timesteps)
         ratio = compute_snr(scheduler, timesteps)
-        weights = (ratio.clamp(max=SNR_LIMIT) / ratio).to(device)
+        weights = ratio.clamp(max=SNR_LIMIT) / ratio
         with torch.autocast(kind, torch.bfloat16):
-            states = text(tokenize(tokenizer, captions).to(device)).last_hidden_state
-            guess = predict(noised.to(device), timesteps.to(device), states).sample
-        error = (guess.float() - noise.to(device)).square().mean((1, 2, 3))
+            states = text(captions[told]).last_hidden_state
+            guess = predict(noised, timesteps, states).sample
+        error = (guess.float() - noise).square().mean((1, 2, 3))
         return (weights * error).mean()
 
     fit(
@@ -130,10 +142,11 @@ def train_unet(
         average=average,
         folder=folder,
         steps=steps,
-        rate=8e-4,
+        rate=RATES[kind],
         seed=seed,
         warmup=500,
-        save_every_seconds=300,
+        save_every_seconds=300 if kind == "cpu" else 60,
+        device=device,
         progress=progress,
     )
     average.copy_to(unet.parameters())
