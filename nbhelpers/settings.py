@@ -46,7 +46,7 @@ SETTINGS: Mapping[str, Settings] = {
         "paper": Settings(isolate="target", alpha=0.9),  # eq. 3 and 4; table 3's best alpha
         # The class word carries Compel's "++", a weight of 1.1 ** 2; its last token scores it.
         "diffsegmenter": Settings(alpha=1.21, subtokens="last"),
-        "sealed": Settings(isolate="every", tail="empty"),  # ours: the three leaks closed
+        "sealed": Settings(isolate="every", by="masking", tail="empty"),  # ours
     }.items()
 }
 DEFAULT = "sealed"

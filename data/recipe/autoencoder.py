@@ -13,7 +13,7 @@ from tqdm import tqdm
 from nbhelpers.weights import from_pretrained
 from recipe.pictures import Pictures, to_unit
 from recipe.scenes import SIZE
-from recipe.training import average_of, fit
+from recipe.training import average_of, fit, half_precision
 
 # Beside a mean error the divergence is summed over the latents: Stable Diffusion's 1e-6 is set
 # beside a summed error, and would here drown the ground's hue.
@@ -83,7 +83,7 @@ def train_autoencoder(
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         seen = crops(pictures, generator, batch).to(device)
-        with torch.autocast(kind, torch.bfloat16):
+        with half_precision(kind):
             posterior = vae.encode(seen).latent_dist
             mean, deviation = posterior.mean.float(), posterior.std.float()
             noise = torch.randn(mean.shape, generator=generator).to(device)
@@ -144,6 +144,6 @@ def encode_all(
     parts = []
     for start in tqdm(starts, "encoding", disable=not progress, mininterval=5):
         seen = to_unit(pictures[start : start + batch]).to(vae.device)
-        with torch.autocast(kind, torch.bfloat16):
+        with half_precision(kind):
             parts.append(vae.encode(seen).latent_dist.parameters.half().cpu())
     return torch.cat(parts)

@@ -20,7 +20,7 @@ from transformers import (
 from recipe.clip import PATCH, WIDTH, jitter
 from recipe.pictures import Pictures, to_unit
 from recipe.scenes import SIZE
-from recipe.training import average_of, fit
+from recipe.training import average_of, fit, half_precision
 
 START = "[DEC]"
 
@@ -135,7 +135,7 @@ def train_captioner(
         ids = tokens.input_ids
         ids[:, 0] = blip.config.text_config.bos_token_id
         labels = ids.masked_fill(tokens.attention_mask == 0, -100)
-        with torch.autocast(kind, torch.bfloat16):
+        with half_precision(kind):
             return blip(
                 pixel_values=seen.to(device),
                 input_ids=ids,

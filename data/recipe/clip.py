@@ -25,7 +25,7 @@ from recipe.color import COLORS
 from recipe.pictures import Pictures, to_unit
 from recipe.scenes import SIZE, Scene, Thing, draw, sample_scene
 from recipe.tokenizer import TOKENS
-from recipe.training import fit
+from recipe.training import fit, half_precision
 
 WIDTH = 128
 PATCH = 8
@@ -99,7 +99,7 @@ def train_clip(
         seen = to_unit(pictures.pictures[index.numpy()])
         ids = tokenize(tokenizer, captions)
         ids = ids[:, : 1 + (ids == tokenizer.eos_token_id).int().argmax(1).max()]
-        with torch.autocast(kind, torch.bfloat16):
+        with half_precision(kind):
             output = clip(
                 input_ids=ids.to(device), pixel_values=jitter(seen, captions, generator).to(device)
             )
@@ -161,7 +161,7 @@ def bind(
         ids = tokenize(tokenizer, captions + false)
         end = (ids == tokenizer.eos_token_id).int().argmax(1)
         ids = ids[:, : 1 + end.max()].to(device)
-        with torch.autocast(kind, torch.bfloat16):
+        with half_precision(kind):
             texts = clip.text_model(input_ids=ids)
             views = clip.vision_model(pixel_values=seen.to(device))
             pooled = (

@@ -20,7 +20,7 @@ from recipe.art import NOUNS
 from recipe.captions import plural
 from recipe.clip import jitter
 from recipe.pictures import Pictures, to_unit
-from recipe.training import fit
+from recipe.training import fit, half_precision
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "tcl": Tcl,
@@ -73,7 +73,7 @@ def train(
     def loss(step: int, generator: torch.Generator) -> Tensor:
         batch = sample_batch(pictures, generator, BATCH)
         batch = Batch(batch.pixels.to(clip.device), batch.captions, batch.nouns)
-        with torch.autocast(clip.device.type, torch.bfloat16):
+        with half_precision(clip.device.type):
             return network.loss(batch, clip, generator)
 
     fit(

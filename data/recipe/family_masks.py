@@ -21,7 +21,7 @@ from nbhelpers.models import Models
 from recipe.captions import name as name_of
 from recipe.pictures import to_unit
 from recipe.scenes import draw, sample_scene
-from recipe.training import digest, fit
+from recipe.training import digest, fit, half_precision
 
 NETWORKS: dict[str, type[nn.Module]] = {"segdiff": SegDiff, "odise": Odise}
 SCENES_SEED = 11  # no scene of the training pictures, of the benchmark or of a held-out measure
@@ -78,7 +78,7 @@ def train(
             [masks.to(models.device) for masks in drawn.masks],
             drawn.names,
         )
-        with torch.autocast(models.device.type, torch.bfloat16):
+        with half_precision(models.device.type):
             return network.loss(batch, models, generator)
 
     fit(

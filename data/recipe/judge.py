@@ -18,7 +18,7 @@ from recipe.art import COLORS_OF, NOUNS
 from recipe.clip import HELD_OUT
 from recipe.pictures import to_unit
 from recipe.scenes import Scene, draw, sample_scene
-from recipe.training import fit
+from recipe.training import fit, half_precision
 
 SEED = 7
 # What a thing can be: a noun in a color, or a noun that keeps its own.
@@ -78,7 +78,7 @@ def train_judge(
         seen = to_unit(np.stack([draw(scene)[0] for scene in scenes])).to(device)
         seen = seen + 0.05 * torch.randn(seen.shape, generator=generator).to(device)
         truth = [torch.stack(part).to(device) for part in zip(*map(answers, scenes), strict=True)]
-        with torch.autocast(kind, torch.bfloat16):
+        with half_precision(kind):
             guesses = judge(seen)
         return sum(
             nn.functional.binary_cross_entropy_with_logits(guess.float(), right) * right.shape[1]

@@ -86,7 +86,8 @@ def fit(
         kept["average"] = average
     done, spent = 0, 0.0
     if path.exists():
-        state = torch.load(path, weights_only=True)
+        # A run that began on another device goes on here.
+        state = torch.load(path, weights_only=True, map_location=parameters[0].device)
         done, spent = state["step"], state["seconds"]
         for key, part in kept.items():
             part.load_state_dict(state[key])
@@ -127,6 +128,16 @@ def fit(
         if last or time.monotonic() - saved > save_every_seconds:
             save(step + 1)
             saved = time.monotonic()
+
+
+def half_precision(device: torch.device | str) -> torch.autocast:
+    """Return the context that computes in bfloat16, which does nothing where that doesn't pay.
+
+    A CPU without instructions for it emulates it: a step then takes twenty times as long.
+    """
+    kind = torch.device(device).type
+    able = kind != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast(kind, torch.bfloat16, enabled=able)
 
 
 def digest(module: nn.Module) -> str:

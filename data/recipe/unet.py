@@ -14,7 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from recipe.clip import WIDTH, tokenize
 from recipe.pictures import CAPTIONS_A_PICTURE, Pictures
 from recipe.scenes import SIZE
-from recipe.training import average_of, fit
+from recipe.training import average_of, fit, half_precision
 
 EMPTY_SHARE = 0.10
 # Share of the steps that are taken on small pictures, at half the cost each: by then colors and
@@ -128,7 +128,7 @@ def train_unet(
         noised = scheduler.add_noise(latents, noise, timesteps)
         ratio = compute_snr(scheduler, timesteps)
         weights = ratio.clamp(max=SNR_LIMIT) / ratio
-        with torch.autocast(kind, torch.bfloat16):
+        with half_precision(kind):
             states = text(captions[told]).last_hidden_state
             guess = predict(noised, timesteps, states).sample
         error = (guess.float() - noise).square().mean((1, 2, 3))
