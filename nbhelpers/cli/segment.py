@@ -41,7 +41,7 @@ methods: what is done to the prompt's embedding before attention is read
   paper          chunk, and the noun mixed with no words at all (Eq. 4, alpha 0.9)
   diffsegmenter  plain, with the noun's weight raised to 1.21 and only its last
                  token read, as in the released code of DiffSegmenter
-  sealed         every chunk encoded by itself, and the end of the prompt taken
+  sealed         every chunk sees itself alone, and the end of the prompt is taken
                  from an empty one, so that no phrase leaks into another
 
 examples:

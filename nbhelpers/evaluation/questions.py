@@ -52,17 +52,19 @@ def leaks() -> list[Row]:
 
 def leaks_into() -> list[Row]:
     """Returns what closes leaks, alone and together, for keys, values or both."""
-    closing = (("target", "prompt"), ("none", "empty"), ("every", "empty"))
+    sealed = ("every", "masking", "empty")
+    closing = (("target", "encoding", "prompt"), ("none", "encoding", "empty"), sealed)
     return [
         changed(
             f"isolate {isolate}, tail {tail}, into {place}",
             ALIKE,
             {},
             isolate=isolate,
+            by=by,
             tail=tail,
             into=place,
         )
-        for (isolate, tail), place in product(closing, ("keys", "values", "both"))
+        for (isolate, by, tail), place in product(closing, ("keys", "values", "both"))
     ]
 
 
