@@ -19,8 +19,8 @@ from recipe.captioner import (
 from recipe.clip import new_clip, text_encoder, tokenize
 from recipe.pictures import draw_pictures, to_unit
 from recipe.tokenizer import TOKENS, train_tokenizer
-from recipe.training import average_of, fit
-from recipe.unet import new_scheduler, new_unet, sample_latents
+from recipe.training import average_of, fit, half_precision
+from recipe.unet import new_scheduler, new_unet, sample_latents, train_unet
 from torch import nn
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
@@ -210,6 +210,53 @@ def test_posteriors_are_those_of_the_autoencoder_at_hand(pictures, tmp_path):
     assert not torch.equal(kept[0], kept[1])
     assert torch.equal(kept[0], kept[2])
     assert len(list(tmp_path.glob("posteriors-*.pt"))) == 2
+
+
+def test_pictures_are_taken_from_a_larger_set_and_not_from_a_smaller(pictures, tmp_path):
+    """The first so many; what a GPU's larger set begins with is a CPU's."""
+    larger = draw_pictures(tmp_path, count=9, seed=0, workers=1, progress=False)
+    fewer = draw_pictures(tmp_path, count=4, seed=0, progress=False)
+    np.testing.assert_array_equal(fewer.pictures, larger.pictures[:4])
+    np.testing.assert_array_equal(fewer.small, larger.small[:4])
+    assert fewer.captions == {style: texts[:4] for style, texts in larger.captions.items()}
+    assert len(fewer) == 4
+    with pytest.raises(ValueError, match="holds 9 pictures of seed 0, but 10 of seed 0"):
+        draw_pictures(tmp_path, count=10, seed=0, progress=False)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_small_pictures_come_first_where_they_are_given(pictures, tokenizer, tmp_path, given):
+    """The loss of the steps taken on them alone isn't a number, for theirs aren't numbers."""
+    full = torch.zeros(40, 8, 8, 8).half()
+    small = torch.full((40, 8, 4, 4), torch.nan).half() if given else None
+    train_unet(
+        *(pictures, full, small, 1.0, tokenizer, text_encoder(new_clip(tokenizer)), tmp_path),
+        **{"seed": 0, "steps": 1, "device": "cpu", "batch": 2, "progress": False},
+    )
+    loss = json.loads((tmp_path / "unet.log.jsonl").read_text())["loss"]
+    assert np.isnan(loss) == given
+
+
+@pytest.mark.parametrize("able", [False, True])
+def test_a_cpu_computes_in_half_precision_where_it_has_instructions_for_it(monkeypatch, able):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: able)
+    with half_precision("cpu"):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (torch.bfloat16 if able else torch.float32)
+
+
+def test_a_gpu_is_given_more_pictures_and_larger_batches(monkeypatch, tmp_path):
+    """The budget goes by the device; as nothing is asked for, the pictures are all that is."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(chain, "draw_pictures", lambda folder, count, seed: asked.append(count))
+    monkeypatch.setattr(chain, "load_clip", lambda folder: (None, None))
+    monkeypatch.setattr(chain, "note_machine", lambda work, device: None)
+    for device in ("cpu", "cuda"):
+        chain.train(tmp_path, tmp_path, parts=[], device=device, clip_folder=tmp_path)
+    assert asked == [chain.FULL.pictures, chain.LARGE.pictures]
+    assert chain.FULL.pictures < chain.LARGE.pictures
+    assert chain.FULL.unet_batch < chain.LARGE.unet_batch
 
 
 def test_scaled_latents_have_a_deviation_of_one(tmp_path, pictures):

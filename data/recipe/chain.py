@@ -61,7 +61,7 @@ FULL = Budget(
 )
 # For a GPU. It takes all the UNet's steps at full size: compiling for a second size costs it more
 # than small pictures save.
-LARGE = replace(FULL, pictures=120_000, unet=13_000, unet_batch=512)
+LARGE = replace(FULL, pictures=120_000, unet=3000, unet_batch=512)
 QUICK = Budget(120, 200, autoencoder=3, clip=2, bind=1, unet=2, captioner=2, judge=1, parser=1)
 
 
