@@ -368,7 +368,7 @@ def test_closed_leaks_are_asked_for_keys_and_values_apart(tmp_path):
     assert {row["tail"] for row in made.rows("leaks", isolate="every")} == {"empty"}
     assert len(side_by_side(made, made, "leaks")) == len(PLACES) * 3
     page = made.markdown("leaks-into")
-    assert "| isolate every, tail empty, into values | " in page
+    assert "| isolate every by masking, tail empty, into values | " in page
     assert f"|  | {' | '.join(PLACES)} |" in page
 
 

@@ -29,7 +29,12 @@ TIMESTEPS = (
     *((100, 200, 300), (200, 400, 600), tuple(range(20, 201, 20))),
 )
 ISOLATED = (("none", "encoding"), *product(("target", "others", "every"), ("encoding", "masking")))
-TAILS = ("prompt", "empty", "empty-eos", "empty-padding")
+SEALING = ("every", "masking")
+# Each way to isolate under both tails; half an empty tail only where everything else is sealed.
+CLOSING = (
+    *product(ISOLATED, ("prompt", "empty")),
+    *product((SEALING,), ("empty-eos", "empty-padding")),
+)
 WITH_CHUNK = {"plain": PLAIN, "chunk": CHUNK}
 WITH_SEALED = {"plain": PLAIN, "sealed": SEALED}
 
@@ -42,9 +47,8 @@ def changed(label: str, settings: Settings, facts: Mapping[str, Any], **changes:
 def leaks() -> list[Row]:
     """Lists which chunks are isolated, how, whose tail follows, what the softmax runs over."""
     rows = []
-    for (isolate, by), tail, tokens in product(ISOLATED, TAILS, ("all", "words")):
-        how = "" if isolate == "none" or by == "encoding" else f" by {by}"
-        label = f"isolate {isolate}{how}, tail {tail}, softmax over {tokens}"
+    for ((isolate, by), tail), tokens in product(CLOSING, ("all", "words")):
+        label = f"isolate {isolate}{_by(by)}, tail {tail}, softmax over {tokens}"
         facts = {"isolate": isolate, "by": by, "tail": tail, "softmax_over": tokens}
         rows.append(changed(label, ALIKE, {}, **facts))
     return rows
@@ -52,11 +56,14 @@ def leaks() -> list[Row]:
 
 def leaks_into() -> list[Row]:
     """Returns what closes leaks, alone and together, for keys, values or both."""
-    sealed = ("every", "masking", "empty")
-    closing = (("target", "encoding", "prompt"), ("none", "encoding", "empty"), sealed)
+    closing = (
+        (("target", "encoding"), "prompt"),
+        (("none", "encoding"), "empty"),
+        (SEALING, "empty"),
+    )
     return [
         changed(
-            f"isolate {isolate}, tail {tail}, into {place}",
+            f"isolate {isolate}{_by(by)}, tail {tail}, into {place}",
             ALIKE,
             {},
             isolate=isolate,
@@ -64,8 +71,13 @@ def leaks_into() -> list[Row]:
             tail=tail,
             into=place,
         )
-        for (isolate, by, tail), place in product(closing, ("keys", "values", "both"))
+        for ((isolate, by), tail), place in product(closing, ("keys", "values", "both"))
     ]
+
+
+def _by(way: str) -> str:
+    """Returns how chunks are isolated for a label, where it isn't the paper's way."""
+    return "" if way == "encoding" else f" by {way}"
 
 
 def weights() -> list[Row]:
