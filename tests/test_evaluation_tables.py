@@ -296,7 +296,7 @@ def test_figure_8_shows_the_best_the_middle_and_the_worst(both):
 
 def test_every_way_of_closing_leaks_is_asked():
     rows = leaks()
-    assert len({repr(row.settings) for row in rows}) == 7 * 4 * 2
+    assert len({repr(row.settings) for row in rows}) == (7 * 2 + 2) * 2
     for method in ("sealed", "chunk"):  # all on the calibration of settings without a name
         wanted = replace(SETTINGS[method], softmax_over="all", calibrated_for=None)
         assert wanted in [row.settings for row in rows]
@@ -320,7 +320,7 @@ def test_the_questions_variants():
 
 
 def test_places_are_compared_with_plain_at_the_same_place(tmp_path):
-    read = {row.label: row.settings for row in leaks()[::5]}
+    read = {row.label: row.settings for row in leaks()[::3]}
     for split in ("val", "testA"):
         made_run(tmp_path / split, split, read, prompts="places", pictures=3)
     val, (test,) = load_runs(tmp_path, "places")
@@ -343,7 +343,8 @@ def test_places_are_compared_with_plain_at_the_same_place(tmp_path):
 def test_closed_leaks_are_asked_for_keys_and_values_apart(tmp_path):
     """In a table of their own, so that a way of closing leaks stays one row a place."""
     read = place_variants()
-    assert len(read) == len({repr(settings) for settings in read.values()}) == 7 * 4 * 2 + 3 * 2
+    apart = {repr(settings) for settings in read.values()}
+    assert len(read) == len(apart) == (7 * 2 + 2) * 2 + 3 * 2
     few = {row.label: row.settings for row in leaks()[:2]}  # plain, over all and over words
     few |= {n: s for n, s in read.items() if s in [row.settings for row in leaks_into()]}
     for split in ("val", "testA"):
@@ -789,7 +790,7 @@ def test_every_part_reads_its_own_number_of_pictures():
         for split, count in zip(("val", "testA"), part.pictures, strict=True)
     }
     assert found["tables-testB"].pictures == found["tables-val"].pictures
-    assert all(part.pictures[0] < part.pictures[1] for part in PARTS.values())
+    assert all(part.pictures[0] <= part.pictures[1] for part in PARTS.values())
 
 
 def test_eighty_classes_are_not_shown():
