@@ -42,7 +42,7 @@ def test_it_is_its_stages_one_after_the_other(models_15, image, method):
         "chunk": {"isolate": "target"},
         "paper": {"isolate": "target", "alpha": 0.9},
         "diffsegmenter": {"isolate": "none", "alpha": 1.21},
-        "sealed": {"isolate": "every", "tail": "empty"},
+        "sealed": {"isolate": "every", "by": "masking", "tail": "empty"},
     }[method]
     prompt = nb.embed(caption, chunks, models_15.text, target=0, **changes)
     with nb.record_attention(models_15.unet) as attention:
@@ -67,7 +67,7 @@ def test_it_is_its_stages_one_after_the_other(models_15, image, method):
 def test_methods_and_settings_make_a_difference(models, image):
     maps = {m: nb.segment(image, PHRASE, models, method=m).map for m in SETTINGS}
     changes = [
-        {"by": "masking"},
+        {"by": "encoding"},
         {"tail": "empty-eos"},
         {"tail": "empty-padding"},
         {"alpha": 0.5},
@@ -185,7 +185,7 @@ def test_a_model_may_be_read_in_its_own_way(models, image):
         given |= {"normalize": "min-max", "softmax_over": "all"}
         given = dict(list(given.items())[:number])
         assert given.items() <= dataclasses.asdict(resolve(other, **given)).items()
-        alike = Settings(isolate="every", tail="empty", **given)
+        alike = Settings(isolate="every", by="masking", tail="empty", **given)
         assert resolve(other, "sealed", alike) == dataclasses.replace(
             resolve(other, **given), calibrated_for=None
         )
