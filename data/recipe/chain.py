@@ -16,6 +16,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from nbhelpers.family import digest
 from recipe.autoencoder import encode_all, load_autoencoder, train_autoencoder
 from recipe.captioner import new_word_tokenizer, save_captioner, train_captioner
 from recipe.clip import bind, load_clip, save_clip, text_encoder, train_clip
@@ -23,7 +24,7 @@ from recipe.judge import train_judge
 from recipe.parser import train_parser
 from recipe.pictures import draw_pictures
 from recipe.tokenizer import train_tokenizer
-from recipe.training import digest, publish
+from recipe.training import publish
 from recipe.unet import save_pipeline, train_unet
 
 PARTS = ("autoencoder", "clip", "unet", "captioner", "judge", "parser")
@@ -173,7 +174,7 @@ def train(
 
 def posteriors(vae: AutoencoderKL, pictures: np.ndarray, work: Path, name: str) -> Tensor:
     """Return the autoencoder's posterior of every picture, encoded once for these weights."""
-    path = work / f"posteriors-{name}-{digest(vae)}.pt"
+    path = work / f"posteriors-{name}-{digest(vae)[:8]}.pt"
     if not path.exists():
         partial = path.with_suffix(".partial")
         torch.save(encode_all(vae, pictures), partial)

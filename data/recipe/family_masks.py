@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
+from nbhelpers.family import digest
 from nbhelpers.family.odise import Odise
 from nbhelpers.family.segdiff import SegDiff
 from nbhelpers.family.trained import MaskBatch
@@ -21,7 +22,7 @@ from nbhelpers.models import Models
 from recipe.captions import name as name_of
 from recipe.pictures import to_unit
 from recipe.scenes import draw, sample_scene
-from recipe.training import digest, fit, half_precision
+from recipe.training import fit, half_precision
 
 NETWORKS: dict[str, type[nn.Module]] = {"segdiff": SegDiff, "odise": Odise}
 SCENES_SEED = 11  # no scene of the training pictures, of the benchmark or of a held-out measure
@@ -64,7 +65,7 @@ def train(
         progress: whether to show a bar.
     """
     if name == "odise":  # of one UNet; another's features are others
-        folder = folder / f"unet-{digest(models.unet)}"
+        folder = folder / f"unet-{digest(models.unet)[:8]}"
     torch.manual_seed(seed)
     network: Any = NETWORKS[name](models.clip.model).to(models.device).train()
     network.defining = defining

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -138,14 +137,6 @@ def half_precision(device: torch.device | str) -> torch.autocast:
     kind = torch.device(device).type
     able = kind != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.autocast(kind, torch.bfloat16, enabled=able)
-
-
-def digest(module: nn.Module) -> str:
-    """Return eight digits that tell a module's weights from others."""
-    found = hashlib.sha256()
-    for value in module.state_dict().values():
-        found.update(value.float().cpu().numpy().tobytes())
-    return found.hexdigest()[:8]
 
 
 def publish(folder: Path) -> None:

@@ -306,7 +306,7 @@ PARTS: Mapping[str, Part] = {
     "tables": Part("phrase", variants, (80, 150), methods),
     "classes": Part("classes", lambda: SETTINGS, (80, 150)),
     "places": Part("places", place_variants, (40, 80)),
-    "settings": Part("first", phrase_variants, (60, 60)),
+    "settings": Part("first", phrase_variants, (60, 120)),
 }
 OF_TABLES, OF_QUESTIONS = ("tables", "classes"), ("places", "settings")
 
