@@ -158,7 +158,7 @@ def _completion(
             lines[way] = [max(own[n] * unit, least) for n in pixels]
     if not lines:
         raise ValueError(f"nothing was recorded of the {label}; it is measured on Linux alone")
-    return show_lines(pixels, lines, x_label="places N", y_label=label, logarithmic=True)
+    return show_lines(pixels, lines, x_label="locations N", y_label=label, logarithmic=True)
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float, float]:

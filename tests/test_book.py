@@ -179,7 +179,7 @@ def parser():
         ("a red hat and umbrella", ["a red hat", "umbrella"]),
         ("red orange and green strawberry", ["red orange and green strawberry"]),
         ("a red orange and a green strawberry", ["a red orange", "a green strawberry"]),
-        ("a man on a horse with a hat", ["a man", "a horse", "a hat"]),
+        ("a woman on a horse with a hat", ["a woman", "a horse", "a hat"]),
         ("red shirt", ["red shirt"]),
         ("second from left", ["left"]),
     ],

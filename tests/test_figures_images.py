@@ -260,6 +260,11 @@ def test_maps_are_never_stretched(image):
     assert all(share(stretched, color) > 0.005 for color in ends)
 
 
+def test_a_small_map_says_more_digits(image):
+    drawn = show_maps(image, np.array([[[0.00012, 0.0631]]]), ["faint"], limits=(0, 0.0631))
+    assert "faint: 0.00012 to 0.063, 1 x 2" in drawn.alt
+
+
 def test_rows_and_columns_are_not_exchanged(image):
     values = np.zeros((1, 3, 8), np.float32)
     values[0, 0, 7] = 1  # top right

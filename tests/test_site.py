@@ -201,12 +201,12 @@ def test_panels_stack_on_a_phone_and_text_keeps_its_size(tab, width, name):
 def test_no_printed_line_is_clipped(tab, name):
     """Neither of source nor of what a cell prints."""
     read(tab, name)
-    printed = ".cell_output :is(.text_markdown, .output.stream) pre"
+    printed = ".cell_output :is([class*=highlight-], .output.stream) pre"
     cut = f"[...document.querySelectorAll('{printed}')]"
     assert tab.evaluate(f"{cut}.filter(p => p.scrollWidth > p.clientWidth).length") == 0
 
 
-def test_the_playground_shows_mask_and_iou_beside_each_slider(tab):
+def test_the_playground_shows_mask_and_iou_beside_each_slider(tab, width):
     read(tab, "playground")
     figure = tab.locator(".nb-sliders").first
     knobs = figure.locator("input").all()
@@ -216,6 +216,7 @@ def test_the_playground_shows_mask_and_iou_beside_each_slider(tab):
         box = figure.locator(".nb-frame:not([hidden]) img").bounding_box()
         assert box["y"] >= 0
         assert box["y"] + box["height"] <= 900
+        assert box["x"] + box["width"] / 3 <= width  # the mask is the first of three panels
 
 
 def test_the_menu_numbers_the_chapters_and_leaves_out_the_status(tab):

@@ -18,6 +18,7 @@ PICTURE, PHRASE = "stickers/images/000285.png", "a white dog"
 CAPTION = ("a photograph of", "a brown dog", "and", PHRASE)
 INK, MARK, REST, TEXT = "#1b1b1b", "#ffd8a8", "#e3e8ee", "#0072B2"
 SIDE, STEP = 1.0, 1.38  # of a panel, and from one panel to the next, in inches
+WIDTH = 7.25  # of the figure, likewise
 
 
 def stages() -> dict[str, np.ndarray]:
@@ -45,23 +46,23 @@ def arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], colo
 
 def main() -> None:
     """Draw the text's way above, the picture's way below, and the UNet where they meet."""
-    figure = Figure(figsize=(7.0, 3.05), facecolor="white")
+    figure = Figure(figsize=(WIDTH, 3.05), facecolor="white")
     canvas = FigureCanvasAgg(figure)
-    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, 7.0), ylim=(0, 3.05))
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(0, 3.05))
     axis.set_axis_off()
     font = {"fontsize": 9, "color": INK, "va": "center"}
     for place, (name, values) in enumerate(stages().items()):
-        x = 0.05 + STEP * place + (0.45 if place > 1 else 0)
-        panel = figure.add_axes((x / 7.0, 0.32 / 3.05, SIDE / 7.0, SIDE / 3.05))
+        x = 0.05 + STEP * place + (0.6 if place > 1 else 0)
+        panel = figure.add_axes((x / WIDTH, 0.32 / 3.05, SIDE / WIDTH, SIDE / 3.05))
         panel.imshow(values, cmap="viridis", aspect="auto", interpolation="nearest")
         panel.set_axis_off()
         axis.text(x + SIDE / 2, 0.17, name, ha="center", **font)
         if place in (0, 2, 3):
             arrow(axis, (x + SIDE + 0.03, 0.82), (x + STEP - 0.03, 0.82), INK)
-    box = FancyBboxPatch((2.47, 0.5), 0.35, 0.64, "round,pad=0.03", facecolor=REST, edgecolor=INK)
+    box = FancyBboxPatch((2.59, 0.5), 0.35, 0.64, "round,pad=0.03", facecolor=REST, edgecolor=INK)
     axis.add_patch(box)
-    axis.text(2.645, 0.82, "UNet", ha="center", rotation=90, **font)
-    arrow(axis, (2.86, 0.82), (3.22, 0.82), INK)
+    axis.text(2.765, 0.82, "UNet", ha="center", rotation=90, **font)
+    arrow(axis, (2.99, 0.82), (3.37, 0.82), INK)
     x = 0.1
     for words in CAPTION:
         chunk = words.startswith("a ") and "dog" in words
@@ -70,7 +71,7 @@ def main() -> None:
         x += drawn.get_window_extent(canvas.get_renderer()).width / figure.dpi + 0.16
     axis.text(x + 0.1, 2.75, "caption and noun chunks", ha="left", style="italic", **font)
     colors = np.random.default_rng(3).uniform(0.25, 0.95, (6, 13))
-    grid = figure.add_axes((1.4 / 7.0, 1.68 / 3.05, 2.5 / 7.0, 0.62 / 3.05))
+    grid = figure.add_axes((1.4 / WIDTH, 1.68 / 3.05, 2.5 / WIDTH, 0.62 / 3.05))
     grid.imshow(colors, cmap="Blues", aspect="auto", vmin=0, vmax=1.4)
     grid.set(xticks=np.arange(13) - 0.5, yticks=[], xticklabels=[])
     grid.grid(color="white", linewidth=2)
@@ -78,8 +79,8 @@ def main() -> None:
     for side in grid.spines.values():
         side.set_visible(False)
     axis.text(4.02, 1.99, "embedding, one column a token", ha="left", style="italic", **font)
-    arrow(axis, (2.645, 2.6), (2.645, 2.34), TEXT)
-    arrow(axis, (2.645, 1.65), (2.645, 1.2), TEXT)
+    arrow(axis, (2.765, 2.6), (2.765, 2.34), TEXT)
+    arrow(axis, (2.765, 1.65), (2.765, 1.2), TEXT)
     target = Path(__file__).with_name("pipeline.png")
     figure.savefig(target, dpi=192, metadata={"Software": None})
 

@@ -50,14 +50,14 @@ def main() -> None:
     for after, before in pairwise(up):
         arrow(axis, (before[0] + 1.15, before[1] + 0.82), (after[0] + 0.95, after[1] - 0.03))
     arrow(axis, (1.7, -0.43), (2.31, -0.9))
-    arrow(axis, (3.64, -0.9), (4.9, -0.43))
+    arrow(axis, (3.64, -1.4), (4.9, -0.43))
     box(axis, 2.6, 2.75, "prompt's embedding", "#cfe3f3", 1.5)
     line = {"color": TEXT, "lw": 1.1}
     for x, y in down:
         arrow(axis, (2.95, 2.72), (x + 1.3, y + 0.18), **line)
     for x, y in up:
         arrow(axis, (3.75, 2.72), (x - 0.05, y + 0.18), **line)
-    arrow(axis, (3.35, 2.72), (3.66, -1.31), **line)
+    arrow(axis, (3.52, 2.72), (3.68, -1.27), **line)
     axis.text(0.05, 3.1, "noised latent, timestep", fontsize=9, color=INK)
     arrow(axis, (0.65, 3.05), (0.65, 2.95))
     axis.text(6.68, 3.1, "predicted noise", fontsize=9, color=INK, ha="right")

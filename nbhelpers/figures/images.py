@@ -160,7 +160,8 @@ def show_maps(
         )
     drawn, parts = [Panel(image, "picture")], []
     for values, label in zip(panels, labels, strict=True):
-        note = f"{values.min():.2f} to {values.max():.2f}, {size_of(values)}"
+        form = ".2f" if np.abs(values).max() >= 0.1 else ".2g"
+        note = f"{values.min():{form}} to {values.max():{form}}, {size_of(values)}"
         drawn.append(Panel(values, label, note, colored(image, limits)))
         row, column = np.unravel_index(values.argmax(), values.shape)
         across = (100 * (column + 0.5) / values.shape[1], 100 * (row + 0.5) / values.shape[0])

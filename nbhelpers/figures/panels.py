@@ -114,7 +114,8 @@ def scale(limits: tuple[float, float]) -> Drawing:
     axis = figure.add_axes((0.08, 0.58, 0.84, 0.3))
     axis.imshow(np.linspace(0, 1, 256)[None], cmap=HEAT, aspect="auto", extent=(*limits, 0, 1))
     axis.set_yticks([])
-    axis.set_xticks(np.linspace(*limits, 3))
+    ticks = np.linspace(*limits, 3)
+    axis.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
     axis.tick_params(labelsize=POINTS, colors=DARK, length=2)
     for edge in axis.spines.values():
         edge.set_visible(False)

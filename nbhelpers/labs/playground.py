@@ -128,7 +128,9 @@ class Playground:
 
 
 def draw(image: UInt8[np.ndarray, "h w 3"], view: View, *, side: int = 220) -> Drawing:
-    """Draws picture, map and mask side by side, without matplotlib, which is too slow.
+    """Draws mask, map and picture side by side, without matplotlib, which is too slow.
+
+    The mask comes first, so that a phone shows it.
 
     Args:
         image: The picture.
@@ -137,19 +139,19 @@ def draw(image: UInt8[np.ndarray, "h w 3"], view: View, *, side: int = 220) -> D
     """
     cold, warm = np.array([20.0, 24.0, 60.0]), np.array([255.0, 226.0, 90.0])
     heat = (cold + view.heat[..., None] * (warm - cold)).astype(np.uint8)
-    row = np.concatenate([image, heat, overlay(image, view.mask, view.truth)], axis=1)
+    row = np.concatenate([overlay(image, view.mask, view.truth), heat, image], axis=1)
     wide, font = round(side * row.shape[1] / row.shape[0]), 14
     sheet, file = Image.new("RGB", (wide, side + font + 6), "white"), io.BytesIO()
     scaled = Image.fromarray(row).resize((wide, side), Image.Resampling.NEAREST)
     sheet.paste(scaled, (0, font + 6))
-    for place, word in enumerate(("picture", "map", f"mask, IoU {view.iou:.2f}")):
+    for place, word in enumerate((f"mask, IoU {view.iou:.2f}", "map", "picture")):
         at = (wide * (2 * place + 1) // 6, font)
         ImageDraw.Draw(sheet).text(at, word, (27, 27, 27), anchor="ms", font_size=font)
     sheet.save(file, "PNG", compress_level=1)
     words = (
-        f"Three panels: the picture; the map of {view.phrase!r}, bright where attention to it is "
-        f"highest; the mask, {view.mask.mean():.0%} of the picture, IoU {view.iou:.2f}, blue "
-        "where it is right, vermilion where it is wrong, yellow where it misses the thing."
+        f"Three panels: the mask, {view.mask.mean():.0%} of the picture, IoU {view.iou:.2f}, blue "
+        "where it is right, vermilion where it is wrong, yellow where it misses the thing; the "
+        f"map of {view.phrase!r}, bright where attention to it is highest; the picture."
     )
     return Drawing(file.getvalue(), words, wide)
 
@@ -163,12 +165,13 @@ def playground(models: Models, data: Referring, *, first: int = 0) -> Any:
         first: The place of the expression that is shown first.
 
     Returns:
-        A box to be displayed as the last line of a cell: the picture, its map and mask, and below
-        them the controls. Choose a thing, type a phrase, drag. A method sets alpha to its own.
+        A box to be displayed as the last line of a cell: the mask, the map and the picture, and
+        below them the controls, set as the model was calibrated for "sealed". Choose a thing, type
+        a phrase, drag. A method sets alpha to its own.
     """
     import ipywidgets as widgets
 
-    scene = Playground(models, data)
+    scene, chosen = Playground(models, data), resolve(models, "sealed")
     things = data.expressions[:100]
     named = {"layout": widgets.Layout(width="36em"), "style": {"description_width": "8em"}}
     choices = [(f"picture {e.image_id}: {e.text}", i) for i, e in enumerate(things)]
@@ -179,9 +182,9 @@ def playground(models: Models, data: Referring, *, first: int = 0) -> Any:
     settings = {
         "method": widgets.Dropdown(options=list(SETTINGS), value="sealed", **named),
         "alpha": widgets.FloatSlider(1.0, min=0, max=1.6, step=0.1, **named),
-        "timestep": widgets.IntSlider(200, min=0, max=980, step=20, **named),
+        "timestep": widgets.IntSlider(chosen.timesteps[0], min=0, max=980, step=20, **named),
         "steps": widgets.IntSlider(1, min=0, max=4, **named),
-        "threshold": widgets.FloatSlider(0.5, min=0, max=1, step=0.05, **named),
+        "threshold": widgets.FloatSlider(chosen.threshold, min=0, max=1, step=0.05, **named),
     }
     for name, control in settings.items():
         control.description = name
