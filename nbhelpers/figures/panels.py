@@ -87,7 +87,7 @@ def draw(panels: Sequence[Panel], side: float) -> list[Drawing]:
         axis.imshow(panel.values, **{"aspect": "auto", **panel.options})
         font: dict[str, Any] = {"fontsize": POINTS, "color": DARK, "parse_math": False}
         font |= {"ha": "center", "linespacing": 1.2}
-        figure.text(0.5, 1 - (above - 0.04) / size[1], "\n".join(title), va="bottom", **font)
+        figure.text(0.5, 1 - (above - 0.07) / size[1], "\n".join(title), va="baseline", **font)
         figure.text(0.5, place[1] - 0.04 / size[1], "\n".join(note), va="top", **font)
         said = f"{panel.label or 'a panel'}: {panel.note or size_of(panel.values) + ' pixels'}"
         drawn.append(finish(figure, said))
