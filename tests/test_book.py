@@ -12,6 +12,7 @@ import jupytext
 import numpy as np
 import pytest
 import yaml
+from pybtex.database import parse_file
 
 import nbhelpers as nb
 
@@ -327,5 +328,6 @@ def test_the_check_of_spelling_can_fail(tmp_path):
 def test_the_bibliography_has_each_work_once_and_dated():
     text = (BOOK / "references.bib").read_text(encoding="utf-8")
     assert len(KEYS) == len(set(KEYS))
+    assert [*parse_file(BOOK / "references.bib").entries] == KEYS
     for field in ("author", "title", "year"):
         assert len(re.findall(rf"^\s+{field}\s*=", text, re.MULTILINE)) == len(KEYS), field
