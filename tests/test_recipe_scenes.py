@@ -152,7 +152,7 @@ def test_the_benchmark_in_the_repository_is_the_one_that_is_drawn():
     for image in instances["images"][::40]:
         scene = benchmark.scene_of(image["id"], benchmark.split_of(image["id"]))
         with Image.open(folder / "images" / image["file_name"]) as stored:
-            np.testing.assert_array_equal(np.asarray(stored), draw(scene)[0])
+            assert_alike(np.asarray(stored), draw(scene)[0])
 
 
 def test_colors_there_and_back():
