@@ -67,7 +67,8 @@ def measure(triple: list[Expression], data: nb.datasets.Referring, models: nb.Mo
     noised = add_noise(nb.encode_image(image, models), steps, models)
     attention = attend([noised] * len(prompts), prompts, steps, models)
     _, maps = target_maps(attention, prompts, base)
-    masks = nb.to_masks(maps[:, 0], image.shape[:2], base.threshold)
+    threshold = 0.5 if base.threshold is None else base.threshold
+    masks = nb.to_masks(maps[:, 0], image.shape[:2], threshold)
     return [nb.iou(mask, truth) for mask in masks]
 
 

@@ -182,7 +182,9 @@ def playground(models: Models, data: Referring, *, first: int = 0) -> Any:
     settings = {
         "method": widgets.Dropdown(options=list(SETTINGS), value="sealed", **named),
         "alpha": widgets.FloatSlider(1.0, min=0, max=1.6, step=0.1, **named),
-        "timestep": widgets.IntSlider(chosen.timesteps[0], min=0, max=980, step=20, **named),
+        "timestep": widgets.IntSlider(
+            (chosen.timesteps or (200,))[0], min=0, max=980, step=20, **named
+        ),
         "steps": widgets.IntSlider(1, min=0, max=4, **named),
         "threshold": widgets.FloatSlider(chosen.threshold, min=0, max=1, step=0.05, **named),
     }
