@@ -275,8 +275,8 @@ def test_dragging_a_slider_changes_map_and_iou(lab, chromium, record_property):
 
         handles = page.locator(".widget-slider .noUi-handle")
         assert handles.count() == 4
-        for drawn in (picture, handles.last):
-            drawn.wait_for()  # what isn't laid out yet has no box
+        for part in (picture, handles.last):
+            part.wait_for()  # what isn't laid out yet has no box
         shown = [picture.bounding_box(), handles.last.bounding_box()]
         assert shown[0]["y"] < shown[1]["y"]
         assert shown[1]["y"] - shown[0]["y"] < 600  # both are in view while dragging
