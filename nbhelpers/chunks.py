@@ -300,7 +300,7 @@ def find_head(
         noun = chunks[i].noun.lower()
         before = split_words(caption[at : chunks[i].start].lower())
         behind = split_words(caption[chunks[i].end : end].lower())
-        place = noun in POSITIONS or re.fullmatch(r"\d+[a-z]{2}", noun) is not None
+        place = is_position(noun)
         measure = singular(noun) in MEASURES and behind[:1] == ["of"]
         measured = skipped and before == ["of"]
         governed = bool(before) and before[-1] in PREPOSITIONS and not measured
@@ -315,6 +315,16 @@ def find_head(
         best = min(best, (tier, i))
         at, skipped = chunks[i].end, tier == 4
     return best[1]
+
+
+def is_position(noun: str) -> bool:
+    """Tells whether a noun is a word of place or order, such as "left" or "2nd"."""
+    return noun.lower() in POSITIONS or re.fullmatch(r"\d+[a-z]{2}", noun.lower()) is not None
+
+
+def is_thing(noun: str) -> bool:
+    """Tells whether a noun names a thing by itself, as "left", "one" and "him" don't."""
+    return not is_position(noun) and noun.lower() not in {*SPEAKERS, *PRONOUNS, "one", "ones"}
 
 
 def find_phrase(phrase: str, caption: str, chunks: Sequence[Chunk]) -> tuple[int, int] | None:

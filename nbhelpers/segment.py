@@ -1,6 +1,7 @@
 """The stages composed: a picture and a phrase in, a mask out."""
 
 import html
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, overload
@@ -13,7 +14,14 @@ from torch import Tensor
 from nbhelpers.attention import Layer, Recording, record_attention
 from nbhelpers.captions import caption as write_caption
 from nbhelpers.captions import opening
-from nbhelpers.chunks import Chunk, find_head, find_phrase, find_target, noun_chunks
+from nbhelpers.chunks import (
+    Chunk,
+    find_head,
+    find_phrase,
+    find_target,
+    is_thing,
+    noun_chunks,
+)
 from nbhelpers.completion import complete
 from nbhelpers.datasets import Picture, as_image
 from nbhelpers.denoising import add_noise, encode_image, predict_noise
@@ -151,7 +159,8 @@ def segment(
     All of section 3, one stage after the other. A mask comes back for things that aren't there,
     too: the map is stretched before it is cut, so its highest point always passes.
     `Segmentation.peak` is the map's highest value before that; it says how far the attention
-    gathered, and not whether the thing is there. `presence` does.
+    gathered, and not whether the thing is there. `presence` does. A phrase that names no thing,
+    such as "second from left", gets a mask of its last resort, "left", and a warning.
 
     Args:
         image: uint8 ``(h, w, 3)`` of any size, a Pillow picture, or a path.
@@ -204,6 +213,10 @@ def segment(
     ]
     if not prompts:
         return []
+    for one, prompt in zip(phrases, prompts, strict=True):
+        if target is None and not is_thing(noun := prompt.chunks[prompt.target or 0].noun):
+            taken = f"{quoted(one)} names no thing, and the mask is of the word {quoted(noun)}"
+            warnings.warn(f"{taken}; say what is there, as in {THING}", stacklevel=2)
     tell("attention")
     if latent is None:
         latent = encode_image(pixels, models, seed=chosen.seed, size=chosen.size)

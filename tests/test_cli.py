@@ -244,6 +244,14 @@ def test_a_warning_of_the_model_is_said_and_kept(scene, models, monkeypatch, cap
     assert json.loads(Path(f"out/{NAME}.json").read_text())["notes"] == ["a LoRA is not used"]
 
 
+def test_a_phrase_that_names_no_thing_is_said_and_kept(scene, loaded, capsys, monkeypatch):
+    monkeypatch.setattr(sys.modules["nbhelpers.segment"], "is_thing", lambda noun: False)
+    assert main(["segment", scene, PHRASE]) == 0
+    note = f"{PHRASE!r} names no thing, and the mask is of the word "
+    assert f"note: {note}" in capsys.readouterr().err
+    assert note in json.loads(Path(f"out/{NAME}.json").read_text())["notes"][0]
+
+
 def test_an_error_is_a_line_of_bounded_length(scene, unloaded, capsys):
     assert main(["segment", scene, "ring", "--method", "x" * 50_000]) == 2
     assert len(capsys.readouterr().err) < 2000

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import unicodedata
+import warnings
 
 import pytest
 
@@ -154,6 +155,17 @@ def test_long_captions_are_read_by_both_parsers(parser, english):
     wanted = ["A woman", "a blue coat", "an umbrella", "two dogs", "the door"]
     for nlp in (parser, english):
         assert [chunk.text for chunk in nb.noun_chunks(caption, nlp)] == wanted
+
+
+@pytest.mark.parametrize("phrase", ["second from left", "the 3rd", "the one", "him"])
+def test_what_names_no_thing_gets_its_mask_with_a_warning(models, parser, image, phrase):
+    read = dataclasses.replace(models, sources={**models.sources, "parser": parser})
+    with pytest.warns(UserWarning, match="names no thing, and the mask is of the word"):
+        assert nb.segment(image, phrase, read).mask.any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nb.segment(image, f"the dog, {phrase}", read)
+        nb.segment(image, phrase, read, target=nb.noun_chunks(phrase, parser)[0].noun)
 
 
 def test_evaluation_means_the_same_thing(models, image):

@@ -9,7 +9,8 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +169,7 @@ def run(options: argparse.Namespace) -> int:
 
     tell(f"loading {quoted(options.model)} on {options.device}")
     before = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with heard(notes, tell):
         models = load_models(
             options.model,
             device=options.device,
@@ -177,23 +177,20 @@ def run(options: argparse.Namespace) -> int:
             variant=options.variant,
             parser=options.parser,
         )
-    told = [str(w.message) for w in caught if w.category is UserWarning]
-    for note in told:
-        tell(f"note: {note}")
-    notes += told
     loading = time.perf_counter() - before
     try:
         before = time.perf_counter()
-        found = segment(
-            image,
-            options.phrase,
-            models,
-            method=options.method,
-            target=options.target,
-            caption=options.caption,
-            progress=tell,
-            **chosen(options),
-        )
+        with heard(notes, tell):
+            found = segment(
+                image,
+                options.phrase,
+                models,
+                method=options.method,
+                target=options.target,
+                caption=options.caption,
+                progress=tell,
+                **chosen(options),
+            )
         segmenting = time.perf_counter() - before
     except torch.OutOfMemoryError as error:
         raise MemoryError(
@@ -224,6 +221,18 @@ def run(options: argparse.Namespace) -> int:
         for path in paths:
             say(str(path), sys.stdout)
     return 0
+
+
+@contextmanager
+def heard(notes: list[str], tell: Callable[[str], None]) -> Iterator[None]:
+    """Tells the warnings of a block as notes, and adds them to `notes`."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    told = [str(w.message) for w in caught if w.category is UserWarning]
+    for note in told:
+        tell(f"note: {note}")
+    notes += told
 
 
 def read(path: str) -> tuple[np.ndarray, str, list[str]]:
