@@ -261,8 +261,10 @@ def test_maps_are_never_stretched(image):
 
 
 def test_a_small_map_says_more_digits(image):
-    drawn = show_maps(image, np.array([[[0.00012, 0.0631]]]), ["faint"], limits=(0, 0.0631))
-    assert "faint: 0.00012 to 0.063, 1 x 2" in drawn.alt
+    faint = np.array([[[0.0012, 0.0631]], [[0.00012, 0.0631]]])
+    drawn = show_maps(image, faint, ["faint", "from none"], limits=(0, 0.0631))
+    assert "faint: 0.0012 to 0.063, 1 x 2" in drawn.alt
+    assert "from none: 0 to 0.063, 1 x 2" in drawn.alt
 
 
 def test_rows_and_columns_are_not_exchanged(image):

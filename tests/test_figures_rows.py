@@ -30,7 +30,7 @@ def rows(**changes):
 
 def test_every_row_is_drawn_and_said():
     shown = rows()
-    assert "a red ring: meant , plain IoU 0.50; the moon: meant , plain IoU 0.25" in shown.alt
+    assert "a red ring: meant, plain IoU 0.50; the moon: meant, plain IoU 0.25" in shown.alt
     found = {tuple(color) for color in pixels(shown).reshape(-1, 3)}
     assert {(120, 120, 120), (60, 60, 60), (68, 1, 84), (253, 231, 36)} <= found  # viridis' ends
 

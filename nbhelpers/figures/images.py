@@ -161,7 +161,8 @@ def show_maps(
     drawn, parts = [Panel(image, "picture")], []
     for values, label in zip(panels, labels, strict=True):
         form = ".2f" if np.abs(values).max() >= 0.1 else ".2g"
-        note = f"{values.min():{form}} to {values.max():{form}}, {size_of(values)}"
+        least = values.min() if abs(values.min()) >= abs(values.max()) / 100 else 0
+        note = f"{least:{form}} to {values.max():{form}}, {size_of(values)}"
         drawn.append(Panel(values, label, note, colored(image, limits)))
         row, column = np.unravel_index(values.argmax(), values.shape)
         across = (100 * (column + 0.5) / values.shape[1], 100 * (row + 0.5) / values.shape[0])
@@ -235,7 +236,7 @@ def show_rows(
     if any(panel.options for row in drawn for panel in row):
         lines.append((scale((0, 1)),))
     parts = [
-        f"{row[0].label}: {', '.join(f'{panel.label} {panel.note}' for panel in row[1:])}"
+        f"{row[0].label}: {', '.join(f'{panel.label} {panel.note}'.strip() for panel in row[1:])}"
         for row in drawn
     ]
     return stack(lines, alt or f"Pictures and what was made of them. {'; '.join(parts)}.")
