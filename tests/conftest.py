@@ -1,5 +1,6 @@
 """Checked shapes in every signature, and small random models that all tests share."""
 
+import ast
 import gzip
 import json
 import os
@@ -11,7 +12,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["HF_HUB_CACHE"] = os.path.join(os.path.dirname(__file__), "no-hub-cache")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from jaxtyping import install_import_hook
+from jaxtyping import _import_hook, install_import_hook
 
 # By name: in nbhelpers.kernels the hook would stand between @triton.jit and a kernel.
 TYPED = (
@@ -28,11 +29,21 @@ TYPED = (
     "completion",
     "masks",
     "segment",
-    "family",
     "figures",
     "family",
 )
-install_import_hook([f"nbhelpers.{name}" for name in TYPED], "typecheck.check")
+
+
+class Outermost(_import_hook.JaxtypingTransformer):
+    """Checks no function inside of a function: its checks would be compiled at every call."""
+
+    def visit_FunctionDef(self, node):
+        inside = any(isinstance(parent, ast.FunctionDef) for parent in self._parents)
+        return node if inside else super().visit_FunctionDef(node)
+
+
+_import_hook.JaxtypingTransformer = Outermost
+install_import_hook([f"nbhelpers.{name}" for name in TYPED], "typecheck.outermost")
 
 import diffusers
 import numpy as np
