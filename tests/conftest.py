@@ -338,6 +338,7 @@ NOUNS = {
     "moon",
     "dog",
     "dogs",
+    "pair",
     "cat",
     "hat",
     "head",

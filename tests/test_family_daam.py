@@ -55,11 +55,13 @@ def test_a_generations_map_is_the_mean_over_all_summed_over_steps(models_15):
 def test_one_pass_is_another_calibration_of_score_maps(models, image):
     """On the layers of one resolution both are the same map, but for its range."""
     models = models_at_one_grid(models)
-    found = daam.maps(image, ["red ring", "the old moon"], models, timesteps=(100, 300))
-    assert found.shape == (2, *image.shape[:2])
+    texts = ["red ring", "the old moon", "a pair of dogs"]
+    found = daam.maps(image, texts, models, timesteps=(100, 300))
+    assert found.shape == (3, *image.shape[:2])
     settings = Settings(timesteps=(100, 300))
-    for text, one in zip(["red ring", "the old moon"], found, strict=True):
+    for text, one in zip(texts, found, strict=True):
         prompt = make_prompt(text, models, settings)
+        assert prompt.target == (text == "a pair of dogs")  # whose second chunk is meant
         noised = add_noise(encode_image(image, models), (100, 300), models)
         with record_attention(models.unet) as attention:
             predict_noise(noised, (100, 300), [prompt], models)
