@@ -14,14 +14,7 @@ from torch import Tensor
 from nbhelpers.attention import Layer, Recording, record_attention
 from nbhelpers.captions import caption as write_caption
 from nbhelpers.captions import opening
-from nbhelpers.chunks import (
-    Chunk,
-    find_head,
-    find_phrase,
-    find_target,
-    is_thing,
-    noun_chunks,
-)
+from nbhelpers.chunks import Chunk, find_head, find_phrase, find_target, is_thing, noun_chunks
 from nbhelpers.completion import complete
 from nbhelpers.datasets import Picture, as_image
 from nbhelpers.denoising import add_noise, encode_image, predict_noise
