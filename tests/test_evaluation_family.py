@@ -387,6 +387,11 @@ def test_the_jobs_are_those_that_each_system_takes():
     base = Job("stickers", "val", {}, model="stickers")
     found = family_jobs(base, 4)
     assert {job.pictures for job in found.values()} == {4}
+    asked = {(job.prompts, job.split): job.pictures for job in family_jobs(base).values()}
+    assert asked == {
+        **{("classes", "val"): 100, ("classes", "testA"): 200},
+        **{("phrase", "val"): 50, ("phrase", "testA"): 100},
+    }
     assert "reco-phrase-val" not in found and "reco-classes-testA" in found
     assert {job.split for job in found.values()} == {"val", "testA"}
     assert not [name for name in family_jobs(base, without={"tcl"}) if name.startswith("tcl-")]

@@ -18,6 +18,7 @@ PIECES = {
     "clip": "the whole CLIP, with its image encoder",
     "blip": "`BlipForConditionalGeneration` with its processor",
     "parser": "a spaCy pipeline for English",
+    "family": "the weights of other systems that the paper names, by `python -m recipe family`",
 }
 LOSSES = {
     "autoencoder": "mean absolute error of pixels and of their differences",
@@ -32,7 +33,8 @@ CARD = """# The sticker world: model card
 
 Small models trained on the scenes that `DATA_CARD.md` describes, in the formats of the real ones.
 They are for teaching and tests: they know {nouns} nouns and nothing else. No mask is used in any
-training. `python -m recipe card` writes this page from `results.json` and the files themselves.
+training but that of two systems in `family`, SegDiff and ODISE, which are ceilings for the others.
+`python -m recipe card` writes this page from `results.json` and the files themselves.
 
 | folder | what | MB |
 |---|---|---|
@@ -76,9 +78,9 @@ Versions: {versions}.
 
 ## Licenses
 
-The weights of CLIP, autoencoder, UNet and BLIP: MIT. The parser learned from Universal
-Dependencies treebanks (English EWT, ATIS: CC BY-SA 4.0; PUD: CC BY-SA 3.0), so its weights are
-shared under CC BY-SA 4.0. The treebanks themselves are not shipped.
+The weights of CLIP, autoencoder, UNet, BLIP and the systems in `family`: MIT. The parser learned
+from Universal Dependencies treebanks (English EWT, ATIS: CC BY-SA 4.0; PUD: CC BY-SA 3.0), so its
+weights are shared under CC BY-SA 4.0. The treebanks themselves are not shipped.
 
 ## Checksums
 

@@ -22,8 +22,12 @@ from nbhelpers.metrics import Interval, paired_bootstrap, paired_bootstrap_class
 from nbhelpers.models import load_models
 from nbhelpers.segment import SETTINGS
 
-PICTURES = (100, 200)  # of val, and of the first test split
-PROTOCOLS: tuple[Literal["classes", "phrase"], ...] = ("classes", "phrase")
+# With how many pictures of val and of the first test split. A picture has about six phrases, each
+# asked for by itself.
+PROTOCOLS: Mapping[Literal["classes", "phrase"], tuple[int, int]] = {
+    "classes": (100, 200),
+    "phrase": (50, 100),
+}
 FILE = "left-out.json"
 WORLD = "stickers"  # whose models, classes and training pictures the systems have
 
@@ -55,18 +59,19 @@ def family_jobs(
 
     Args:
         base: Dataset, model and device; there are none but for the sticker world and its model.
-        pictures: How many of each split, in the place of `PICTURES`.
+        pictures: How many of each split, in the place of those of `PROTOCOLS`.
         without: Systems that can't be run, from `find_left_out`.
     """
     if (base.dataset, base.model) != (WORLD, WORLD):
         return {}
     tests = [split for split in splits_of(base.dataset, base.by)[1] if split.startswith("test")]
-    counts = [pictures or count for count in PICTURES]
     variants = {name: SETTINGS[name] for name in METHODS}
     found = {}
-    for prompts in PROTOCOLS:
+    for prompts, counts in PROTOCOLS.items():
         for split, count in zip(("val", tests[0]), counts, strict=True):
-            job = replace(base, split=split, pictures=count, prompts=prompts, variants={})
+            job = replace(
+                base, split=split, pictures=pictures or count, prompts=prompts, variants={}
+            )
             found[f"method-{prompts}-{split}"] = replace(job, variants=variants)
             for system in SYSTEMS.values():
                 if prompts in system.takes and system.name not in without:
