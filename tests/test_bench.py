@@ -226,6 +226,17 @@ def test_the_whole_way_agrees_with_the_loop(models, image):
     assert targets == []
 
 
+def test_the_whole_way_is_measured_on_the_shipped_model(tmp_path):
+    """Its maps are gathered in another way than the loop's, unless the benchmark says how."""
+    asked = ["segment", "--pictures", "1", "--rounds", "1", "--folder", str(tmp_path)]
+    assert command.main(asked) == 0
+    written = json.loads((tmp_path / "segment-cpu.json").read_text())
+    assert max(row["difference"] for row in written["rows"]) < 1e-4
+    shipped = json.loads((benchmarks.FOLDER / "segment-cpu.json").read_text())
+    for record in (written, shipped):
+        assert record["settings"]["model"] == "stickers"
+
+
 def test_random_models_of_the_real_shape_segment(monkeypatch, image):
     """Scaled down here; the words and the parser are the sticker world's."""
     small = {"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1}

@@ -24,8 +24,15 @@ from tests.bench.records import rows_of, target
 
 LOOP, SINGLE, BATCH = "DiffSegmenter-style loop", "segment, one by one", "segment_batch"
 METHOD = "diffsegmenter"  # the one that both can compute
-# One look, every resolution with DiffSegmenter's weight, so that both compute the same.
-SETTINGS: dict[str, Any] = {"timesteps": (100,), "weights": RESOLUTION_WEIGHTS}
+# One look, and DiffSegmenter's own gathering in the place of the one that val chose for a model:
+# every resolution with its weight, from all layers, each stretched. So both compute the same.
+SETTINGS: dict[str, Any] = {
+    "timesteps": (100,),
+    "weights": RESOLUTION_WEIGHTS,
+    "layers": "all",
+    "normalize": "min-max",
+    "softmax_over": "all",
+}
 
 
 def loop(
