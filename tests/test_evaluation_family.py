@@ -404,11 +404,15 @@ def test_the_jobs_are_those_that_each_system_takes():
 
 def test_what_was_measured_is_kept(world, tmp_path):
     job = Job("stickers", "val", {}, model="stickers", system="maskclip")
-    (tmp_path / "costs.json").write_text('{"diffseg": {"seconds": 1.0, "mib": null}}')
-    measure_costs({"diffseg": job, "maskclip": job}, tmp_path)
-    found = read_costs(tmp_path)
-    assert found["diffseg"] == {"seconds": 1.0, "mib": None}
-    assert 0 < found["maskclip"]["seconds"] < 5
+    measure_costs({"maskclip": job}, tmp_path)
+    (found,) = read_costs(tmp_path).values()
+    assert 0 < found["seconds"] < 5
+    known = {"maskclip": found | {"seconds": 77.0}, "tcl": found | {"of": "another's"}}
+    (tmp_path / "costs.json").write_text(json.dumps(known))
+    measure_costs({"maskclip": job, "tcl": job}, tmp_path)
+    again = read_costs(tmp_path)
+    assert again["maskclip"]["seconds"] == 77.0  # of the same code, weights and settings
+    assert 0 < again["tcl"]["seconds"] < 5 and again["tcl"]["of"] == found["of"]
     (tmp_path / "costs.json").write_text("{")
     with pytest.raises(ValueError, match="costs.json is damaged"):
         read_costs(tmp_path)
@@ -429,3 +433,21 @@ def test_memory_is_measured_at_its_peak(world, monkeypatch):
     plain, more = measure(job), measure(replace(job, system="hungry"))
     assert 150 < more["mib"] - plain["mib"] < 260
     assert more["seconds"] > plain["seconds"]
+
+
+def test_of_choices_that_cost_alike_one_is_timed(world, monkeypatch):
+    calls = []
+
+    def counted(self, image, texts):
+        calls.append(list(self.choices))
+        return []
+
+    monkeypatch.setattr(SystemReader, "together", counted)
+    measure(Job("stickers", "val", {}, model="stickers", system="diffseg"), pictures=1)
+    assert calls == [["diffseg threshold=0.05"]] * 2
+
+
+def test_another_models_family_is_refused_and_said(world, capsys):
+    more = ["--model", str(world), "--work", "w", "--out", "o"]
+    assert main(["reproduce", "--parts", "family", *more]) == 2
+    assert "the part family is of stickers and its model" in capsys.readouterr().err

@@ -1,5 +1,8 @@
 """ODISE: queries over the features of a frozen UNet, whose prompt is made from the picture."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -26,6 +29,16 @@ def test_the_implicit_caption_learns_through_the_frozen_unet(own, network):
     assert network.caption[0].weight.grad.abs().max() > 0
     frozen = (own.unet, own.vae, own.clip.model)
     assert all(weight.grad is None for part in frozen for weight in part.parameters())
+
+
+def test_a_unet_in_half_precision_is_read(own, network):
+    """As it is on a GPU; the network itself stays in float32."""
+    whole = network.loss(masked(), own, generator()).item()
+    unet = copy.deepcopy(own.unet).half()
+    halved = replace(own, unet=unet, dtype=torch.float16)
+    assert network.loss(masked(), halved, generator()).item() == pytest.approx(whole, rel=0.01)
+    found = maps(np.zeros((16, 16, 3), np.uint8), ["a dog"], halved, network=network)
+    assert found.dtype == np.float32 and np.isfinite(found).all()
 
 
 def test_without_it_one_prompt_serves_all_pictures(own, network):

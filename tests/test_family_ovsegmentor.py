@@ -78,3 +78,17 @@ def test_every_patch_is_shared_out_whole(network):
     _, _, shares = network.bind(captioned().pixels)
     assert shares.shape == (4, 8, 16)
     assert torch.allclose(shares.sum(1), torch.ones(4, 16), atol=1e-5)
+
+
+def test_the_consistency_runs_outside_of_autocast(own, network, monkeypatch):
+    """CUDA's refuses the cross-entropy of probabilities, which a CPU's lets pass."""
+    plain, seen = torch.nn.functional.binary_cross_entropy, []
+
+    def listen(found, *args, **more):
+        seen.append((torch.is_autocast_enabled("cpu"), found.dtype))
+        return plain(found, *args, **more)
+
+    monkeypatch.setattr(torch.nn.functional, "binary_cross_entropy", listen)
+    with torch.autocast("cpu", torch.bfloat16):
+        network.loss(captioned(), own.clip, generator())
+    assert seen == [(False, torch.float32)]

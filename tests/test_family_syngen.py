@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from nbhelpers.attention import Layer, Recording, record_attention
+from nbhelpers.chunks import Chunk
 from nbhelpers.denoising import predict_noise
 from nbhelpers.embeddings import embed
-from nbhelpers.family import syngen
+from nbhelpers.family import syngen, words
 from nbhelpers.family.guidance import descend
 from nbhelpers.family.sampling import sample
 from nbhelpers.family.syngen import distance, generate, measure, unbound
@@ -32,7 +33,8 @@ def exact(models_15):
 
 
 def loss_of(models):
-    things, words = find_things(TEXT, models), word_positions(TEXT, models)
+    things = find_things(TEXT, models)
+    words = word_positions(TEXT, things, models)
 
     def loss(layers):
         count = len(layers[0].query)
@@ -75,6 +77,25 @@ def test_the_things_of_a_prompt(models_15):
     ring, moon = find_things(TEXT, models_15)
     assert (ring.noun, ring.modifiers) == ((4,), ((2,), (3,)))
     assert (moon.noun, moon.modifiers) == ((8,), ((7,),))
+
+
+def test_a_word_that_a_hyphen_joins_to_the_noun_is_no_modifier(models_15):
+    """The noun is "shirt", and "t-" is neither a modifier nor a word of its own."""
+    text = "a photograph of a red t-shirt and a blue moon"
+    at = text.index("shirt")
+    start = text.index("a red")
+    shirt = Chunk("a red t-shirt", start, at + 5, "shirt", at, at + 5)
+    start = text.index("a blue")
+    moon = Chunk("a blue moon", start, len(text), "moon", len(text) - 4, len(text))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "noun_chunks", lambda *args: [shirt, moon])
+        things = find_things(text, models_15)
+    assert [len(thing.modifiers) for thing in things] == [1, 1]
+    found = word_positions(text, things, models_15)
+    own = {word for thing in things for word in (thing.noun, *thing.modifiers)}
+    assert own <= set(found)
+    tokens = [token for word in found for token in word]
+    assert len(tokens) == len(set(tokens))
 
 
 def test_the_loss_is_the_papers(models_15, latents):

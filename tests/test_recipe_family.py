@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from nbhelpers.datasets import referring
 from nbhelpers.evaluation._classes import Drawn
 from nbhelpers.family import SYSTEMS, made_with
-from nbhelpers.models import load_clip, load_models
+from nbhelpers.models import Models, load_clip, load_models
 from nbhelpers.weights import data_folder
 
 needs_unet = pytest.mark.skipif(
@@ -151,6 +151,43 @@ def test_what_the_models_make_is_small_and_read_again(name, tmp_path, monkeypatc
     found = SYSTEMS[name].load()(image, ["teddy bear", "cat"], models)
     assert found.shape == (2, 80, 80) and found.min() >= 0 and found.max() <= 1
     assert not np.array_equal(*found)
+
+
+class Shared(Models):
+    """Models of which a training asks for the CLIP and the UNet alone."""
+
+    def __init__(self, clip):
+        vars(self).update(clip=clip, unet=torch.nn.Linear(1, 1))
+
+
+def test_another_seed_or_model_is_another_training(clip, tmp_path, monkeypatch):
+    """A finished checkpoint would be shipped for it."""
+    folders = []
+    monkeypatch.setattr(
+        family.family_masks, "train", lambda name, models, folder, **more: folders.append(folder)
+    )
+    shared, other = Shared(clip), Shared(clip)
+    for models, seed in ((shared, 0), (shared, 1), (other, 0), (shared, 0)):
+        family.train_one("odise", models, tmp_path, tmp_path, steps=1, seed=seed)
+    first, *others, again = folders
+    assert first == again and len({first, *others}) == 3
+
+
+def test_a_write_that_fails_leaves_the_weights_that_were_there(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(family, "load_models", lambda *args, **more: Shared(clip))
+    monkeypatch.setattr(family, "train_one", lambda *args, **more: torch.nn.Linear(2, 2))
+    family.train(["clippy"], tmp_path, tmp_path)
+    path = tmp_path / "family" / "clippy.safetensors"
+    before = path.read_bytes()
+
+    def broken(weights, path, **more):
+        path.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(family, "save_file", broken)
+    with pytest.raises(OSError, match="no space"):
+        family.train(["clippy"], tmp_path, tmp_path)
+    assert path.read_bytes() == before
 
 
 def test_every_system_with_weights_is_trained_by_the_command():

@@ -73,7 +73,9 @@ def train(
         path = out / "family" / f"{name}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         known = made_with(SYSTEMS[name], models)
-        save_file(halved(weights), path, metadata={"format": "pt", **known})
+        partial = path.with_suffix(".partial")
+        save_file(halved(weights), partial, metadata={"format": "pt", **known})
+        partial.replace(path)
 
 
 def checked(names: Iterable[str], known: Sequence[str] = NAMES) -> list[str]:
@@ -106,7 +108,12 @@ def train_one(
     count: int = PICTURES,
     **more: Any,
 ) -> nn.Module:
-    """Train one system with `folder` for its checkpoints."""
+    """Train one system, with a folder in `folder` for its checkpoints.
+
+    Its name says the system, the seed and the shared models: another training's isn't resumed.
+    """
+    known = [digest[:8] for digest in made_with(SYSTEMS[name], models).values()]
+    folder = folder / "-".join([name, *known, str(seed)])
     if name in family_masks.NETWORKS:
         return family_masks.train(name, models, folder, steps=steps, seed=seed, **more)
     pictures = draw_pictures(work / "pictures", count=count, seed=0)

@@ -69,6 +69,7 @@ def make(
         write_pairs(folder, name, models, pictures=pictures, seed=seed + 10_000 * number)
     pairs = load_pairs(folder, names, models)
     more: dict[str, Any] = {"device": models.device, "progress": progress}
+    folder = folder / f"clip-{digest(models.clip.model)[:8]}"  # which chose among the pictures
     return train(pairs, names, folder, steps=steps, seed=seed, **more).state_dict()
 
 

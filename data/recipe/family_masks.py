@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
-from nbhelpers.family import digest
 from nbhelpers.family.odise import Odise
 from nbhelpers.family.segdiff import SegDiff
 from nbhelpers.family.trained import MaskBatch
@@ -64,8 +63,6 @@ def train(
         defining: whether the part that makes the system what it is is there.
         progress: whether to show a bar.
     """
-    if name == "odise":  # of one UNet; another's features are others
-        folder = folder / f"unet-{digest(models.unet)[:8]}"
     torch.manual_seed(seed)
     network: Any = NETWORKS[name](models.clip.model).to(models.device).train()
     network.defining = defining

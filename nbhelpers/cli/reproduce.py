@@ -92,6 +92,13 @@ def run(options: argparse.Namespace) -> int:
         if wanted and complete:
             make(work, out, options)
     jobs = family_jobs(base, options.pictures) if "family" in options.parts else {}
+    if "family" in options.parts and not jobs:
+        reason = f"the part family is of stickers and its model, not of {base.dataset} and "
+        reason += f"{base.model!r}: the systems' weights belong to them"
+        if options.parts == ["family"]:
+            raise ValueError(f"{reason}; give another of --parts")
+        if not options.quiet:
+            say(f"{reason}; it is left out", sys.stderr)
     if jobs:
         left_out = find_left_out(options.device)
         jobs = family_jobs(base, options.pictures, without=left_out)

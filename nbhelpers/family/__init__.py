@@ -255,11 +255,22 @@ def foreign_to(system: System, models: Models) -> list[str]:
 
 
 def read_made_with(system: System) -> dict[str, str]:
-    """Reads the digests of the shared models in a file of weights; none where it doesn't say."""
-    from safetensors import safe_open
+    """Reads the digests of the shared models in a file of weights; none where it doesn't say.
 
-    with safe_open(system.weights, "pt") as file:
-        found = file.metadata() or {}
+    Raises:
+        ValueError: The file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(system.weights, "pt") as file:
+            found = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(
+            f"the weights of {system.title} at {system.weights} are damaged ({error}); make them "
+            f"again in the folder data of a checkout: python -m recipe family --systems "
+            f"{system.name}"
+        ) from error
     return {part: found[part] for part in system.made_with if part in found}
 
 

@@ -67,9 +67,9 @@ class Odise(nn.Module):
             seen = models.clip.model.get_image_features(pixels).pooler_output.float()
         prompt = self.caption(self.defining * F.normalize(seen)).unflatten(1, (TOKENS, -1))
         with record_attention(models.unet, "up", with_gradient=True) as attention:
-            models.unet(latent.to(models.dtype), 0, encoder_hidden_states=prompt)
+            models.unet(latent.to(models.dtype), 0, encoder_hidden_states=prompt.to(models.dtype))
         heads = {layer.grid: layer.query for layer in attention.self_layers}  # the last of a grid
-        return [query.mT.flatten(1, 2).unflatten(2, grid) for grid, query in heads.items()]
+        return [q.mT.flatten(1, 2).unflatten(2, grid).float() for grid, q in heads.items()]
 
     def forward(
         self, pixels: Float[Tensor, "b 3 h w"], models: Models

@@ -127,7 +127,8 @@ class OVSegmentor(nn.Module):
         swapped = groups.clone()
         swapped[rows, best] = groups[fellows, best[fellows]]
         drawn = self.grouping.logits(swapped, patches).softmax(1)[rows, best].clamp(EPSILON, 1)
-        error = F.binary_cross_entropy(drawn, mine, reduction="none").mean(1)
+        with torch.autocast(drawn.device.type, enabled=False):  # CUDA's refuses this loss
+            error = F.binary_cross_entropy(drawn.float(), mine, reduction="none").mean(1)
         paired = fellows != rows
         return (error * paired).sum() / paired.sum().clamp(min=1)
 

@@ -59,7 +59,7 @@ def generate(
     """
     asked = [embed(text, (), models.text) for text in prompts]
     things = [_modified(text, models) for text in prompts]
-    words = [word_positions(text, models) for text in prompts]
+    words = [word_positions(text, own, models) for text, own in zip(prompts, things, strict=True)]
     factor = main_factor(models)
 
     def loss(layers: Sequence[Layer]) -> Tensor:
@@ -102,7 +102,7 @@ def measure(
     chosen = list(timesteps or models.calibration.timesteps)
     noised = add_noise(encode_image(image, models, seed=seed), chosen, models, seed=seed)
     attention = attend([noised], [embed(caption, (), models.text)], chosen, models)
-    words = word_positions(caption, models)
+    words = word_positions(caption, things, models)
     found = _word_maps(attention.cross_layers, words, main_factor(models))
     maps = dict(zip(words, found, strict=True))
     own: list[float] = []

@@ -1,6 +1,7 @@
 """The words of a prompt: the things that it names, what modifies them, and their tokens."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nbhelpers.captions import opening
@@ -20,7 +21,8 @@ class Thing:
     Attributes:
         chunk: Its noun phrase.
         noun: The tokens of its noun.
-        modifiers: For each word before the noun, articles left out, its tokens.
+        modifiers: For each word before the noun, articles left out, its tokens. What a hyphen
+            joins to the noun ("t-shirt") is none.
     """
 
     chunk: Chunk
@@ -38,20 +40,29 @@ def find_things(prompt: str, models: Models) -> tuple[Thing, ...]:
     if not chunks:
         raise ValueError(f"no noun was found in {quoted(prompt)}; name a thing")
     nouns = find_spans(prompt, chunks, models.text).nouns
+    every = [found for found in WORD.finditer(prompt) if found[0].lower() not in FUNCTION_WORDS]
     things = []
     for chunk, noun in zip(chunks, nouns, strict=True):
         words = [
-            (chunk.start + found.start(), chunk.start + found.end())
-            for found in WORD.finditer(chunk.text[: chunk.noun_start - chunk.start])
-            if found.group().lower() not in FUNCTION_WORDS
+            found.span()
+            for found in every
+            if chunk.start <= found.start() and found.end() <= chunk.noun_start
         ]
         things.append(Thing(chunk, noun, _positions(prompt, words, models)))
     return tuple(things)
 
 
-def word_positions(prompt: str, models: Models) -> tuple[tuple[int, ...], ...]:
-    """Returns the positions of each word's tokens in a prompt."""
-    return _positions(prompt, [found.span() for found in WORD.finditer(prompt)], models)
+def word_positions(
+    prompt: str, things: Sequence[Thing], models: Models
+) -> tuple[tuple[int, ...], ...]:
+    """Returns the positions of each word's tokens in a prompt.
+
+    The nouns and modifiers of its things come first, then the words that have no part in them.
+    """
+    own = list(dict.fromkeys(word for t in things for word in (t.noun, *t.modifiers)))
+    every = _positions(prompt, [found.span() for found in WORD.finditer(prompt)], models)
+    taken = {token for word in own for token in word}
+    return (*own, *(word for word in every if not taken & set(word)))
 
 
 def token_positions(word: str, prompt: str, models: Models) -> tuple[int, ...]:

@@ -85,6 +85,8 @@ def usable(name: str) -> torch.device:
         raise ValueError(f"benchmarks are for cpu and cuda; got {name!r}")
     if device.type == "cpu":
         torch.set_num_threads(1)
+    else:
+        torch.cuda.set_device(device)  # on whose stream events and graphs then are
     return device
 
 

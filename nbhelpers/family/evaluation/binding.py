@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from nbhelpers.calibration import read_calibration
 from nbhelpers.embeddings import embed
 from nbhelpers.evaluation.batched import one_thread
 from nbhelpers.evaluation.jobs import PACKAGES, SOURCES, code_version, folder_digest
@@ -28,10 +29,10 @@ from nbhelpers.family.sampling import GUIDANCE, decode, sample
 from nbhelpers.family.words import find_things
 from nbhelpers.files import write_whole
 from nbhelpers.metrics import paired_bootstrap
-from nbhelpers.models import Models, load_models
+from nbhelpers.models import CAPTIONER, CLIP, PARSER, Models, load_models
 from nbhelpers.settings import OF_THE_PROMPT, SETTINGS
 from nbhelpers.versions import version_of
-from nbhelpers.weights import data_folder, locate
+from nbhelpers.weights import EMBEDDED, HUB, data_folder, locate
 
 # Of 200 true pictures these find both colors in 49 % (clip) and 89 % (blip), and in none the two
 # colors exchanged. So what they find is there, though clip misses half. The count of pixels finds
@@ -115,6 +116,9 @@ class BindingJob:
     def settings(self) -> dict[str, Any]:
         """Returns all that the results depend on, as plain JSON; loads no weights."""
         source, commit = locate(self.model, None, "model")
+        calibration = read_calibration(Path(source)).record()
+        del calibration["chosen"]  # how they were found changes no number
+        world = read_prompts()
         return {
             "systems": {
                 name: [dict(SYSTEMS[name].choices[i]) for i in indices]
@@ -125,8 +129,14 @@ class BindingJob:
             "steps": self.steps,
             "guidance": self.guidance,
             "model": {"name": self.model, "sha256": None if commit else folder_digest(source)},
+            "calibration": calibration,
+            "judges": {
+                "models": judged_by(self.model),
+                "nouns": world["nouns"],
+                "colors": list(world["colors"]),
+            },
             "device": self.device.partition(":")[0],
-            "code": code_version((*SOURCES, "family/*.py", "family/evaluation/_judges.py")),
+            "code": code_version((*SOURCES, "family/*.py", "family/evaluation/*.py")),
             "packages": {name: version_of(name) for name in PACKAGES},
         }
 
@@ -289,6 +299,15 @@ def rows_of(store: Store) -> list[dict[str, Any]]:
             | {"prompts": len(by_prompt), "pictures": len(mine)}
         )
     return rows
+
+
+def judged_by(model: str) -> dict[str, str]:
+    """Returns what the judges read with: files' SHA-256, or commits on the Hub."""
+    if model == EMBEDDED:
+        pieces = ("clip", "captioner", "parser")
+        return {piece: folder_digest(locate(model, None, piece)[0]) for piece in pieces}
+    parser = folder_digest(locate(PARSER, None, "parser")[0])
+    return {"clip": HUB[CLIP][0], "captioner": HUB[CAPTIONER][0], "parser": parser}
 
 
 def read_prompts() -> dict[str, Any]:

@@ -254,6 +254,7 @@ def _measured(
         "miou": asdict(_interval(test, variant, place, seed)),
         "oracle_threshold": THRESHOLDS[int(curve.argmax())],
         "oracle": float(curve.max()),
+        "errors": val.errors + test.errors,
     }
 
 
