@@ -142,7 +142,7 @@ def test_show_masks_beside_the_truth_says_how_good_they_are(image, mask):
     truth = np.roll(mask, 5, axis=1)
     shown = show_masks(image, np.stack([mask, truth]), ["one", "two"], truth=truth)
     assert "one: IoU 0.33; two: IoU 1.00." in shown.alt
-    assert shown.rows[-1][0].alt.startswith("Colors: blue is found rightly")
+    assert shown.rows[-1][0].alt.startswith("Colors: blue was found correctly")
     each = show_masks(image, np.stack([mask, truth]), truth=[mask, truth])
     assert each.alt.count("IoU 1.00") == 2
     assert show_masks(image, mask[None]).rows[-1][-1].alt == "a panel: 3.3% of the picture"

@@ -127,13 +127,13 @@ def legend() -> Drawing:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.5, 0.3), facecolor="white")
-    words = ("found rightly", "found wrongly", "missed")
+    words = ("found correctly", "found wrongly", "missed")
     for at, word, color in zip((0.03, 0.4, 0.78), words, (FOUND, EXTRA, MISSED), strict=True):
         share = np.array(color) / 255
         figure.add_axes((at, 0.25, 0.035, 0.5), xticks=[], yticks=[], facecolor=share)
         style: dict[str, Any] = {"fontsize": POINTS, "color": DARK, "va": "center"}
         figure.text(at + 0.05, 0.5, word, **style)
-    return finish(figure, "Colors: blue is found rightly, vermilion found wrongly, yellow missed")
+    return finish(figure, "Colors: blue was found correctly, orange found wrongly, yellow missed")
 
 
 def finish(figure: Any, alt: str) -> Drawing:
