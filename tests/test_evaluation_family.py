@@ -17,6 +17,7 @@ from nbhelpers.evaluation import jobs, load_results
 from nbhelpers.evaluation._classes import Drawn, count_classes
 from nbhelpers.evaluation.batched import Question
 from nbhelpers.evaluation.jobs import Job
+from nbhelpers.evaluation.layout import under
 from nbhelpers.family import SYSTEMS, System, digest, maskclip
 from nbhelpers.family.evaluation import costs, tables
 from nbhelpers.family.evaluation.costs import measure, measure_costs, read_costs
@@ -271,8 +272,17 @@ def test_runs_of_other_weights_or_pictures_are_refused(runs):
     shutil.rmtree(runs / "a-testA")
     few = {"name": "stickers", "split": "testA", "broken": 0, "pictures": 3}
     made_run(runs / "a-testA", "testA", CHOICES, pictures=3, dataset=few)
-    with pytest.raises(ValueError, match="of_pictures"):
+    with pytest.raises(ValueError, match="_of_pictures 3"):
         family_table(runs)
+
+
+def test_the_protocols_may_have_their_own_numbers_of_pictures(runs):
+    (table,) = family_table(runs)
+    (kind,) = {"pictures", "class_pictures"} & table.keys()
+    both = under(table | {"pictures": 5, "expressions": 29, "class_pictures": 7})
+    assert "classes of 7 pictures, 29 expressions of 5 pictures; " in both
+    alone = {key: value for key, value in table.items() if key not in (kind, "expressions")}
+    assert ": classes of 7 pictures; " in under(alone | {"class_pictures": 7})
 
 
 def test_one_that_was_left_out_has_a_row_in_the_place_of_its_runs(runs):

@@ -159,9 +159,11 @@ def example_columns(table: Record) -> tuple[list[str], list[list[str]]]:
 
 def under(table: Record) -> str:
     """Returns what stands under a table."""
-    read = f"{table['pictures']:,} pictures"
+    read = f"{table['pictures']:,} pictures" if "pictures" in table else ""
     if "expressions" in table:
         read = f"{table['expressions']:,} expressions of {read}"
+    if "class_pictures" in table:
+        read = ", ".join(filter(None, (f"classes of {table['class_pictures']:,} pictures", read)))
     seeds = sorted({seed for row in table["rows"] for seed in row.get("seeds", ())}, key=int)
     parts = [
         f"{escape(table['dataset'])} {table['split']}, model {escape(table['model'])}: {read}",

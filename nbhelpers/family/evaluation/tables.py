@@ -279,14 +279,15 @@ def _note(facts: dict[str, Any], prompts: str, run: Run | ClassRun) -> None:
     """Records what was read, and how much of it was left out, under the table.
 
     Raises:
-        ValueError: It is of another data set, model or number of pictures than before.
+        ValueError: It is of another data set or model than before, or of another number of
+            pictures than the others of its protocol.
     """
     dataset = run.settings["dataset"]
     known = {
         "dataset": dataset["name"],
         "model": run.settings["model"]["name"],
         "broken": dataset["broken"],
-        "of_pictures": dataset["pictures"],
+        f"{prompts}_of_pictures": dataset["pictures"],
     }
     for key, value in known.items():
         if facts.setdefault(key, value) != value:
@@ -295,7 +296,8 @@ def _note(facts: dict[str, Any], prompts: str, run: Run | ClassRun) -> None:
                 "evaluate all of them with the same"
             )
     pictures = len(run.records) if isinstance(run, ClassRun) else len(np.unique(run.pictures))
-    facts["pictures"] = max(facts.get("pictures", 0), pictures)
+    by = "class_pictures" if prompts == "classes" else "pictures"
+    facts[by] = max(facts.get(by, 0), pictures)
     if isinstance(run, Run):
         facts["expressions"] = max(facts.get("expressions", 0), len(run.items))
     facts["errors"] = facts.get("errors", 0) + run.errors
