@@ -111,7 +111,7 @@ def overlay(
 
     Shading shows through the tint, and what lies outside keeps its lightness, so that white things
     stay visible inside and outside. Where the true mask is known, three colors part the pixels
-    that both have (blue), that the mask has alone (vermilion) and that it misses (yellow).
+    that both have (blue), that the mask has alone (orange) and that it misses (yellow).
 
     Args:
         image: uint8 ``(h, w, 3)``.

@@ -1,6 +1,7 @@
 """Attribute binding: the judges on pictures whose truth is known, and what is made of verdicts."""
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -290,3 +291,22 @@ def test_the_sealed_prompt_is_that_of_segment(models_15):
     found = binding.generate_sealed([text], models_15, seeds=[0], steps=1)
     assert wanted.text == text
     assert torch.equal(found, sample([wanted], models_15, seeds=[0], steps=1))
+
+
+@clip_is_there
+def test_the_manifest_holds_the_calibration_and_what_the_judges_read_with(tmp_path, monkeypatch):
+    job = BindingJob("val", {"plain": [0]}, [0])
+    plain = job.settings()
+    assert {*plain["judges"]["models"]} == {"clip", "captioner", "parser"}
+    assert len({*plain["judges"]["models"].values()}) == 3
+    assert "dog" in plain["judges"]["nouns"] and "red" in plain["judges"]["colors"]
+    shutil.copytree(data_folder() / "stickers", tmp_path / "stickers", symlinks=True)
+    monkeypatch.setenv("NBHELPERS_DATA", str(tmp_path))
+    assert job.settings() == plain
+    file = tmp_path / "stickers/stable-diffusion/nbhelpers.json"
+    found = json.loads(file.read_text())
+    file.write_text(json.dumps(found | {"weights": {"2": 1.0}}))
+    assert {k for k, v in job.settings().items() if v != plain[k]} == {"calibration"}
+    (tmp_path / "stickers/blip/config.json").write_text("{}")
+    changed = job.settings()["judges"]["models"]
+    assert changed["captioner"] != plain["judges"]["models"]["captioner"]

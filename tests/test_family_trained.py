@@ -184,6 +184,15 @@ def test_weights_made_with_other_models_are_refused(own, models_15, tmp_path, mo
     assert foreign_to(SYSTEMS["odise"], other_unet) == []  # it doesn't say
 
 
+def test_a_torn_file_of_weights_is_refused_with_the_command(own, tmp_path, monkeypatch):
+    monkeypatch.setenv("NBHELPERS_DATA", str(tmp_path))
+    path = SYSTEMS["clippy"].weights
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half of a file")
+    with pytest.raises(ValueError, match="clippy.safetensors are damaged.*--systems clippy"):
+        load_weights("clippy", own)
+
+
 def test_a_digest_tells_weights_apart_and_not_their_precision():
     torch.manual_seed(0)
     one, other = torch.nn.Linear(3, 4).half(), torch.nn.Linear(3, 4).half()

@@ -122,8 +122,6 @@ class Job:
             ValueError: They can't be used.
         """
         source, commit = locate(self.model, self.revision, "model")
-        calibration = read_calibration(Path(source)).record()
-        del calibration["chosen"]  # how they were found changes no number
         data: Any = self.scenes if self.prompts == "classes" else self.data
         classes = {"classes": data.categories} if self.prompts == "classes" else {}
         known = {"name": self.model if commit or self.model == EMBEDDED else Path(source).name}
@@ -144,7 +142,7 @@ class Job:
                 "revision": commit,
                 "sha256": None if commit else folder_digest(source),
             },
-            "calibration": calibration,
+            "calibration": calibration_of(source),
             "parser": self.parser,
             "device": self.device.partition(":")[0],
             "dtype": "float32" if self.device == "cpu" else "float16",
@@ -301,6 +299,13 @@ def as_json(record: Mapping[str, Any]) -> dict[str, Any]:
         weights = {str(factor): weight for factor, weight in weights.items()}
     plain = {name: list(v) if isinstance(v, tuple) else v for name, v in record.items()}
     return {**plain, "weights": weights}
+
+
+def calibration_of(source: str) -> dict[str, Any]:
+    """Returns what a model's calibration has that changes a number; how it was found doesn't."""
+    found = read_calibration(Path(source)).record()
+    del found["chosen"]
+    return found
 
 
 def folder_digest(folder: str) -> str:

@@ -93,7 +93,7 @@ def show_masks(
         masks: One a panel, of the picture's size; or what `segment` found, one or several.
         labels: One a mask: text, or chunks; the phrases of what `segment` found when None.
         truth: The true mask of all of them, or one for each. Three colors then part the pixels
-            found rightly, found wrongly and missed, and the note below is the IoU.
+            found correctly, found wrongly and missed, and the note below is the IoU.
         alt: The figure in words; the labels and notes when None.
 
     Raises:
@@ -195,7 +195,7 @@ def show_rows(
         names: What was asked of each picture.
         notes: For each panel a line below it, such as its IoU.
         truths: The true mask of each row, where it is known: it parts the pixels of the row's
-            masks into those found rightly, found wrongly and missed.
+            masks into those found correctly, found wrongly and missed.
         alt: The figure in words; names and notes when None.
 
     Raises:

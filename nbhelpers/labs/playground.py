@@ -150,7 +150,7 @@ def draw(image: UInt8[np.ndarray, "h w 3"], view: View, *, side: int = 220) -> D
     sheet.save(file, "PNG", compress_level=1)
     words = (
         f"Three panels: the mask, {view.mask.mean():.0%} of the picture, IoU {view.iou:.2f}, blue "
-        "where it is right, vermilion where it is wrong, yellow where it misses the thing; the "
+        "where it is right, orange where it is wrong, yellow where it misses the thing; the "
         f"map of {view.phrase!r}, bright where attention to it is highest; the picture."
     )
     return Drawing(file.getvalue(), words, wide)

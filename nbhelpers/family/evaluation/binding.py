@@ -17,10 +17,15 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from nbhelpers.calibration import read_calibration
 from nbhelpers.embeddings import embed
 from nbhelpers.evaluation.batched import one_thread
-from nbhelpers.evaluation.jobs import PACKAGES, SOURCES, code_version, folder_digest
+from nbhelpers.evaluation.jobs import (
+    PACKAGES,
+    SOURCES,
+    calibration_of,
+    code_version,
+    folder_digest,
+)
 from nbhelpers.evaluation.journal import Record
 from nbhelpers.evaluation.run import Evaluate, Item, RunOptions, complete_records, run
 from nbhelpers.evaluation.store import Store
@@ -116,8 +121,6 @@ class BindingJob:
     def settings(self) -> dict[str, Any]:
         """Returns all that the results depend on, as plain JSON; loads no weights."""
         source, commit = locate(self.model, None, "model")
-        calibration = read_calibration(Path(source)).record()
-        del calibration["chosen"]  # how they were found changes no number
         world = read_prompts()
         return {
             "systems": {
@@ -129,7 +132,7 @@ class BindingJob:
             "steps": self.steps,
             "guidance": self.guidance,
             "model": {"name": self.model, "sha256": None if commit else folder_digest(source)},
-            "calibration": calibration,
+            "calibration": calibration_of(source),
             "judges": {
                 "models": judged_by(self.model),
                 "nouns": world["nouns"],
