@@ -305,6 +305,8 @@ def test_the_manifest_holds_the_calibration_and_what_the_judges_read_with(tmp_pa
     assert job.settings() == plain
     file = tmp_path / "stickers/stable-diffusion/nbhelpers.json"
     found = json.loads(file.read_text())
+    file.write_text(json.dumps(found | {"chosen": []}))
+    assert job.settings() == plain  # how it was found changes no number
     file.write_text(json.dumps(found | {"weights": {"2": 1.0}}))
     assert {k for k, v in job.settings().items() if v != plain[k]} == {"calibration"}
     (tmp_path / "stickers/blip/config.json").write_text("{}")
