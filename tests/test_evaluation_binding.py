@@ -1,6 +1,7 @@
 """Attribute binding: the judges on pictures whose truth is known, and what is made of verdicts."""
 
 import json
+import pickle
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -180,6 +181,29 @@ def test_a_run_resumes_and_its_record_says_how_it_came_about(tiny, tmp_path):
     assert made == [1]
     with pytest.raises(ValueError, match="other settings: guidance"):
         measure_binding(tmp_path / "work", tmp_path, replace(job, guidance=2.0), how)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_both_splits_are_run_in_as_many_processes_as_asked_for(
+    tiny, tmp_path, monkeypatch, workers
+):
+    job, _ = tiny
+    asked = []
+
+    def here(store, open_evaluator, options, *, workers):
+        asked.append(workers)
+        binding.run(store, open_evaluator, options)
+
+    monkeypatch.setattr(binding, "run_with_processes", here)
+    job = replace(job, choices={"plain": [0], "syngen": [0, 1]}, prompts=1)
+    how = RunOptions(progress=False)
+    measure_binding(tmp_path, tmp_path, job, how, val_prompts=1, workers=workers)
+    assert asked == ([] if workers == 1 else [3, 3])
+
+
+def test_a_job_reaches_another_process_whole(tiny):
+    job, _ = tiny
+    assert pickle.loads(pickle.dumps(job)) == job
 
 
 def test_every_system_generates(tiny, tmp_path):

@@ -14,9 +14,8 @@ from nbhelpers.versions import versions
 
 DESCRIPTION = """\
 Generate pictures of two things in two colors by each system, and let two judges
-that the UNet never learned from say whether each thing has its color: CLIP on
-crops, and BLIP's caption. What a system leaves open, such as a step's size, is
-chosen on other prompts first.
+say whether each thing has its color: CLIP on crops, and BLIP's caption. What a
+system leaves open, such as a step's size, is chosen on other prompts first.
 Stop it, kill it, pull the plug: the same command goes on.
 
 Written: binding.json, the settings and for each system and judge the share of
@@ -37,11 +36,12 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add("--systems", choices=SYSTEMS, nargs="+", default=list(SYSTEMS), help="default: all")
     add("--seeds", metavar="N", type=seed, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
     add("--prompts", metavar="N", type=whole, help="of each split (default: all)")
-    add("--steps", metavar="N", type=whole, default=30, help="of denoising (default: 30)")
+    add("--steps", metavar="N", type=whole, default=20, help="of denoising (default: 20)")
     add("--guidance", metavar="G", type=number(1, 100), default=4.0, help="default: 4")
     add("--model", metavar="NAME", default="stickers", help="as in segment (default: stickers)")
     add("--device", metavar="NAME", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
     add("--batch", metavar="N", type=whole, default=10, help="pictures at once (default: 10)")
+    add("--workers", metavar="N", type=whole, default=1, help="processes (default: 1)")
     add("--work", metavar="DIR", default="build/binding", help="the runs (default: build/binding)")
     add(
         "--out",
@@ -76,7 +76,14 @@ def run(options: argparse.Namespace) -> int:
         progress=not options.quiet,
         environment={"versions": versions(PACKAGES), "device": options.device},
     )
-    record = measure_binding(Path(options.work), out, test, how, val_prompts=options.prompts)
+    record = measure_binding(
+        Path(options.work),
+        out,
+        test,
+        how,
+        val_prompts=options.prompts,
+        workers=options.workers,
+    )
     if not options.quiet:
         for row in record["rows"]:
             low, high = row["interval"]

@@ -29,6 +29,7 @@ from nbhelpers.evaluation.jobs import (
 from nbhelpers.evaluation.journal import Record
 from nbhelpers.evaluation.run import Evaluate, Item, RunOptions, complete_records, run
 from nbhelpers.evaluation.store import Store
+from nbhelpers.evaluation.workers import run_with_processes
 from nbhelpers.family.evaluation._judges import Asked, Judges
 from nbhelpers.family.sampling import GUIDANCE, decode, sample
 from nbhelpers.family.words import find_things
@@ -113,7 +114,7 @@ class BindingJob:
     choices: Mapping[str, Sequence[int]]
     seeds: Sequence[int]
     prompts: int | None = None
-    steps: int = 30
+    steps: int = 20
     guidance: float = GUIDANCE
     model: str = "stickers"
     device: str = "cpu"
@@ -207,7 +208,13 @@ def generate_sealed(
 
 
 def measure_binding(
-    work: Path, out: Path, test: BindingJob, options: RunOptions, *, val_prompts: int | None = None
+    work: Path,
+    out: Path,
+    test: BindingJob,
+    options: RunOptions,
+    *,
+    val_prompts: int | None = None,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Chooses on val, runs test, and writes the result as ``binding.json``.
 
@@ -219,6 +226,7 @@ def measure_binding(
         test: What is run on test; of each system, the choices that val may take.
         options: How.
         val_prompts: Only the first so many of val's; all when None.
+        workers: How many processes.
 
     Returns:
         The settings of both runs, and a row for each system and judge: the share of pictures in
@@ -232,20 +240,23 @@ def measure_binding(
     chosen = {name: [indices[0]] for name, indices in test.choices.items()}
     record: dict[str, Any] = {}
     if asked := {name: indices for name, indices in test.choices.items() if len(indices) > 1}:
-        tried = _run(replace(val, choices=asked), work / "val", options)
+        tried = _run(replace(val, choices=asked), work / "val", options, workers)
         record["val"] = {"settings": tried.manifest["settings"], "rows": choices_of(tried)}
         for row in sorted(record["val"]["rows"], key=lambda row: row["mean"]):
             chosen[row["system"]] = [row["choice"]]  # the best comes last
-    store = _run(replace(test, choices=chosen), work / "test", options)
+    store = _run(replace(test, choices=chosen), work / "test", options, workers)
     record |= {"settings": store.manifest["settings"], "rows": rows_of(store)}
     write_whole(out / FILE, (json.dumps(record, indent=1) + "\n").encode())
     return record
 
 
-def _run(job: BindingJob, folder: Path, options: RunOptions) -> Store:
+def _run(job: BindingJob, folder: Path, options: RunOptions, workers: int) -> Store:
     """Returns a finished run in its folder."""
     store = Store(folder, job.settings(), job.items())
-    run(store, job.open, options)
+    if workers > 1:
+        run_with_processes(store, job.open, options, workers=workers)
+    else:
+        run(store, job.open, options)
     return store
 
 
