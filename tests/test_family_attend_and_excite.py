@@ -135,6 +135,32 @@ def test_refinement_stops_at_the_threshold(models_15, monkeypatch):
     assert calls == [751, *[501] * 2]
 
 
+def test_a_refinement_moves_the_neglected_pictures_alone(exact, monkeypatch):
+    """Together two pictures become what each becomes alone, and the attended one costs nothing."""
+    texts, seeds = [TEXT, "a moon and a red ring"], [1, 2]
+    asked, peaks = [], []
+
+    def counted(latents, timestep, prompts, models, loss, size):
+        moved, losses = descend(latents, timestep, prompts, models, loss, size)
+        asked.append([prompt.text for prompt in prompts])
+        peaks.append(1 - losses)
+        return moved, losses
+
+    monkeypatch.setattr(attend_and_excite, "descend", counted)
+    how = {"steps": 2, "step_size": 1e-5, "refinements": 3, "share": 0.5}
+    generate(texts, exact, seeds=seeds, thresholds={}, **how)
+    weaker = int(peaks[0].argmin())
+    between = peaks[0].mean().item()
+    assert (peaks[0] - between).abs().min() > 1e-4  # no such move reaches it
+    asked.clear()
+    how["thresholds"] = {0.0: between}
+    both = generate(texts, exact, seeds=seeds, **how)
+    assert asked == [texts, [texts[weaker]], [texts[weaker]], texts]
+    for one, text, seed in zip(both, texts, seeds, strict=True):
+        (alone,) = generate([text], exact, seeds=[seed], **how)
+        assert torch.allclose(one, alone, atol=1e-9)
+
+
 def test_the_loss_is_of_the_most_neglected_noun():
     maps = torch.zeros(6, 2, 2)
     maps[2, 0, 1], maps[5, 1, 1] = 0.9, 0.25

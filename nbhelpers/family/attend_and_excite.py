@@ -61,22 +61,34 @@ def generate(
     nouns = [[thing.noun for thing in find_things(text, models)] for text in prompts]
     factor = main_factor(models)
 
-    def loss(layers: Sequence[Layer]) -> Tensor:
-        maps = excited_maps(layers, factor)
-        return torch.stack([neglect(own, tokens) for own, tokens in zip(maps, nouns, strict=True)])
+    def move(
+        latents: Tensor, timestep: int, size: float, pictures: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        def loss(layers: Sequence[Layer]) -> Tensor:
+            maps = excited_maps(layers, factor)
+            return torch.stack(
+                [neglect(own, nouns[i]) for own, i in zip(maps, pictures, strict=True)]
+            )
+
+        own = [asked[i] for i in pictures]
+        return descend(latents[list(pictures)], timestep, own, models, loss, size)
 
     def before(latents: Tensor, step: Step) -> Tensor:
         if step.index >= share * step.count:
             return latents
         size = step_size * math.sqrt(1 - 0.5 * step.index / max(1, step.count - 1))
+        everyone = list(range(len(asked)))
         for at, threshold in thresholds.items():
-            for _ in range(refinements if step.index == round(at * step.count) else 0):
-                moved, losses = descend(latents, step.timestep, asked, models, loss, size)
-                neglected = losses > 1 - threshold
-                if not neglected.any():
+            neglected = everyone if step.index == round(at * step.count) else []
+            for _ in range(refinements):
+                if not neglected:
                     break
-                latents = torch.where(neglected[:, None, None, None], moved, latents)
-        return descend(latents, step.timestep, asked, models, loss, size)[0]
+                moved, losses = move(latents, step.timestep, size, neglected)
+                still = (losses > 1 - threshold).tolist()
+                neglected = [i for i, one in zip(neglected, still, strict=True) if one]
+                latents = latents.clone()
+                latents[neglected] = moved[still]
+        return move(latents, step.timestep, size, everyone)[0]
 
     return sample(asked, models, seeds=seeds, steps=steps, guidance=guidance, before=before)
 
