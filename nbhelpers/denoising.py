@@ -88,7 +88,7 @@ def add_noise(
         wanted = f"timesteps are scheduler indices from 0 to {len(alphas) - 1}, at least one"
         raise refused("add_noise", wanted, timesteps=list(timesteps))
     generator = torch.Generator("cpu").manual_seed(seed)
-    _draw(latent.shape, generator)  # the draw that encode_image sampled with
+    _draw(latent.shape, generator)  # skips the draw that encode_image used
     noise = _draw((len(timesteps), *latent.shape[1:]), generator)
     kept = alphas.to(torch.float32)[list(timesteps)].view(-1, 1, 1, 1).to(latent.device)
     noised = kept.sqrt() * latent.float() + (1 - kept).sqrt() * noise.to(latent.device)

@@ -111,7 +111,7 @@ def embed(
     spans = find_spans(caption, chunks, text)
     plain, pooled = encode_tokens([tokens], text)
     every = range(len(chunks))
-    meant = every if target is None else [target]  # without a target, each is that of its own map
+    meant = every if target is None else [target]  # no target: every chunk is one
     others = [i for i in every if i not in meant]
     indices = {"none": [], "target": meant, "others": others, "every": every}[isolate]
     isolated = [spans.chunks[i] for i in indices]

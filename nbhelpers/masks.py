@@ -30,12 +30,13 @@ def to_pixels(
             f"a map holds NaN or infinity ({_bad(~torch.isfinite(maps))} of {len(maps)} maps); "
             "half precision overflows on some models, load them with dtype=torch.float32"
         )
-    pixels = F.interpolate(maps[None].float(), size=size, mode="bilinear", align_corners=False)[0]
-    low, high = pixels.amin(dim=(1, 2), keepdim=True), pixels.amax(dim=(1, 2), keepdim=True)
-    flat = (high - low)[:, 0, 0] <= 1e-6 * high.abs()[:, 0, 0]
-    if flat.any():
+    maps = maps[None].float()
+    pixels = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)[0]
+    low = pixels.amin(dim=(1, 2), keepdim=True)
+    high = pixels.amax(dim=(1, 2), keepdim=True)
+    if (flat := (high - low)[:, 0, 0] <= 1e-6 * high.abs()[:, 0, 0]).any():
         raise ValueError(
-            f"a map is the same everywhere ({_bad(flat[:, None, None])} of {len(maps)} maps, "
+            f"a map is the same everywhere ({_bad(flat[:, None, None])} of {len(pixels)} maps, "
             f"size {size}), so no pixel stands out; use a larger picture or other settings"
         )
     return ((pixels - low) / (high - low)).cpu().numpy()

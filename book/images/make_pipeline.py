@@ -13,9 +13,10 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 import nbhelpers as nb
 from nbhelpers.denoising import add_noise
+from nbhelpers.tokens import tokenize
 
 PICTURE, PHRASE = "stickers/images/000285.png", "a white dog"
-CAPTION = ("a photograph of", "a brown dog", "and", PHRASE)
+CAPTION = ("a photograph", "of", "a brown dog", "and", PHRASE)
 INK, MARK, REST, TEXT = "#1b1b1b", "#ffd8a8", "#e3e8ee", "#0072B2"
 SIDE, STEP = 1.0, 1.38  # of a panel, and from one panel to the next, in inches
 WIDTH = 7.25  # of the figure, likewise
@@ -63,22 +64,28 @@ def main() -> None:
     axis.add_patch(box)
     axis.text(2.765, 0.82, "UNet", ha="center", rotation=90, **font)
     arrow(axis, (2.99, 0.82), (3.37, 0.82), INK)
+    models = nb.load_models("stickers")
+    text = " ".join(CAPTION)
+    chunks = [chunk.text for chunk in nb.noun_chunks(text, models.parser)]
     x = 0.1
     for words in CAPTION:
-        chunk = words.startswith("a ") and "dog" in words
+        chunk = words in chunks
         back = {"facecolor": MARK if words == PHRASE else REST, "edgecolor": "none", "pad": 3}
         drawn = axis.text(x, 2.75, words, bbox=back if chunk else None, ha="left", **font)
         x += drawn.get_window_extent(canvas.get_renderer()).width / figure.dpi + 0.16
     axis.text(x + 0.1, 2.75, "caption and noun chunks", ha="left", style="italic", **font)
-    colors = np.random.default_rng(3).uniform(0.25, 0.95, (6, 13))
+    count = len(tokenize(text, models.text)) + 2  # the start and the end
+    keys = nb.embed(text, (), models.text).keys[0, :count, :6].T
+    low, high = keys.quantile(0.05), keys.quantile(0.95)
+    colors = 0.25 + 0.7 * ((keys - low) / (high - low)).clamp(0, 1).cpu().numpy()
     grid = figure.add_axes((1.4 / WIDTH, 1.68 / 3.05, 2.5 / WIDTH, 0.62 / 3.05))
     grid.imshow(colors, cmap="Blues", aspect="auto", vmin=0, vmax=1.4)
-    grid.set(xticks=np.arange(13) - 0.5, yticks=[], xticklabels=[])
+    grid.set(xticks=np.arange(count) - 0.5, yticks=[], xticklabels=[])
     grid.grid(color="white", linewidth=2)
     grid.tick_params(length=0)
     for side in grid.spines.values():
         side.set_visible(False)
-    axis.text(4.02, 1.99, "embedding, one column a token", ha="left", style="italic", **font)
+    axis.text(4.02, 1.99, "embedding, one column per token", ha="left", style="italic", **font)
     arrow(axis, (2.765, 2.6), (2.765, 2.34), TEXT)
     arrow(axis, (2.765, 1.65), (2.765, 1.2), TEXT)
     target = Path(__file__).with_name("pipeline.png")

@@ -25,11 +25,12 @@ def arrow(axis: Axes, start: Point, end: Point, **more: object) -> None:
     axis.add_patch(FancyArrowPatch(start, end, **style))
 
 
-def block(axis: Axes, x: float, y: float, name: str) -> None:
+def block(axis: Axes, x: float, y: float, name: str, downward: bool = True) -> None:
     """Draw one block of the UNet: its name, self-attention, cross-attention."""
     axis.text(x + 0.62, y + 0.86, name, ha="center", va="bottom", fontsize=9, color=INK)
-    box(axis, x, y + 0.46, "self-attention", SELF)
-    box(axis, x, y, "cross-attention", CROSS)
+    first, then = (0.46, 0) if downward else (0, 0.46)  # in the order of the arrows
+    box(axis, x, y + first, "self-attention", SELF)
+    box(axis, x, y + then, "cross-attention", CROSS)
 
 
 def main() -> None:
@@ -41,9 +42,9 @@ def main() -> None:
     up = [(5.4, 1.9), (4.9, 0.75), (4.4, -0.4)]
     for i, ((a, y), (b, _)) in enumerate(zip(down, up, strict=True)):
         block(axis, a, y, f"down, {GRIDS[i]}")
-        block(axis, b, y, f"up, {GRIDS[i]}")
+        block(axis, b, y, f"up, {GRIDS[i]}", downward=False)
         skip = {"lw": 0.8, "linestyle": ":", "arrowstyle": "-|>"}
-        arrow(axis, (a + 1.3, y + 0.66), (b - 0.05, y + 0.66), **skip)
+        arrow(axis, (a + 1.3, y + 0.06), (b - 0.05, y + 0.06), **skip)
     block(axis, 2.35, -1.5, "middle, 5 x 5")
     for before, after in pairwise(down):
         arrow(axis, (before[0] + 0.3, before[1] - 0.03), (after[0] + 0.1, after[1] + 0.82))
@@ -56,13 +57,13 @@ def main() -> None:
     for x, y in down:
         arrow(axis, (2.95, 2.72), (x + 1.3, y + 0.18), **line)
     for x, y in up:
-        arrow(axis, (3.75, 2.72), (x - 0.05, y + 0.18), **line)
-    arrow(axis, (3.52, 2.72), (3.68, -1.27), **line)
+        arrow(axis, (3.75, 2.72), (x - 0.05, y + 0.64), **line)
+    arrow(axis, (3.72, 2.72), (3.66, -1.25), **line)
     axis.text(0.05, 3.1, "noised latent, timestep", fontsize=9, color=INK)
     arrow(axis, (0.65, 3.05), (0.65, 2.95))
     axis.text(6.68, 3.1, "predicted noise", fontsize=9, color=INK, ha="right")
     arrow(axis, (6.05, 2.95), (6.05, 3.05))
-    axis.text(1.98, 2.66, "skip connection", fontsize=9, color=INK, ha="center")
+    axis.text(3.1, -0.24, "skip connection", fontsize=9, color=INK, ha="center")
     target = Path(__file__).with_name("unet.png")
     figure.savefig(target, dpi=192, metadata={"Software": None})
 

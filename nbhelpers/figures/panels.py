@@ -5,6 +5,7 @@ wrap them.
 """
 
 import io
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,7 +97,8 @@ def draw(panels: Sequence[Panel], side: float) -> list[Drawing]:
 
 def _wrap(text: str, limit: int) -> list[str]:
     """Lays a text in two lines of so many characters at the most; what is left out is marked."""
-    lines = textwrap.wrap(drawable(" ".join(str(text).split())), limit)
+    plain = re.sub(r"[^\S\xa0]+", " ", str(text)).strip()  # a space that doesn't break stays
+    lines = textwrap.wrap(drawable(plain), limit)
     return lines if len(lines) <= 2 else [lines[0], lines[1][: limit - 1] + "…"]
 
 
