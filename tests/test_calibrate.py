@@ -230,7 +230,7 @@ def test_the_command_finds_what_segment_then_uses(folder, models, capsys):
             for e in asked
         ]
         assert row["miou"] == pytest.approx(np.mean(ious), abs=2e-3), method
-        assert f"{method}, per cent" in shown
+        assert f"{method}, percent" in shown
     assert len({repr(own) for own in calibration.methods.values()}) > 1
     (row,) = (row for row in search["best"]["default"] if row["chosen"])
     assert row.items() >= as_record(calibration).items()

@@ -51,8 +51,8 @@ def test_clip_tells_true_pictures_from_exchanged_colors(judges):
         (one, red), (other, blue) = ((thing.noun, thing.color) for thing in things)
         swapped = [Asked(one, blue), Asked(other, red)]
         wrong.append(judges.clip(picture, swapped))
-    # On 200 pictures it finds 72 % of the things and, with the colors exchanged, 12 %; both things
-    # of a picture in 49 % and never exchanged. The bounds are two standard errors of 60 from that.
+    # On 200 pictures it finds 72% of the things and, with the colors exchanged, 12%; both things
+    # of a picture in 49% and never exchanged. The bounds are two standard errors of 60 from that.
     assert np.mean(right) > 0.64 and np.all(right, axis=1).mean() > 0.36
     assert np.mean(wrong) < 0.175 and not np.all(wrong, axis=1).any()
 

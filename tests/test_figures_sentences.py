@@ -160,7 +160,7 @@ def test_an_arc_leads_from_the_head_to_its_dependent():
     # In characters: a margin of 1 and three columns of 5.2 ("ROOT"), 3 and 3.
     head, dependent = (1 + 5.2 / 2) / 13.2, (1 + 5.2 + 3 + 3 / 2) / 13.2
     room = 0.125 / sentences.CELL / 13.2  # beside the two words' middles, for more arrows
-    # 4 t (1 - t) of its height are reached where 3 t^2 - 2 t^3 lies in the middle 68 %.
+    # 4 t (1 - t) of its height are reached where 3 t^2 - 2 t^3 lies in the middle 68%.
     assert np.ptp(arch) / width == pytest.approx(0.68 * (dependent - head - room), rel=0.1)
     assert (arch.min() + arch.max()) / 2 / width == pytest.approx((head + dependent) / 2, abs=0.05)
 

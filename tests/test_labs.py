@@ -586,7 +586,7 @@ MEANS = {
     "mIoU first": lambda s, e: two_means(s, e)[::-1],
     "weigh each expression alike": lambda s, e: (s.sum() / e.sum(),) * 2,
     "took the mean of IoUs twice": lambda s, e: (two_means(s, e)[0],) * 2,
-    "not per cent": lambda s, e: tuple(100 * x for x in two_means(s, e)),
+    "not percent": lambda s, e: tuple(100 * x for x in two_means(s, e)),
     "counts in the mean": lambda s, e: ((s / e).mean(), s.sum() / e.sum()),
 }
 REPORTS = {

@@ -223,8 +223,8 @@ def test_the_readme_says_on_what_it_was_measured():
 def test_the_readme_states_what_a_nouns_token_holds():
     record = json.loads((ROOT / "data/stickers/results.json").read_text("utf-8"))["noun token"]
     text = " ".join((ROOT / "README.md").read_text("utf-8").split())
-    for share in (f"{100 * record['noun']:.0f} % is due to the noun",
-                  f"{100 * record['color']:.0f} % to the color before it"):  # fmt: skip
+    for share in (f"{100 * record['noun']:.0f}% is due to the noun",
+                  f"{100 * record['color']:.0f}% to the color before it"):  # fmt: skip
         assert share in text, share
 
 

@@ -115,7 +115,7 @@ def score_captions(out: Path) -> dict[str, float]:
 
 
 def score_generated(work: Path, out: Path, *, seeds: int = 3) -> dict[str, Any]:
-    """Return what the judge sees in generated pictures, none left out, with 95 % intervals.
+    """Return what the judge sees in generated pictures, none left out, with 95% intervals.
 
     100 prompts of one thing and 100 of two things in two colors, a picture a prompt and seed.
     """
@@ -137,7 +137,7 @@ def score_generated(work: Path, out: Path, *, seeds: int = 3) -> dict[str, Any]:
 
 
 def share(right: np.ndarray, *, draws: int = 10_000) -> dict[str, float]:
-    """Return a share and its 95 % bootstrap interval over prompts (`seed`, `prompt`)."""
+    """Return a share and its 95% bootstrap interval over prompts (`seed`, `prompt`)."""
     means = right.mean(0)
     chosen = np.random.default_rng(0).integers(len(means), size=(draws, len(means)))
     low, high = np.quantile(means[chosen].mean(1), (0.025, 0.975))

@@ -140,7 +140,7 @@ def table(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
             ]
         )
     columns = ["timesteps", "weights", "layers", "normalize", "softmax", "threshold", "mIoU"]
-    shown = tabulate([*columns, "behind", ""], cells, caption=f"{name}, per cent")
+    shown = tabulate([*columns, "behind", ""], cells, caption=f"{name}, percent")
     return repr(shown).splitlines()
 
 

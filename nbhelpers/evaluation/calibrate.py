@@ -120,7 +120,7 @@ def choose(
     Returns:
         The gathering with its threshold; and a row for each of the best ten, and for the chosen
         one if it isn't among them: its fields, its mIoU, by how much it is ``behind`` the best
-        (the mean and its 95 % interval, pictures drawn again), whether it is within one standard
+        (the mean and its 95% interval, pictures drawn again), whether it is within one standard
         error, whether it is the chosen one.
     """
     curves = ious.mean(axis=0)

@@ -56,7 +56,7 @@ class Evaluation:
     broken: int
 
     def table(self) -> Table:
-        """Returns a row a method, in per cent and points, and under what it was read from."""
+        """Returns a row a method, in percent and points, and under what it was read from."""
         rows = [
             [
                 name,
@@ -70,7 +70,7 @@ class Evaluation:
         caption = (
             f"{self.data}: {len(self.expressions):,} expressions of "
             f"{len(np.unique(self.pictures)):,} pictures; {len(self.errors):,} errors and "
-            f"{self.broken:,} broken records left out; 95 % intervals over pictures"
+            f"{self.broken:,} broken records left out; 95% intervals over pictures"
         )
         columns = ["method", "threshold", "mIoU", "oIoU", f"gain over {self.baseline}"]
         return tabulate(columns, rows, caption=caption)

@@ -1,4 +1,4 @@
-"""Tables as Markdown: per cent, gains in points with intervals, the paper's in a column."""
+"""Tables as Markdown: percent, gains in points with intervals, the paper's in a column."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ Record = Mapping[str, Any]
 def markdown(table: Record) -> str:
     """Returns a table with its title and what it was read from.
 
-    Texts that come from a dataset are escaped. Figures are per cent, gains are points.
+    Texts that come from a dataset are escaped. Figures are percent, gains are points.
     """
     kinds = {
         "table-1": class_columns,
@@ -169,7 +169,7 @@ def under(table: Record) -> str:
         f"{escape(table['dataset'])} {table['split']}, model {escape(table['model'])}: {read}",
         f"{table['errors']} errors and {table['broken']} broken records left out",
         *([f"noise of seed {', '.join(seeds)}"] if seeds else []),
-        "thresholds chosen on val; figures in per cent, gains in points with 95 % intervals over "
+        "thresholds chosen on val; figures in percent, gains in points with 95% intervals over "
         "pictures",
     ]
     return f"*{'; '.join(parts)}.*"
@@ -182,7 +182,7 @@ def escape(text: Any) -> str:
 
 
 def percent(share: float) -> str:
-    """Returns a share as per cent, without the sign."""
+    """Returns a share as percent, without the sign."""
     return f"{100 * share:.1f}"
 
 
@@ -192,7 +192,7 @@ def span(gain: Record | None) -> str:
 
 
 def bounds(interval: Record, sign: str) -> str:
-    """Returns an interval in per cent; with the sign "+" that of a gain."""
+    """Returns an interval in percent; with the sign "+" that of a gain."""
     mean, low, high = (f"{100 * interval[name]:{sign}.1f}" for name in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]"
 

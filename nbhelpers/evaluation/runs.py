@@ -297,7 +297,7 @@ def _check_alike(val: Complete, test: Complete) -> None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant on a test split beside a baseline, thresholds chosen on val. Shares, no per cent.
+    """A variant on a test split beside a baseline, thresholds chosen on val. Shares, no percent.
 
     Attributes:
         threshold: Chosen on val by mIoU.

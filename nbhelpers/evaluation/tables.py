@@ -348,7 +348,7 @@ def show_weights(table: Mapping[str, Any]) -> Drawing:
     return show_lines(
         [row["alpha"] for row in rows],
         {
-            f"{table['dataset']} {table['split']}, 95 % interval": ours,
+            f"{table['dataset']} {table['split']}, 95% interval": ours,
             "the paper, RefCOCO": [100 * (row["paper"]["miou"] - whole) for row in rows],
         },
         x_label="α, the weight of the noun",

@@ -36,7 +36,7 @@ def check_two_means(
                 "oIoU divides sums of pixels; you took the mean of IoUs twice": (
                     (mean_iou(shared, union),) * 2
                 ),
-                "shares, not per cent": (
+                "shares, not percent": (
                     100 * mean_iou(shared, union),
                     100 * overall_iou(shared, union),
                 ),
@@ -102,7 +102,7 @@ def check_interval(
 
     Args:
         interval: Takes the IoUs of two methods, the picture of each expression, and a seed;
-            returns the ends of the 95 % interval of the mean of a - b over at least 1,000
+            returns the ends of the 95% interval of the mean of a - b over at least 1,000
             resamples of the pictures.
         seed: Of the first inputs; fresh ones each time when None.
 

@@ -29,6 +29,8 @@ from nbhelpers.models import Models
 from nbhelpers.segment import attend, make_prompt, target_maps
 from nbhelpers.settings import SETTINGS, Settings, resolve
 
+# Five colors of matplotlib's scale, in which all other maps of the book are drawn.
+VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 KEPT = 32  # recordings, about 2 MB each in the sticker world
 
 
@@ -137,8 +139,9 @@ def draw(image: UInt8[np.ndarray, "h w 3"], view: View, *, side: int = 220) -> D
         view: From `Playground.view`.
         side: The height of a panel in pixels.
     """
-    cold, warm = np.array([20.0, 24.0, 60.0]), np.array([255.0, 226.0, 90.0])
-    heat = (cold + view.heat[..., None] * (warm - cold)).astype(np.uint8)
+    stops = np.linspace(0, 1, len(VIRIDIS))
+    channels = [np.interp(view.heat, stops, channel) for channel in zip(*VIRIDIS, strict=True)]
+    heat = np.stack(channels, axis=-1).astype(np.uint8)
     row = np.concatenate([overlay(image, view.mask, view.truth), heat, image], axis=1)
     wide, font = round(side * row.shape[1] / row.shape[0]), 14
     sheet, file = Image.new("RGB", (wide, side + font + 6), "white"), io.BytesIO()
@@ -150,7 +153,7 @@ def draw(image: UInt8[np.ndarray, "h w 3"], view: View, *, side: int = 220) -> D
     sheet.save(file, "PNG", compress_level=1)
     words = (
         f"Three panels: the mask, {view.mask.mean():.0%} of the picture, IoU {view.iou:.2f}, blue "
-        "where it is right, orange where it is wrong, yellow where it misses the thing; the "
+        "where it is right, orange where it is wrong, yellow where it misses the object; the "
         f"map of {view.phrase!r}, bright where attention to it is highest; the picture."
     )
     return Drawing(file.getvalue(), words, wide)

@@ -40,9 +40,9 @@ from nbhelpers.settings import OF_THE_PROMPT, SETTINGS
 from nbhelpers.versions import version_of
 from nbhelpers.weights import EMBEDDED, HUB, data_folder, locate
 
-# Of 200 true pictures these find both colors in 49 % (clip) and 89 % (blip), and in none the two
+# Of 200 true pictures these find both colors in 49% (clip) and 89% (blip), and in none the two
 # colors exchanged. So what they find is there, though clip misses half. The count of pixels finds
-# 52 %, but in 12 % the exchanged colors as well, and its masks are those of the UNet that is
+# 52%, but in 12% the exchanged colors as well, and its masks are those of the UNet that is
 # judged: it is measured by `python -m recipe score --parts "binding judges"` and doesn't count.
 JUDGES = ("clip", "blip")
 FILE = "binding.json"
@@ -230,7 +230,7 @@ def measure_binding(
 
     Returns:
         The settings of both runs, and a row for each system and judge: the share of pictures in
-        which both things have their color, the gain over the plain prompt, and the 95 % bootstrap
+        which both things have their color, the gain over the plain prompt, and the 95% bootstrap
         intervals of both over prompts.
 
     Raises:
