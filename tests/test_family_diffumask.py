@@ -73,7 +73,7 @@ def test_the_masks_are_those_of_the_attention(folder, with_clip):
     assert min(found.values()) > 0
 
 
-@pytest.mark.parametrize("place", [0, 2])
+@pytest.mark.parametrize("place", [0, 1, 2])
 def test_the_loader_refuses_masks_that_were_drawn(folder, with_clip, place):
     path = folder / "dog.safetensors"
     tensors = load_file(path)

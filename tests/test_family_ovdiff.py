@@ -9,6 +9,7 @@ import nbhelpers as nb
 from nbhelpers.evaluation._classes import Drawn, count_classes
 from nbhelpers.family import SYSTEMS
 from nbhelpers.family.ovdiff import (
+    BACKGROUND,
     FOREGROUND,
     Prototypes,
     centers,
@@ -55,18 +56,23 @@ def test_features_are_the_keys_on_the_way_up(models, image):
 
 def test_prototypes_come_from_generated_pictures_alone(models):
     latents = sample(PROMPTS, models, seeds=[5, 6, 7], steps=2)
-    means, everything = [], []
+    means, everything, around = [], [], []
     for image in decode(latents, models):
         mask = nb.segment(image, "cat", models, method="diffsegmenter").map
         small = mask.reshape(24, 4, 24, 4).mean(axis=(1, 3)).flatten()
-        own = features_of(image, models)[torch.from_numpy(small >= FOREGROUND)]
+        features = features_of(image, models)
+        own = features[torch.from_numpy(small >= FOREGROUND)]
+        around.append(features[torch.from_numpy(small <= BACKGROUND)])
         if len(own):
             means.append(own.mean(dim=0))
             everything.append(own)
-    wanted = F.normalize(torch.stack([*means, torch.cat(everything).mean(dim=0)]), dim=1)
+    everything, around = torch.cat(everything), torch.cat(around)
+    middles = torch.stack([*means, everything.mean(dim=0)])
+    wanted = F.normalize(torch.cat([middles, centers(everything, 4)]), dim=1)
     found = make_prototypes("cat", models, pictures=3, seed=5, steps=2)
-    assert torch.allclose(found.foreground[: len(wanted)], wanted, atol=1e-4)
-    assert len(found.foreground) == len(wanted) + 4
+    assert torch.allclose(found.foreground, wanted, atol=1e-4)
+    wanted = F.normalize(centers(around, 4), dim=1)
+    assert torch.allclose(found.background, wanted, atol=1e-4)
     other = make_prototypes("cat", models, pictures=3, seed=8, steps=2)
     assert (found.background - other.background).abs().max() > 1e-3  # other pictures, others
 

@@ -1,4 +1,4 @@
-"""The other systems that the paper names, each one short file on the same recorder and models.
+"""The systems that the paper and its relatives name, each one short file on the same recorder.
 
 Those that segment share one form, so that the evaluation can run them all::
 
