@@ -149,8 +149,6 @@ def predict_noise(
 
     Latents that ask for a gradient get one; the weights of `load_models` never ask.
 
-    Latents that ask for a gradient get one; the weights of `load_models` never ask.
-
     Args:
         noised: For each prompt one latent a timestep, one prompt after the other.
         timesteps: Scheduler indices, the same for every prompt.

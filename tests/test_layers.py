@@ -235,6 +235,18 @@ def test_no_room_is_too_large(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
+# What the family's systems share; every other file there is one system.
+SHARED = {"sampling.py", "trained.py", "__init__.py"}
+
+
+def test_a_system_is_one_short_file():
+    systems = [
+        path for path in (ROOT / "nbhelpers/family").glob("*.py") if path.name not in SHARED
+    ]
+    assert len(systems) > 20
+    assert {p.name: n for p in systems if (n := len(p.read_text().splitlines())) > 150} == {}
+
+
 BARE = """
 import importlib, sys
 absent = {absent!r}

@@ -62,9 +62,14 @@ def test_a_picture_shows_each_thing_where_its_mask_is():
         assert not changed[: int(0.05 * SIZE[0])][~masks.any(0)[: int(0.05 * SIZE[0])]].any()
 
 
-@pytest.mark.parametrize("style", [BRIEF, ORDINARY, CAREFUL], ids=["brief", "ordinary", "careful"])
-def test_every_caption_is_true(style):
-    for number in range(3400):
+@pytest.mark.parametrize(
+    ("first", "style"),
+    [(0, BRIEF), (3400, ORDINARY), (6800, CAREFUL)],
+    ids=["brief", "ordinary", "careful"],
+)
+def test_every_caption_is_true(first, style):
+    """Of 10,200 scenes."""
+    for number in range(first, first + 3400):
         rng = np.random.default_rng((11, number))
         scene = sample_scene(rng)
         caption = write_caption(scene, rng, style=style)

@@ -8,7 +8,8 @@ largest of all patches; a patch therefore answers for what the caption names, an
 patches are compared with the class names one by one.
 
 Simplified: the paper begins from self-supervised DINO and Sentence-T5; here the vision tower
-begins from the sticker world's CLIP, whose text tower stays as it is.
+begins from the sticker world's CLIP, whose text tower stays as it is, so that the systems trained
+from captions begin alike.
 """
 
 from collections.abc import Sequence

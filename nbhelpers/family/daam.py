@@ -5,8 +5,9 @@ Diffusion Using Cross Attention" (2022, arXiv 2210.04885).
 
 Kept: the mean over heads and over the layers on the way down and up, each layer's map enlarged by
 bicubic interpolation and clipped at 0, the sum over the denoising steps. Simplified: heads are
-averaged before the map is enlarged, not after, and `maps` stretches a map to [0, 1] by its minimum
-and maximum, where DAAM divides by the maximum.
+averaged before the map is enlarged, not after, which enlarges one map a layer; and `maps`
+stretches a map to [0, 1] by its minimum and maximum, where DAAM divides by the maximum, so that a
+threshold means what it means for the other systems.
 
 `heat_maps` explains a picture while it is generated. `maps` reads a given picture in one pass,
 where DAAM is another way than `score_maps` to gather the same layers.

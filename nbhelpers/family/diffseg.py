@@ -7,8 +7,8 @@ Kept: one pass at t = 300; the self-attention of every resolution, its heads ave
 resampled to the finest grid, weighted in proportion to the resolution; a grid of anchors; three
 rounds of merging by symmetric KL divergence; each pixel to the segment with the highest value.
 Simplified: a segment's score for a text is the mean of the text's score map over its pixels,
-where the paper lets the pixels vote for a noun of a caption. The segments come from the pass with
-the empty prompt, the names from a pass with "a photograph of {text}" each.
+where the paper lets the pixels vote for a noun of a caption, since here one text is asked for.
+Segments come from the pass with the empty prompt, names from one with "a photograph of {text}".
 """
 
 from collections.abc import Sequence

@@ -3,12 +3,11 @@
 Karazija, Laina, Vedaldi and Rupprecht, "Diffusion Models for Open-Vocabulary Segmentation",
 ECCV 2024, arXiv 2306.09316.
 
-Kept: pictures are sampled from the class's name, and their attention parts foreground from
-background; the prototypes are the foreground's mean in each picture and in all, the centers of
-its parts and those of the background; a pixel's score is its highest cosine with a prototype of
-the class, against that with a background's.
-Simplified: features are the keys of the UNet's self-attention, where the paper joins those of
-several networks; no unsupervised segmenter refines the foreground; CLIP filters no classes.
+Kept: pictures sampled from the class's name, whose attention parts foreground from background;
+prototypes that are the foreground's mean in each picture and in all, and centers of both sides; a
+pixel's score, its highest cosine with those of the class against that with those of backgrounds.
+Simplified: features are the keys of the UNet's self-attention, where the paper joins several
+networks, and no segmenter refines the foreground, so that one model is enough.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,9 +26,8 @@ from nbhelpers.family import load_weights
 from nbhelpers.family.sampling import sample_support
 from nbhelpers.models import Models
 
-TIMESTEP = 200
+TIMESTEP, PARTS = 200, 4  # of the noise; clusters of foreground and of background
 FOREGROUND, BACKGROUND = 0.5, 0.2  # a cell with a map from the one, or up to the other, counts
-PARTS = 4  # clusters of each
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,7 @@ def maps(
         image: uint8.
         texts: Names of classes.
         models: Whose UNet gives the features.
-        prototypes: By text, from `make_prototypes`; the shipped ones, of the sticker world's
-            classes and model, when None.
+        prototypes: By text, from `make_prototypes`; the shipped ones of the stickers when None.
 
     Returns:
         ``(1 + class - background) / 2`` of the highest cosines: the paper's decision is at 0.5.
@@ -115,10 +112,9 @@ def pixel_features(
     """Returns unit vectors on the finest grid: the self-attention's keys on the UNet's way up."""
     with record_attention(models.unet, "up") as attention:
         denoise_once(image, embed("", (), models.text), models, timestep=TIMESTEP)
-    layers = attention.self_layers
-    grid = max((layer.grid for layer in layers), key=lambda grid: grid[0] * grid[1])
+    grid = max((x.grid for x in attention.self_layers), key=lambda grid: grid[0] * grid[1])
     rows = []
-    for layer in layers:
+    for layer in attention.self_layers:
         keys = layer.key[0].transpose(1, 2).flatten(0, 1).float()  # the heads below each other
         row = F.normalize(keys, dim=0).unflatten(1, layer.grid)
         rows.append(F.interpolate(row[None], size=grid, mode="bilinear")[0])

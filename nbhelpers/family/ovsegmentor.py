@@ -10,8 +10,8 @@ captions share a noun, each one's slot of it marks the same patches as the other
 (cross-image mask consistency).
 
 Simplified: the paper begins from DINO and BERT; here from the sticker world's CLIP, whose text
-tower stays as it is. A masked noun is left out of the sentence; what was read of the rest
-attends to the slots, once.
+tower stays as it is, so that systems begin alike. A masked noun is left out of the sentence, since
+that tower knows no mask; what was read of the rest attends to the slots, once.
 """
 
 import math

@@ -8,8 +8,9 @@ that the others support best is a seed, and the mean of the seeds the class's re
 other pictures have as well is context and suppressed; the map is the cosine with the reference,
 times CLIP's own dense map.
 Simplified: the features are those of the same CLIP before its last layer, where the paper has a
-second vision network; the context is what a random archive shows, where the paper names five
-kinds of background; no refinement by a conditional random field.
+second vision network, so that one model is enough; the context is what a random archive shows,
+where the paper names five kinds of background that drawn scenes don't have; no refinement by a
+conditional random field, since no other system here has one.
 """
 
 from collections.abc import Mapping, Sequence

@@ -8,9 +8,9 @@ the centers, whose mean is contrasted with the caption. Two terms shape the cent
 hidden patches are painted from the visible ones, and the patches of one superpixel are to share
 their centers.
 
-Simplified: superpixels are clusters of the patches' colors and positions, not Felzenszwalb's
-graphs over pixels; hidden patches are painted by one layer of attention; the text tower stays as
-it is.
+Simplified: superpixels are clusters of the patches' colors and positions, which need no library
+for Felzenszwalb's graphs over pixels; hidden patches are painted by one layer of attention, since
+they are few; the text tower stays as it is, so that systems begin alike.
 """
 
 import math

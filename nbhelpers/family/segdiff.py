@@ -4,10 +4,8 @@ Amit, Nachmani, Shaharabany and Wolf, 2021, "SegDiff: Image Segmentation with Di
 Probabilistic Models", arXiv 2112.00390.
 
 A ceiling for this family, not a rival: it learned from the masks of freshly drawn scenes.
-
 Kept: the encodings of the picture, G(I), and of the noised mask, F(x_t), are summed and go through
 one UNet, step by step from noise to a mask; the results of several runs are averaged.
-
 Simplified and added: the text is a condition beside the timestep (the paper segments one kind of
 thing); the network predicts the mask, not the noise, so that ten steps suffice; masks are half as
 large as the picture.

@@ -5,10 +5,7 @@ Enhancing Attribute Correspondence through Attention Map Alignment" (2023, arXiv
 
 Before a step, the latents are moved to draw the maps of each modifier and its noun together and
 to push both from the maps of all other words. Kept: the loss, one move a step in the first half.
-Simplified: modifiers are the words before the noun in its phrase, without those that follow it
-("the cup is red"), and a word of several tokens has their mean map.
-
-`measure` asks of a given picture how far its modifiers' maps are from their nouns'.
+Simplified: modifiers are the words before the noun, since a noun chunk ends there.
 """
 
 import math
@@ -64,8 +61,7 @@ def generate(
 
     def loss(layers: Sequence[Layer]) -> Tensor:
         own = [[layer.part(i, len(prompts)) for layer in layers] for i in range(len(prompts))]
-        each = zip(own, things, words, strict=True)
-        return torch.stack([unbound(*one, factor) for one in each])
+        return torch.stack([unbound(*one, factor) for one in zip(own, things, words, strict=True)])
 
     def before(latents: Tensor, step: Step) -> Tensor:
         if step.index >= share * step.count:
@@ -101,10 +97,9 @@ def measure(
     things = _modified(caption, models)
     chosen = list(timesteps or models.calibration.timesteps)
     noised = add_noise(encode_image(image, models, seed=seed), chosen, models, seed=seed)
-    attention = attend([noised], [embed(caption, (), models.text)], chosen, models)
+    layers = attend([noised], [embed(caption, (), models.text)], chosen, models).cross_layers
     words = word_positions(caption, things, models)
-    found = _word_maps(attention.cross_layers, words, main_factor(models))
-    maps = dict(zip(words, found, strict=True))
+    maps = dict(zip(words, _word_maps(layers, words, main_factor(models)), strict=True))
     own: list[float] = []
     other: list[float] = []
     for thing, noun in product(things, things):

@@ -9,8 +9,9 @@ of a picture is to match the caption: the pixels, read again by CLIP, and the me
 The mask of a picture's own caption is to cover a fixed share, that of another's nothing, and both
 are to be smooth.
 
-Simplified: two convolutions in place of four blocks; a choice by threshold whose gradient is the
-sigmoid's in place of Gumbel noise; no refinement by the picture's colors at test time.
+Simplified: two convolutions in place of four blocks, since the grid is small; a choice by
+threshold whose gradient is the sigmoid's in place of Gumbel noise, so that nothing is drawn at
+random; no refinement by the picture's colors at test time, since no other system here has one.
 """
 
 from collections.abc import Sequence

@@ -7,8 +7,9 @@ Kept: group tokens run beside the patches and then share them out, each patch to
 is contrasted with two views of the picture; and the groups of one view are to be those of the
 other, as a slowly following teacher sees it. Trained from scratch, the text tower too.
 
-Simplified: one stage of grouping in place of two; the views are crops of one picture, and a
-group's fellow in the other view is the one most like it.
+Simplified: one stage of grouping in place of two, since a picture has few patches; the views are
+crops of one picture, and a group's fellow in the other view is the one most like it, since a crop
+moves what it shows.
 """
 
 import copy
