@@ -12,7 +12,7 @@ import torch
 from recipe.binding import true_pictures
 from recipe.color import to_lab as lab_of_the_recipe
 
-from nbhelpers.evaluation.run import RunOptions
+from nbhelpers.evaluation.run import RunOptions, run
 from nbhelpers.evaluation.store import Store
 from nbhelpers.family.evaluation import _judges, binding
 from nbhelpers.family.evaluation._judges import Asked, Judges, crops, nearest_colors, to_lab
@@ -183,22 +183,19 @@ def test_a_run_resumes_and_its_record_says_how_it_came_about(tiny, tmp_path):
         measure_binding(tmp_path / "work", tmp_path, replace(job, guidance=2.0), how)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_both_splits_are_run_in_as_many_processes_as_asked_for(
-    tiny, tmp_path, monkeypatch, workers
-):
+def test_both_splits_are_run_in_as_many_processes_as_asked_for(tiny, tmp_path, monkeypatch):
     job, _ = tiny
     asked = []
 
     def here(store, open_evaluator, options, *, workers):
         asked.append(workers)
-        binding.run(store, open_evaluator, options)
+        run(store, open_evaluator, options)
 
-    monkeypatch.setattr(binding, "run_with_processes", here)
+    monkeypatch.setattr(binding, "run_locally", here)
     job = replace(job, choices={"plain": [0], "syngen": [0, 1]}, prompts=1)
     how = RunOptions(progress=False)
-    measure_binding(tmp_path, tmp_path, job, how, val_prompts=1, workers=workers)
-    assert asked == ([] if workers == 1 else [3, 3])
+    measure_binding(tmp_path, tmp_path, job, how, val_prompts=1, workers=3)
+    assert asked == [3, 3]
 
 
 def test_a_job_reaches_another_process_whole(tiny):

@@ -12,8 +12,9 @@ import pytest
 from kill_evaluation import alive, fake_evaluator, fake_record, make_store
 
 from nbhelpers.evaluation import RunOptions, run, workers, write_report
+from nbhelpers.evaluation import workers as evaluation_workers
 from nbhelpers.evaluation.run import shard_of
-from nbhelpers.evaluation.workers import run_with_processes, run_with_ray
+from nbhelpers.evaluation.workers import run_locally, run_with_processes, run_with_ray
 
 HERE = Path(__file__).parent
 
@@ -57,6 +58,19 @@ def test_two_processes_make_the_same_report(tmp_path, whole):
     assert sum(parts) == 40 and len(parts) == 3 and min(parts) > 0
     # Nothing left: nothing is opened.
     run_with_processes(store, None, RunOptions(progress=False), workers=2)
+
+
+@pytest.mark.parametrize(("workers", "wanted"), [(1, ["here"]), (3, [3])])
+def test_one_worker_is_this_process_itself(monkeypatch, workers, wanted):
+    asked = []
+    monkeypatch.setattr(evaluation_workers, "run", lambda *given: asked.append("here"))
+    monkeypatch.setattr(
+        evaluation_workers,
+        "run_with_processes",
+        lambda *given, workers: asked.append(workers),
+    )
+    run_locally(None, None, RunOptions(), workers=workers)
+    assert asked == wanted
 
 
 def open_dying(folder, when):

@@ -344,6 +344,11 @@ def test_long_captions_wrap_between_words():
     assert show_chunks("", []).alt == "The caption “” with its noun chunks marked: none."
 
 
+def test_a_line_breaks_before_a_size_and_not_in_it():
+    assert panels._wrap("0.0016 to 0.022, 10 x 10", 22) == ["0.0016 to 0.022,", "10 x 10"]
+    assert panels._wrap("a fox x a dog", 8) == ["a fox x", "a dog"]
+
+
 # The house's rules ------------------------------------------------------------------------------
 
 

@@ -133,6 +133,16 @@ def test_the_drawing_has_three_panels_and_says_them():
     assert other[1, 2, 0] > other[1, 2, 2] + 80  # vermilion where it is wrong
 
 
+def test_the_map_has_the_colors_of_the_other_maps():
+    from matplotlib import colormaps
+
+    heat = np.linspace(0, 1, 101, dtype=np.float32)[None].repeat(4, axis=0)
+    image, none = np.zeros((*heat.shape, 3), np.uint8), np.zeros(heat.shape, bool)
+    shown = Image.open(io.BytesIO(draw(image, View("", "", heat, none, none), side=4).png))
+    drawn = np.asarray(shown).astype(int)[-1, 101:202]
+    assert np.abs(drawn - 255 * colormaps["viridis"](heat[0])[:, :3]).max() < 12
+
+
 def test_the_drawing_says_the_iou_and_fits_a_page():
     image, heat = np.full((80, 80, 3), 200, np.uint8), np.eye(80, dtype=np.float32)
     both = [draw(image, View("", "", heat, heat > 0, heat > limit)) for limit in (0, 1)]

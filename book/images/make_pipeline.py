@@ -22,9 +22,8 @@ SIDE, STEP = 1.0, 1.38  # of a panel, and from one panel to the next, in inches
 WIDTH = 7.25  # of the figure, likewise
 
 
-def stages() -> dict[str, np.ndarray]:
+def stages(models: nb.Models) -> dict[str, np.ndarray]:
     """Run the first chapter's picture through every stage."""
-    models = nb.load_models("stickers")
     image = nb.load_image(nb.data_folder() / PICTURE)
     found = nb.segment(image, PHRASE, models, caption=" ".join(CAPTION))
     noised = add_noise(nb.encode_image(image, models), [300], models)[0, :3]
@@ -51,8 +50,9 @@ def main() -> None:
     canvas = FigureCanvasAgg(figure)
     axis = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(0, 3.05))
     axis.set_axis_off()
+    models = nb.load_models("stickers")
     font = {"fontsize": 9, "color": INK, "va": "center"}
-    for place, (name, values) in enumerate(stages().items()):
+    for place, (name, values) in enumerate(stages(models).items()):
         x = 0.05 + STEP * place + (0.6 if place > 1 else 0)
         panel = figure.add_axes((x / WIDTH, 0.32 / 3.05, SIDE / WIDTH, SIDE / 3.05))
         panel.imshow(values, cmap="viridis", aspect="auto", interpolation="nearest")
@@ -64,7 +64,6 @@ def main() -> None:
     axis.add_patch(box)
     axis.text(2.765, 0.82, "UNet", ha="center", rotation=90, **font)
     arrow(axis, (2.99, 0.82), (3.37, 0.82), INK)
-    models = nb.load_models("stickers")
     text = " ".join(CAPTION)
     chunks = [chunk.text for chunk in nb.noun_chunks(text, models.parser)]
     x = 0.1

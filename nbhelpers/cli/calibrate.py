@@ -71,9 +71,8 @@ def run(options: argparse.Namespace) -> int:
     from nbhelpers.evaluation.calibrate import Search, calibrate
     from nbhelpers.evaluation.jobs import Job, variants_of
     from nbhelpers.evaluation.run import RunOptions
-    from nbhelpers.evaluation.run import run as run_here
     from nbhelpers.evaluation.store import Store
-    from nbhelpers.evaluation.workers import run_with_processes
+    from nbhelpers.evaluation.workers import run_locally
     from nbhelpers.weights import locate
 
     source, commit = locate(options.model, options.revision, "model")
@@ -96,10 +95,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(str(error).replace("--out", "--work")) from error
     about = {"versions": versions(PACKAGES), "device": options.device}
     how = RunOptions(progress=not options.quiet, environment=about)
-    if options.workers > 1:
-        run_with_processes(store, search.open, how, workers=options.workers)
-    else:
-        run_here(store, search.open, how)
+    run_locally(store, search.open, how, workers=options.workers)
     found = calibrate(store, before)
     path = write_whole(out / FILE, f"{spread(found.record())}\n".encode("ascii"))
     last = found.chosen[-1]

@@ -161,7 +161,8 @@ def run(options: argparse.Namespace) -> int:
 
 def finish(job: Any, folder: Path, options: argparse.Namespace) -> int:
     """Runs a job in a folder as the options say, reports on it if it is complete, and tells."""
-    from nbhelpers.evaluation import RunOptions, Store, run, write_report
+    from nbhelpers.evaluation import RunOptions, Store, write_report
+    from nbhelpers.evaluation.workers import run_locally, run_with_ray
 
     store = Store(folder, job.settings(), job.items())
     how = RunOptions(
@@ -173,15 +174,9 @@ def finish(job: Any, folder: Path, options: argparse.Namespace) -> int:
         environment={"versions": versions(PACKAGES), "device": options.device},
     )
     if options.engine == "ray":
-        from nbhelpers.evaluation.workers import run_with_ray
-
         run_with_ray(store, job.open, how, workers=options.workers, gpus=gpus(options))
-    elif options.workers > 1:
-        from nbhelpers.evaluation.workers import run_with_processes
-
-        run_with_processes(store, job.open, how, workers=options.workers)
     else:
-        run(store, job.open, how)
+        run_locally(store, job.open, how, workers=options.workers)
     if job.broken:
         what = f"{len(job.broken):,} broken records of {job.dataset} {job.split} were left out"
         say(f"nbhelpers: {what}, the first: {job.broken[0]}", sys.stderr)

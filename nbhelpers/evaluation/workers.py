@@ -28,12 +28,28 @@ from nbhelpers.evaluation.run import (
     bar_of,
     ends_on_sigterm,
     failure,
+    run,
     todo_of,
 )
 from nbhelpers.evaluation.store import Store
 
 NEIGHBORS = 8  # items that are handed out together: most are of the same picture
 TRIES = 3  # of an item whose worker dies, and of Ray to start
+
+
+def run_locally(
+    store: Store, open_evaluator: Callable[[], Evaluate], options: RunOptions, *, workers: int
+) -> None:
+    """Does what is still to be done of a store's items on this machine.
+
+    Args:
+        store: As for `run`, and so are open_evaluator and options.
+        workers: How many processes; 1 is this one itself.
+    """
+    if workers > 1:
+        run_with_processes(store, open_evaluator, options, workers=workers)
+    else:
+        run(store, open_evaluator, options)
 
 
 def run_with_processes(

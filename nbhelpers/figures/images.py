@@ -163,8 +163,7 @@ def show_maps(
         form = ".2f" if np.abs(values).max() >= 0.1 else ".2g"
         least = values.min() if abs(values.min()) >= abs(values.max()) / 100 else 0
         note = f"{least:{form}} to {values.max():{form}}, {size_of(values)}"
-        kept = note.replace(" x ", "\u00a0x\u00a0")  # a line breaks before the size, not in it
-        drawn.append(Panel(values, label, kept, colored(image, limits)))
+        drawn.append(Panel(values, label, note, colored(image, limits)))
         row, column = np.unravel_index(values.argmax(), values.shape)
         across = (100 * (column + 0.5) / values.shape[1], 100 * (row + 0.5) / values.shape[0])
         where = f"highest {across[0]:.0f}% from the left, {across[1]:.0f}% from the top"

@@ -97,7 +97,8 @@ def draw(panels: Sequence[Panel], side: float) -> list[Drawing]:
 
 def _wrap(text: str, limit: int) -> list[str]:
     """Lays a text in two lines of so many characters at the most; what is left out is marked."""
-    plain = re.sub(r"[^\S\xa0]+", " ", str(text)).strip()  # a space that doesn't break stays
+    plain = " ".join(str(text).split())
+    plain = re.sub(r"(?<=\d) x (?=\d)", "\xa0x\xa0", plain)  # a line breaks before a size
     lines = [drawable(line.replace("\xa0", " ")) for line in textwrap.wrap(plain, limit)]
     return lines if len(lines) <= 2 else [lines[0], lines[1][: limit - 1] + "…"]
 

@@ -27,9 +27,9 @@ from nbhelpers.evaluation.jobs import (
     folder_digest,
 )
 from nbhelpers.evaluation.journal import Record
-from nbhelpers.evaluation.run import Evaluate, Item, RunOptions, complete_records, run
+from nbhelpers.evaluation.run import Evaluate, Item, RunOptions, complete_records
 from nbhelpers.evaluation.store import Store
-from nbhelpers.evaluation.workers import run_with_processes
+from nbhelpers.evaluation.workers import run_locally
 from nbhelpers.family.evaluation._judges import Asked, Judges
 from nbhelpers.family.sampling import GUIDANCE, decode, sample
 from nbhelpers.family.words import find_things
@@ -253,10 +253,7 @@ def measure_binding(
 def _run(job: BindingJob, folder: Path, options: RunOptions, workers: int) -> Store:
     """Returns a finished run in its folder."""
     store = Store(folder, job.settings(), job.items())
-    if workers > 1:
-        run_with_processes(store, job.open, options, workers=workers)
-    else:
-        run(store, job.open, options)
+    run_locally(store, job.open, options, workers=workers)
     return store
 
 
