@@ -140,7 +140,8 @@ def test_the_map_has_the_colors_of_the_other_maps():
     image, none = np.zeros((*heat.shape, 3), np.uint8), np.zeros(heat.shape, bool)
     shown = Image.open(io.BytesIO(draw(image, View("", "", heat, none, none), side=4).png))
     drawn = np.asarray(shown).astype(int)[-1, 101:202]
-    assert np.abs(drawn - 255 * colormaps["viridis"](heat[0])[:, :3]).max() < 12
+    # Lines between five colors are at most 27 from the scale; two plain colors were 105 from it.
+    assert np.abs(drawn - 255 * colormaps["viridis"](heat[0])[:, :3]).max() < 30
 
 
 def test_the_drawing_says_the_iou_and_fits_a_page():

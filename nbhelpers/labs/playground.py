@@ -29,11 +29,8 @@ from nbhelpers.models import Models
 from nbhelpers.segment import attend, make_prompt, target_maps
 from nbhelpers.settings import SETTINGS, Settings, resolve
 
-# Nine colors of matplotlib's scale, in which all other maps of the book are drawn.
-VIRIDIS = (
-    *((68, 1, 84), (71, 45, 123), (59, 82, 139), (44, 114, 142), (33, 145, 140)),
-    *((40, 174, 128), (94, 201, 98), (173, 220, 48), (253, 231, 37)),
-)
+# Five colors of matplotlib's scale, in which all other maps of the book are drawn.
+VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 KEPT = 32  # recordings, about 2 MB each in the sticker world
 
 
