@@ -40,11 +40,35 @@ def test_the_cards_checksums_are_those_of_the_shipped_weights():
 
 def test_the_shipped_card_is_the_one_that_is_written(tmp_path):
     """The same comes of results.json and the files again, so no table was edited by hand."""
+    (tmp_path / "stickers").mkdir()
     for name in (*PIECES, "results.json", "contact-sheet.png"):
         if (FOLDER / name).exists():
-            (tmp_path / name).symlink_to((FOLDER / name).resolve())
-    write_card(tmp_path)
-    assert (tmp_path / "MODEL_CARD.md").read_text() == (FOLDER / "MODEL_CARD.md").read_text()
+            (tmp_path / "stickers" / name).symlink_to((FOLDER / name).resolve())
+    (tmp_path / "results").symlink_to(FOLDER.parent / "results")
+    models = tmp_path / "stickers"
+    write_card(models)
+    assert (models / "MODEL_CARD.md").read_text() == (FOLDER / "MODEL_CARD.md").read_text()
+
+
+def test_the_card_holds_each_goal_against_what_was_measured():
+    """The size is summed here from the files, the rest read from the records themselves."""
+    card = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
+    table = card.partition("| what | wanted | measured | tried |")[2].partition("\n\n")[0]
+    goals = dict(re.findall(r"^\| ([^|]+) \| [^|]+ \| ([^|]+) \|", table, re.MULTILINE))
+    assert len(goals) == 15
+    parts = {"family": 0, "parser": 0, "rest": 0}
+    for name, (size, _) in weights(FOLDER).items():
+        part = name.partition("/")[0]
+        parts[part if part in parts else "rest"] += size
+    own = parts["rest"] + parts["parser"] / 2
+    with_family = (
+        f"{own / 1e6:.1f} MB; {(own + parts['family']) / 1e6:.1f} MB with those of `family`"
+    )
+    assert goals["all weights, spaCy's float32 counted as float16"] == with_family
+    tables = json.loads((FOLDER.parent / "results" / "tables.json").read_text())["tables"]
+    table = next(t for t in tables if (t["name"], t["split"]) == ("table-2", "testA"))
+    sealed = next(row for row in table["rows"] if row["method"] == "sealed")
+    assert goals["phrases by the sealed prompt"] == f"{100 * sealed['miou']:.1f}%"
 
 
 @pytest.fixture
