@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from recipe import binding as recipe_binding
 from recipe.binding import true_pictures
 from recipe.color import to_lab as lab_of_the_recipe
 
@@ -148,8 +149,7 @@ def tiny(models_15, monkeypatch):
     class Liking:
         def __init__(self, models, nouns, colors):
             judge = lambda picture, things: [True, bool(picture.mean() % 2 > 1)]  # noqa: E731
-            weak = lambda picture, things: pytest.fail("was asked")  # noqa: E731
-            self.all = {"clip": judge, "blip": judge, "pixels": weak}
+            self.all = dict.fromkeys(("clip", "blip", "pixels"), judge)
 
     def pictures(latents, models):
         made.append(len(latents))
@@ -170,7 +170,7 @@ def test_a_run_resumes_and_its_record_says_how_it_came_about(tiny, tmp_path):
     assert sum(made) == 2 * 2 * 4 and max(made) == 4
     assert json.loads((tmp_path / "out" / "binding.json").read_bytes()) == record
     assert [(row["system"], row["judge"]) for row in record["rows"]] == [
-        (s, j) for s in ("plain", "sealed") for j in ("clip", "blip")
+        (s, j) for s in ("plain", "sealed") for j in ("clip", "blip", "pixels")
     ]
     assert record["settings"]["systems"] == {"plain": [{}], "sealed": [{}]}
     assert record["settings"]["steps"] == 2 and "val" not in record
@@ -207,7 +207,7 @@ def test_every_system_generates(tiny, tmp_path):
     job, made = tiny
     job = replace(job, choices={name: [0] for name in binding.SYSTEMS}, seeds=[0], prompts=2)
     record = measure_binding(tmp_path, tmp_path, job, RunOptions(batch=2, progress=False))
-    assert len(record["rows"]) == 2 * len(binding.SYSTEMS) and sum(made) == 2 * 6
+    assert len(record["rows"]) == 3 * len(binding.SYSTEMS) and sum(made) == 2 * 6
 
 
 NOTED = []
@@ -246,9 +246,9 @@ def test_a_system_gets_its_choice_its_sources_and_a_seed_for_each_prompt(tiny, m
 def test_a_picture_counts_where_both_things_have_their_color(monkeypatch):
     items = [{"system": "plain", "choice": 0, "prompt": prompt} for prompt in (0, 0, 1)]
     records = [
-        {"id": "a", "clip": [True, True], "blip": [True, False]},
-        {"id": "b", "clip": [False, True], "blip": [True, True]},
-        {"id": "c", "clip": [False, False], "blip": [True, True]},
+        {"id": "a", "clip": [True, True], "blip": [True, False], "pixels": [False, True]},
+        {"id": "b", "clip": [False, True], "blip": [True, True], "pixels": [True, True]},
+        {"id": "c", "clip": [False, False], "blip": [True, True], "pixels": [True, False]},
     ]
     store = object.__new__(Store)  # of which no file is read
     store.folder, store.manifest = "here", {"items": items}
@@ -256,6 +256,7 @@ def test_a_picture_counts_where_both_things_have_their_color(monkeypatch):
     assert binding.bound(store) == {
         ("plain", 0, "clip"): {0: [True, False], 1: [False]},
         ("plain", 0, "blip"): {0: [False, True], 1: [True]},
+        ("plain", 0, "pixels"): {0: [False, True], 1: [False]},
     }
     records[1] = {"id": "b", "error": "boom"}
     with pytest.raises(ValueError, match="b in here ended in an error: boom.*--retry-errors"):
@@ -333,3 +334,35 @@ def test_the_manifest_holds_the_calibration_and_what_the_judges_read_with(tmp_pa
     (tmp_path / "stickers/blip/config.json").write_text("{}")
     changed = job.settings()["judges"]["models"]
     assert changed["captioner"] != plain["judges"]["models"]["captioner"]
+
+
+def test_judges_are_scored_on_what_is_there_exchanged_and_elsewhere(monkeypatch):
+    """A judge that knows each picture's prompt is right; one that sees colors alone is not."""
+    drawn = []
+
+    class Known:
+        def __init__(self, models, nouns, colors):
+            self.all = {"truth": self.truth, "colors": self.colors, "any": self.anything}
+
+        def truth(self, picture, asked):
+            return [thing in drawn[picture] for thing in asked]
+
+        def colors(self, picture, asked):
+            return [thing.color in {d.color for d in drawn[picture]} for thing in asked]
+
+        def anything(self, picture, asked):
+            return [True for _ in asked]
+
+    def numbered(count):
+        prompts = read_prompts()["prompts"]["test"][:count]
+        pairs = [[Asked(**thing) for thing in one["things"]] for one in prompts]
+        drawn.extend(pairs)
+        return list(enumerate(pairs))
+
+    monkeypatch.setattr(recipe_binding, "Judges", Known)
+    monkeypatch.setattr(recipe_binding, "true_pictures", numbered)
+    found = recipe_binding.score_judges(None, count=40)
+    assert found["truth"] == {"right": 1.0, "exchanged": 0.0, "elsewhere": 0.0}
+    assert found["any"] == {"right": 1.0, "exchanged": 1.0, "elsewhere": 1.0}
+    assert found["colors"]["right"] == found["colors"]["exchanged"] == 1.0
+    assert found["colors"]["elsewhere"] < 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -84,18 +85,30 @@ def score_judges(models: Models, *, count: int = 200) -> dict[str, dict[str, flo
     """Return how often each judge of attribute binding finds both colors on true pictures.
 
     "right" is the share in which it finds what is there; "exchanged" that in which it finds the
-    two colors exchanged, which are never there.
+    two colors exchanged, which are never there; "elsewhere" that in which it finds what another
+    prompt asks for, with two other nouns.
     """
     world = read_prompts()
     judges = Judges(models, world["nouns"], world["colors"])
     pictures = true_pictures(count)
     found: dict[str, dict[str, float]] = {}
     for name, judge in judges.all.items():
-        right, exchanged = [], []
-        for picture, things in pictures:
+        right, exchanged, elsewhere = [], [], []
+        for number, (picture, things) in enumerate(pictures):
             first, second = things
             right.append(all(judge(picture, things)))
             swapped = [Asked(first.noun, second.color), Asked(second.noun, first.color)]
             exchanged.append(all(judge(picture, swapped)))
-        found[name] = {"right": float(np.mean(right)), "exchanged": float(np.mean(exchanged))}
+            others = (asked for _, asked in (*pictures[number:], *pictures))
+            strange = next(o for o in others if not _nouns(o) & _nouns(things))
+            elsewhere.append(all(judge(picture, strange)))
+        found[name] = {
+            "right": float(np.mean(right)),
+            "exchanged": float(np.mean(exchanged)),
+            "elsewhere": float(np.mean(elsewhere)),
+        }
     return found
+
+
+def _nouns(things: Iterable[Asked]) -> set[str]:
+    return {thing.noun for thing in things}

@@ -13,10 +13,10 @@ from nbhelpers.files import check_writable
 from nbhelpers.versions import versions
 
 DESCRIPTION = """\
-Generate pictures of two things in two colors by each system, and let two judges
-say whether each thing has its color: CLIP on crops, and BLIP's caption. What a
-system leaves open, such as a step's size, is chosen on other prompts first.
-Stop it, kill it, pull the plug: the same command goes on.
+Generate pictures of two things in two colors by each system, and let three judges
+say whether each thing has its color: CLIP on crops, BLIP's caption, and a count
+of pixels in each thing's mask. What a system leaves open, such as a step's size,
+is chosen on other prompts first. Stop it, kill it, pull the plug: the same command goes on.
 
 Written: binding.json, the settings and for each system and judge the share of
 pictures with both colors right, its gain over the plain prompt, and intervals."""
@@ -34,7 +34,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
     add("--systems", choices=SYSTEMS, nargs="+", default=list(SYSTEMS), help="default: all")
-    add("--seeds", metavar="N", type=seed, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
+    add("--seeds", metavar="N", type=seed, nargs="+", default=[0, 1], help="default: 0 1")
     add("--prompts", metavar="N", type=whole, help="of each split (default: all)")
     add("--steps", metavar="N", type=whole, default=20, help="of denoising (default: 20)")
     add("--guidance", metavar="G", type=number(1, 100), default=4.0, help="default: 4")

