@@ -238,6 +238,11 @@ def test_choice_and_threshold_are_of_val_and_the_figures_of_test(runs):
     assert found["miou"]["low"] < wanted < found["miou"]["high"]
     best = max(mean_iou("testA", choice, 7, t) for t in range(101))
     assert found["oracle"] == pytest.approx(best) and best > wanted
+    runs_of = {row["method"]: row["phrase"]["fingerprint"] for row in table["rows"]}
+    for method, folder in {"diffseg": "a-testA", "paper": "b-testA"}.items():
+        (part,) = (runs / folder / "parts").glob("*.jsonl")
+        assert f'"fingerprint":"{runs_of[method]}"' in part.read_text().splitlines()[0]
+    assert len(set(runs_of.values())) == 2
     assert row["classes"] is None and row["cost"]["seconds"] == 0.5
     assert table["rows"][0]["cost"] is None and table["rows"][0]["quoted"] == 0.379
     assert (table["pictures"], table["expressions"], table["split"]) == (7, 21, "testA")

@@ -156,8 +156,8 @@ def family_table(
 
     Returns:
         One record a test split. A row has, for each protocol that the system takes, mIoU with its
-        interval at the threshold from val, and the best threshold's on the test itself (an
-        oracle's); or, as `not_run`, why it has none.
+        interval at the threshold from val, the best threshold's on the test itself (an oracle's)
+        and the fingerprint of the test run; or, as `not_run`, why it has none.
 
     Raises:
         ValueError: There are no runs, or some that don't belong together.
@@ -255,6 +255,7 @@ def _measured(
         "oracle_threshold": THRESHOLDS[int(curve.argmax())],
         "oracle": float(curve.max()),
         "errors": val.errors + test.errors,
+        "fingerprint": test.fingerprint,
     }
 
 
