@@ -153,6 +153,20 @@ def test_what_the_models_make_is_small_and_read_again(name, tmp_path, monkeypatc
     assert not np.array_equal(*found)
 
 
+def test_reco_is_given_the_training_pictures_by_the_command(tmp_path, monkeypatch):
+    asked = []
+
+    def draw(folder, *, count, seed):
+        asked.append((folder, count, seed))
+        return "the training pictures"
+
+    monkeypatch.setattr(family, "draw_pictures", draw)
+    monkeypatch.setattr(family_reco, "make", lambda *given, seed: (*given, seed))
+    made = family.make_one("reco", "models", tmp_path, seed=3, count=8)
+    assert made == (family.NOUNS, "models", "the training pictures", 3)
+    assert asked == [(tmp_path / "pictures", 8, 0)]
+
+
 class Shared(Models):
     """Models of which a training asks for the CLIP and the UNet alone."""
 
