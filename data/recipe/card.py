@@ -221,6 +221,11 @@ def score_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             )
         for part, value in drawn["judge on true pictures"].items():
             yield f"the judge's own right verdicts on true pictures, {part}", f"{value:.3f}"
+    for judge, shares in record.get("binding judges", {}).items():
+        yield (
+            f"judge of attribute binding on true pictures, {judge}",
+            ", ".join(f"{kind} {share:.3f}" for kind, share in shares.items()),
+        )
     if found := record.get("presence"):
         yield (
             f"area under the ROC curve, nouns that are there against others, {found['pictures']} "
