@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from nbhelpers import benchmarks
-from nbhelpers.cli import Parser, say
+from nbhelpers.cli import Parser, guarded
 from nbhelpers.cli.evaluate import whole
 from nbhelpers.models import find_device
 from tests.bench import records
@@ -62,20 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--pictures", type=whole, default=4, help="segment: pictures, two phrases each; default 4")
     add("--folder", type=Path, default=benchmarks.FOLDER, help="where the records lie")
     add("--out", type=Path, help="report: a folder for the figures")
-    try:
+
+    def command() -> int:
         options = parser.parse_args(arguments)
         if options.what == "report":
             return show(options)
         device = usable(options.device)
         return everything(options) if options.what == "all" else one(options, device)
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        if sys.flags.dev_mode:
-            raise
-        say(f"bench: error: {' '.join(str(error).split())}", sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        say("bench: stopped; nothing was written", sys.stderr)
-        return 130
+
+    return guarded("bench", command)
 
 
 def usable(name: str) -> torch.device:
