@@ -18,7 +18,7 @@ ORDER = (
     *("errors", "kernels", "versions", "weights", "calibration", "models", "datasets", "words"),
     *("captions", "chunks"),
     *("tokens", "embeddings", "attention", "denoising", "scores", "completion", "masks"),
-    *("metrics", "display", "settings", "segment", "presence", "batches"),
+    *("metrics", "display", "settings", "segment", "batches"),
     *("figures", "benchmarks", "files", "family", "evaluation", "family.evaluation"),
     *("labs", "cli", "__main__"),
 )
