@@ -20,7 +20,7 @@ ORDER = (
     *("tokens", "embeddings", "attention", "denoising", "scores", "completion", "masks"),
     *("metrics", "display", "settings", "segment", "batches"),
     *("figures", "benchmarks", "files", "family", "evaluation", "family.evaluation"),
-    *("labs", "cli", "__main__"),
+    *("labs", "cli", "family.evaluation.command", "__main__"),
 )
 # Imported only inside of functions, or only by these modules.
 HEAVY = {

@@ -45,6 +45,8 @@ from nbhelpers.weights import EMBEDDED, HUB, data_folder, locate
 # 52%, but in 12% the exchanged colors as well, and its masks are those of the UNet that is
 # judged: it is measured by `python -m recipe score --parts "binding judges"` and doesn't count.
 JUDGES = ("clip", "blip")
+# On these the shares depend besides the evaluation's own `SOURCES`.
+OF_BINDING = ("family/*.py", "family/evaluation/_judges.py", "family/evaluation/binding.py")
 FILE = "binding.json"
 
 
@@ -140,7 +142,7 @@ class BindingJob:
                 "colors": list(world["colors"]),
             },
             "device": self.device.partition(":")[0],
-            "code": code_version((*SOURCES, "family/*.py", "family/evaluation/*.py")),
+            "code": code_version((*SOURCES, *OF_BINDING)),
             "packages": {name: version_of(name) for name in PACKAGES},
         }
 
