@@ -201,6 +201,14 @@ def test_an_unknown_system_is_refused(tmp_path):
         family.checked(["clap", "tcl"])
 
 
+def test_the_iou_of_classes_is_of_pooled_pixels():
+    found = family.class_iou(np.array([3, 2, 0, 0]), np.array([4, 5, 7, 0]))
+    assert found[:2].tolist() == [3 / 4, 2 / 5]
+    assert found[2] == 0  # found, never true: that counts
+    assert np.isnan(found[3])  # nowhere true, nowhere found
+    assert np.nanmean(found) == pytest.approx(np.mean(found[:3]))
+
+
 def test_maps_that_are_the_truth_score_one():
     scenes = Drawn(referring("stickers", "val"))
     pixels = {scenes.image(number).tobytes(): number for number in scenes.image_ids}
