@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from nbhelpers.datasets import referring
-from nbhelpers.evaluation._classes import Drawn
+from nbhelpers.evaluation.classes import Drawn
 from nbhelpers.family import SYSTEMS, made_with
 from nbhelpers.models import Models, load_clip, load_models
 from nbhelpers.weights import data_folder

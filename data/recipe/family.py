@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from nbhelpers.datasets import referring
-from nbhelpers.evaluation._classes import Drawn, count_classes
 from nbhelpers.evaluation.batched import THRESHOLDS
+from nbhelpers.evaluation.classes import Drawn, count_classes
 from nbhelpers.family import SYSTEMS, made_with
 from nbhelpers.files import write_whole
 from nbhelpers.metrics import ious
