@@ -41,7 +41,6 @@ from nbhelpers.figures import (
 from nbhelpers.masks import to_masks
 from nbhelpers.metrics import iou
 from nbhelpers.models import Models, load_models
-from nbhelpers.presence import presence
 from nbhelpers.scores import score_maps
 
 # Not on first use: the functions must stand where Python puts the modules of the same name.
@@ -56,8 +55,7 @@ __all__ = ["load_models", "Models", "data_folder", "load_image", "referring"]
 __all__ += ["caption", "noun_chunks", "find_target", "find_head", "Chunk", "embed", "Prompt"]
 __all__ += ["encode_image", "record_attention", "denoise_once", "Layer"]
 __all__ += ["score_maps", "complete", "to_masks", "iou"]
-__all__ += ["segment", "segment_batch", "Settings", "SETTINGS", "Segmentation"]
-__all__ += ["presence", "evaluate"]
+__all__ += ["segment", "segment_batch", "evaluate", "Settings", "SETTINGS", "Segmentation"]
 __all__ += ["show_image", "show_images", "show_chunks", "show_masks", "show_maps", "show_source"]
 __all__ += ["overlay", "show_rows", "show_matrix", "show_lines", "show_intervals"]
 __all__ += ["tabulate", "sliders"]

@@ -5,7 +5,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from nbhelpers.datasets import Picture, as_image
@@ -37,7 +36,7 @@ def segment_batch(
     Args:
         images: uint8 ``(h, w, 3)`` of any sizes, or what `as_image` takes.
         phrases: For each picture its phrases.
-        models: From `load_models`; see `speed_up`.
+        models: From `load_models`.
         method: As in `segment`; so are `settings` and the overrides.
         batch: The most latents in one pass of the UNet; a phrase takes one for each timestep. It
             bounds the memory, and below about 8 a GPU waits for the CPU.
@@ -77,39 +76,6 @@ def segment_batch(
             one = binarize(completed, score, image, phrase, prompt, chosen, models, name)
             found[number].append(one)
     return found
-
-
-def speed_up(models: Models, *, channels_last: bool = True, compiled: bool = False) -> Models:
-    """Lays the models' UNet and autoencoder out, and partly compiles the UNet, for a GPU.
-
-    The residual blocks and feed-forwards are compiled one by one, never the UNet as a whole: the
-    recorder's hooks sit on its attention, and a compiled whole would skip them. Load the models
-    with ``dtype=torch.bfloat16`` for the rest of the gain. How much each brings wasn't measured
-    yet: no GPU was at hand.
-
-    Args:
-        models: From `load_models`, on a CUDA device; they are changed and returned.
-        channels_last: Keep the channels of a pixel side by side, as the tensor cores read them.
-        compiled: Compile, which takes minutes in the first pass of each size.
-
-    Raises:
-        ValueError: The models aren't on a CUDA device, where this gains nothing.
-    """
-    from diffusers.models.attention import FeedForward
-    from diffusers.models.resnet import ResnetBlock2D
-
-    if models.device.type != "cuda":
-        raise ValueError(
-            f"channels_last and compilation are for a CUDA device, and the models are on "
-            f"{models.device}; load them with device='cuda'"
-        )
-    if channels_last:
-        for model in (models.unet, models.vae):
-            model.to(memory_format=torch.channels_last)
-    for module in models.unet.modules() if compiled else ():
-        if isinstance(module, (FeedForward, ResnetBlock2D)):
-            module.compile()
-    return models
 
 
 def _noised(

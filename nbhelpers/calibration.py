@@ -62,7 +62,7 @@ class Calibration(Gathering):
     """The gathering on which each method uses a model, unless settings say otherwise.
 
     Real Stable Diffusions are used as DiffSegmenter does. A model folder may hold a calibration
-    of its own in ``nbhelpers.json``; ``python -m nbhelpers calibrate`` writes it.
+    of its own in ``nbhelpers.json``; ``python -m recipe calibrate`` writes it.
 
     Attributes:
         methods: The gathering of each method by its name; the calibration itself is that of

@@ -152,8 +152,9 @@ def segment(
     All of section 3, one stage after the other. A mask comes back for things that aren't there,
     too: the map is stretched before it is cut, so its highest point always passes.
     `Segmentation.peak` is the map's highest value before that; it says how far the attention
-    gathered, and not whether the thing is there. `presence` does. A phrase that names no thing,
-    such as "second from left", gets a mask of its last resort, "left", and a warning.
+    gathered, and not whether the thing is there, which `nbhelpers.family.diffusion_classifier`
+    measures. A phrase that names no thing, such as "second from left", gets a mask of its last
+    resort, "left", and a warning.
 
     Args:
         image: uint8 ``(h, w, 3)`` of any size, a Pillow picture, or a path.

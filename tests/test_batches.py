@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nbhelpers as nb
-from nbhelpers.batches import segment_batch, speed_up
+from nbhelpers.batches import segment_batch
 from nbhelpers.calibration import Calibration, Gathering
 
 PHRASES = [["the red ring and a blue moon", "a blue moon"], [], ["the very old dog"]]
@@ -97,11 +97,6 @@ def test_the_models_own_calibration_is_used(models, images):
 def test_what_cannot_be_segmented_is_refused(models, images, phrases, change, message):
     with pytest.raises(ValueError, match=message):
         segment_batch(images, phrases, models, **change)
-
-
-def test_speeding_up_is_for_gpus(models):
-    with pytest.raises(ValueError, match="are on cpu; load them with device='cuda'"):
-        speed_up(models)
 
 
 def test_a_batch_has_the_seed_and_method_that_were_asked_for(models, images):

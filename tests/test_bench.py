@@ -20,6 +20,7 @@ from tests.bench import (
     operators,
     random_sd15,
     records,
+    report,
 )
 from tests.bench.measure import Way
 
@@ -226,6 +227,11 @@ def test_the_whole_way_agrees_with_the_loop(models, image):
     assert targets == []
 
 
+def test_speeding_up_is_for_gpus(models):
+    with pytest.raises(ValueError, match="are on cpu; load them with device='cuda'"):
+        end_to_end.speed_up(models)
+
+
 def test_the_whole_way_is_measured_on_the_shipped_model(tmp_path):
     """Its maps are gathered in another way than the loop's, unless the benchmark says how."""
     asked = ["segment", "--pictures", "1", "--rounds", "1", "--folder", str(tmp_path)]
@@ -300,17 +306,17 @@ def test_a_target_is_met_or_not(found, limits, met):
 def test_tables_and_figures_are_drawn_from_the_records(folder, tmp_path):
     assert benchmarks.measured("cpu", folder) == ["complete", "capture", "sweep"]
     assert benchmarks.measured("cuda", folder) == []
-    table = benchmarks.table("capture", "cpu", folder)
+    table = report.table("capture", "cpu", folder)
     assert "all heads + A S" in table and re.search(r", \d+ thread\n", table)
-    promises = benchmarks.promises("cpu", folder)
+    promises = report.promises("cpu", folder)
     assert promises.count("\n") == 1 + 2 + 4 + 1  # under a line of dashes
-    assert "nothing was measured on cuda" in benchmarks.promises("cuda", folder)
+    assert "nothing was measured on cuda" in report.promises("cuda", folder)
     for name in ("naive: ", "ours: ", "flash forward and backward"):
         assert name in benchmarks.show_time("cpu", folder).alt
         assert name in benchmarks.show_memory("cpu", folder).alt
     assert "capture + A S" in benchmarks.show_overhead("cpu", folder).alt
     assert "DAAM's map" in benchmarks.show_costs("cpu", folder).alt
-    paths = benchmarks.save_figures("cpu", tmp_path / "figures", folder)
+    paths = report.save_figures("cpu", tmp_path / "figures", folder)
     assert [path.read_bytes()[:4] for path in paths] == [b"\x89PNG"] * 4
 
 
@@ -318,7 +324,7 @@ def test_the_shipped_records_can_be_read():
     """Those of ``data/benchmarks``: whole, with the machine, and as the figures want them."""
     for device in ("cpu", "cuda"):
         for name in benchmarks.measured(device):
-            assert benchmarks.table(name, device)
+            assert report.table(name, device)
             found = benchmarks.read(name, device)
             assert {"machine", "versions", "settings", "targets"} <= set(found)
 

@@ -14,8 +14,8 @@ import torch
 import nbhelpers as nb
 from nbhelpers.calibration import Calibration, Gathering
 from nbhelpers.cli import main
-from nbhelpers.evaluation._classes import Drawn, count_classes, read_classes
 from nbhelpers.evaluation.batched import THRESHOLDS, Question, Reader, count
+from nbhelpers.evaluation.classes import Drawn, count_classes, read_classes
 from nbhelpers.evaluation.jobs import (
     PLACES,
     SOURCES,
@@ -238,7 +238,7 @@ def test_the_fingerprint_of_the_code_holds_every_module_that_makes_the_numbers()
     """A renamed module may not drop out of it in silence, nor a pattern match nothing."""
     matched = {pattern: set(PACKAGE.glob(pattern)) for pattern in SOURCES}
     assert all(matched.values()), matched
-    stages = needed("evaluation/batched.py") | needed("evaluation/_classes.py")
+    stages = needed("evaluation/batched.py") | needed("evaluation/classes.py")
     assert {"scores.py", "embeddings.py", "kernels/eager.py", "weights.py"} < stages
     held = {p.relative_to(PACKAGE).as_posix() for p in set.union(*matched.values())}
     # What reads the family's systems has a fingerprint of its own, `family.reading.SOURCES`.

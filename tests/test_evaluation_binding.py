@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from recipe import binding as recipe_binding
 from recipe.binding import true_pictures
 from recipe.color import to_lab as lab_of_the_recipe
 
+from nbhelpers.evaluation.jobs import SOURCES, code_version
 from nbhelpers.evaluation.run import RunOptions, run
 from nbhelpers.evaluation.store import Store
 from nbhelpers.family.evaluation import _judges, binding
@@ -321,6 +323,9 @@ def test_the_manifest_holds_the_calibration_and_what_the_judges_read_with(tmp_pa
     plain = job.settings()
     assert {*plain["judges"]["models"]} == {"clip", "captioner", "parser"}
     assert len({*plain["judges"]["models"].values()}) == 3
+    assert plain["code"] == code_version((*SOURCES, *binding.OF_BINDING))
+    folder = Path(binding.__file__).parents[2]
+    assert all(list(folder.glob(pattern)) for pattern in binding.OF_BINDING)
     assert "dog" in plain["judges"]["nouns"] and "red" in plain["judges"]["colors"]
     shutil.copytree(data_folder() / "stickers", tmp_path / "stickers", symlinks=True)
     monkeypatch.setenv("NBHELPERS_DATA", str(tmp_path))

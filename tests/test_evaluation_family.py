@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 import nbhelpers as nb
 from nbhelpers.cli import main
 from nbhelpers.evaluation import jobs, load_results
-from nbhelpers.evaluation._classes import Drawn, count_classes
 from nbhelpers.evaluation.batched import Question
+from nbhelpers.evaluation.classes import Drawn, count_classes
 from nbhelpers.evaluation.jobs import Job
-from nbhelpers.evaluation.layout import under
+from nbhelpers.evaluation.results import under
 from nbhelpers.family import SYSTEMS, System, digest, maskclip
 from nbhelpers.family.evaluation import costs, tables
 from nbhelpers.family.evaluation.costs import measure, measure_costs, read_costs

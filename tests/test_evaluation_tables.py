@@ -624,9 +624,6 @@ def test_the_tables_command(runs, tmp_path, capsys):
     names = [table["name"] for table in load_results(tmp_path).tables]
     tables = ["table-2", "table-2-code", "table-3", "table-4", "figure-8"]
     assert names == [*tables, "kinds", "gains"]
-    assert main(["questions", str(runs), "--out", str(tmp_path), "--beside", str(tmp_path)]) == 0
-    beside = (tmp_path / "beside.md").read_text()
-    assert f"|  | place | here | {tmp_path.name.replace('_', '&#95;')} |" in beside
 
 
 def test_tables_without_the_weight_one_have_no_figure_7(tmp_path, capsys):

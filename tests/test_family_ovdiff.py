@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 import nbhelpers as nb
-from nbhelpers.evaluation._classes import Drawn, count_classes
+from nbhelpers.evaluation.classes import Drawn, count_classes
 from nbhelpers.family import SYSTEMS
 from nbhelpers.family.ovdiff import (
     BACKGROUND,

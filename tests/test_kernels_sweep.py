@@ -44,6 +44,14 @@ def test_it_counts_what_a_loop_counts(dtype, count):
     assert torch.equal(union[:, 0], torch.full((3,), 31 * 47))  # every pixel reaches 0
 
 
+def test_a_thing_that_is_nowhere_shares_no_pixel():
+    maps, truths = draw(4, 9, 11, seed=5)
+    truths[3] = False
+    intersection, union = same(maps, truths, torch.linspace(0, 1, 21))
+    assert not intersection[3].any() and intersection[:3, 0].all()
+    assert union[3, 0] == 9 * 11 and union[3, -1] == 0
+
+
 def test_bfloat16_is_compared_in_bfloat16():
     maps, truths = draw(2, 9, 13, dtype=torch.bfloat16)
     thresholds = torch.linspace(0, 1, 50)

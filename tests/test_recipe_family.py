@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from nbhelpers.datasets import referring
-from nbhelpers.evaluation._classes import Drawn
+from nbhelpers.evaluation.classes import Drawn
 from nbhelpers.family import SYSTEMS, made_with
 from nbhelpers.models import Models, load_clip, load_models
 from nbhelpers.weights import data_folder
@@ -213,6 +213,14 @@ def test_an_unknown_system_is_refused(tmp_path):
         family.measure_terms(["reco"], tmp_path, tmp_path)  # it has no term to switch off
     with pytest.raises(ValueError, match="tcl, clippy.*; got clap"):
         family.checked(["clap", "tcl"])
+
+
+def test_the_iou_of_classes_is_of_pooled_pixels():
+    found = family.class_iou(np.array([3, 2, 0, 0]), np.array([4, 5, 7, 0]))
+    assert found[:2].tolist() == [3 / 4, 2 / 5]
+    assert found[2] == 0  # found, never true: that counts
+    assert np.isnan(found[3])  # nowhere true, nowhere found
+    assert np.nanmean(found) == pytest.approx(np.mean(found[:3]))
 
 
 def test_maps_that_are_the_truth_score_one():

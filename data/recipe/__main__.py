@@ -1,4 +1,4 @@
-"""`python -m recipe`: cut out the art, draw the sticker world, train its models."""
+"""`python -m recipe`: cut out the art, draw the sticker world, train and calibrate its models."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
+    from recipe import calibrate
     from recipe.chain import PARTS
 
     parser = argparse.ArgumentParser("python -m recipe", description=__doc__)
@@ -99,6 +100,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     family.add_argument(
         "--work", type=Path, default=ROOT / "build" / "stickers", help="as in train"
     )
+    calibrate.describe(
+        commands.add_parser(
+            "calibrate",
+            help="choose each method's timesteps, layers, weights and threshold on val",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+    )
     score = commands.add_parser(
         "score", help="measure the models on held-out scenes; write results.json and the card"
     )
@@ -138,6 +147,11 @@ def main(arguments: list[str] | None = None) -> int:
         from recipe.binding import write_binding
 
         write_binding(options.out)
+    elif options.command == "calibrate":
+        from nbhelpers.cli import guarded
+        from recipe import calibrate
+
+        return guarded("recipe", lambda: calibrate.run(options))
     elif options.command == "score":
         from recipe.score import score
 

@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from safetensors.torch import save_file
 from torch import nn
 
 from nbhelpers.datasets import referring
-from nbhelpers.evaluation._classes import Drawn, count_classes
 from nbhelpers.evaluation.batched import THRESHOLDS
+from nbhelpers.evaluation.classes import Drawn, count_classes
 from nbhelpers.family import SYSTEMS, made_with
 from nbhelpers.files import write_whole
-from nbhelpers.metrics.classes import class_iou
+from nbhelpers.metrics import ious
 from nbhelpers.models import Models, load_models
 from recipe import family_captions, family_diffumask, family_masks, family_ovdiff, family_reco
 from recipe.art import NOUNS
@@ -186,3 +187,21 @@ def class_ious(
         for c, both in counts.items():
             totals[:, :, int(c)] += both
     return np.array([np.nanmean(class_iou(*totals[:, t])) for t in range(len(THRESHOLDS))])
+
+
+def class_iou(
+    intersection: Int[np.ndarray, " classes"], union: Int[np.ndarray, " classes"]
+) -> Float[np.ndarray, " classes"]:
+    """Return the IoU of each class, its pixels pooled over all pictures: COCO-Object's protocol.
+
+    In [0, 1]; NaN for a class that is neither true nor found anywhere, so that the mean over
+    classes is ``np.nanmean``.
+
+    Args:
+        intersection: From `class_intersection_union`, summed over the pictures.
+        union: The same.
+
+    Raises:
+        ValueError: These are counts that no two maps have.
+    """
+    return np.where(np.asarray(union) > 0, ious(intersection, union), np.nan)

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from nbhelpers.captions import caption
+from nbhelpers.family.diffusion_classifier import presence
 from nbhelpers.files import write_whole
 from nbhelpers.models import Models, load_captioner, load_models, load_parser
-from nbhelpers.presence import presence
 from nbhelpers.segment import segment
 from nbhelpers.versions import versions
 from recipe.art import COLORS_OF, HELD_OUT_STYLE, NOUNS

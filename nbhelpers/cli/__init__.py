@@ -1,14 +1,14 @@
 """The command line: finds the subcommand, and turns what went wrong into one line.
 
-A subcommand is a line in `SUBCOMMANDS` and a module of its name here with two functions,
-``describe(parser)`` and ``run(options)``. It is imported when it is asked for, and imports what
-is heavy inside ``run``, after it has checked what it was given.
+A subcommand is a line in `SUBCOMMANDS` and a module of its name here, or the one in `ELSEWHERE`,
+with two functions, ``describe(parser)`` and ``run(options)``. It is imported when it is asked for,
+and imports what is heavy inside ``run``, after it has checked what it was given.
 """
 
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn, TextIO
 
 from nbhelpers.versions import version_of
@@ -21,12 +21,12 @@ SUBCOMMANDS = {
     "segment": "find the pixels of a picture that a phrase means",
     "data": "say which data is there, what is wrong with it, where the rest is",
     "evaluate": "read a whole dataset, resumable, into a folder of results",
-    "calibrate": "choose each method's timesteps, layers, weights and threshold on val",
     "binding": "which way to generate gives each thing the color asked for",
     "tables": "the paper's tables and figures from what was evaluated",
     "questions": "what the paper leaves open, measured",
     "reproduce": "run all that tables and questions need, then make them",
 }
+ELSEWHERE = {"binding": "nbhelpers.family.evaluation.command"}  # beside what it measures
 ENDING = f"""
 Each subcommand explains itself:
 
@@ -53,17 +53,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 for input that can't be used, 130 after Ctrl-C.
     """
+    given = sys.argv[1:] if arguments is None else arguments
+    return guarded("nbhelpers", lambda: dispatch(given))
+
+
+def guarded(program: str, command: Callable[[], int]) -> int:
+    """Runs a program's command, and turns what went wrong into one line and an exit code."""
     try:
-        return dispatch(sys.argv[1:] if arguments is None else arguments)
+        return command()
     except (ValueError, OSError, ImportError, MemoryError) as error:
         if sys.flags.dev_mode:
             raise
         message = " ".join(str(error).split()) or type(error).__name__
         message = message if len(message) <= LONGEST else f"{message[: LONGEST - 1]}…"
-        say(f"nbhelpers: error: {message}", sys.stderr)
+        say(f"{program}: error: {message}", sys.stderr)
         return 2
     except KeyboardInterrupt:
-        say("nbhelpers: stopped; nothing was left half-written", sys.stderr)
+        say(f"{program}: stopped; nothing was left half-written", sys.stderr)
         return 130
 
 
@@ -71,7 +77,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     """Parses the arguments with the subcommand's own parser and runs it."""
     if arguments and arguments[0] in SUBCOMMANDS:
         name = arguments[0]
-        subcommand = importlib.import_module(f"nbhelpers.cli.{name}")
+        subcommand = importlib.import_module(ELSEWHERE.get(name, f"nbhelpers.cli.{name}"))
         parser = Parser(
             prog=f"{PROGRAM} {name}",
             formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -19,8 +19,6 @@ ENDING = """\
 example
   python -m nbhelpers reproduce --parts places settings tables --work out/runs
   python -m nbhelpers questions out/runs --out out
-beside the same of a model trained from another seed, whose tables are in out/seed-1
-  python -m nbhelpers questions out/runs --out out --beside out/seed-1
 """
 
 
@@ -28,29 +26,20 @@ def describe(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add_places(parser)
-    parser.add_argument(
-        "--beside",
-        metavar="DIR",
-        help="holds tables of another model; beside.md then shows both models' gains",
-    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Reads the runs and writes the answers."""
-    folder, out = places(options, [*FILES, "beside.md"])
+    folder, out = places(options, FILES)
     return write(folder, out, options)
 
 
 def write(folder: Path, out: Path, options: argparse.Namespace) -> int:
     """Makes the answers of a folder."""
     from nbhelpers.evaluation.questions import answers
-    from nbhelpers.evaluation.results import load_results, save_beside, save_tables
+    from nbhelpers.evaluation.results import save_tables
 
     paths = save_tables(out, "questions", "What the paper leaves open", answers(folder))
-    if options.beside:
-        there = Path(options.beside)
-        names = ("here", there.name)
-        paths.append(save_beside(out, load_results(out), load_results(there), names))
     if not options.quiet:
         for path in paths:
             say(str(path), sys.stdout)

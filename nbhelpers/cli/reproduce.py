@@ -40,11 +40,9 @@ examples
   python -m nbhelpers reproduce --dataset refcoco --root DIR --pictures 1500 \\
       --model stable-diffusion-v1-5/stable-diffusion-v1-5 --device cuda --batch 8 \\
       --work out/runs --out out
-a model of another seed, and both models' gains side by side
+a model of another seed
   python -m nbhelpers reproduce --model FOLDER --parser stickers --work build/seed-1 \\
       --out data/results/seed-1
-  python -m nbhelpers questions build/results --out data/results \\
-      --beside data/results/seed-1
 """
 
 
@@ -82,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     work = Path(options.work)
     out = Path(options.out) if options.out else default_out()
     check_writable(out, [*tables.FILES, *questions.FILES, *tables.FAMILY])
-    options.no_maps, options.beside = False, None
+    options.no_maps = False
     base = Job(options.dataset, "val", {}, **model_of(options))
     errors = False
     for group, make in ((OF_TABLES, tables.write), (OF_QUESTIONS, questions.write)):

@@ -17,7 +17,7 @@ from nbhelpers.datasets import Referring
 from nbhelpers.display import Table, tabulate
 from nbhelpers.evaluation.batched import Question, Reader
 from nbhelpers.evaluation.journal import Record
-from nbhelpers.evaluation.layout import bounds
+from nbhelpers.evaluation.results import bounds
 from nbhelpers.evaluation.run import Item, work
 from nbhelpers.metrics import Interval, intersection_union, overall_iou, paired_bootstrap
 from nbhelpers.models import Models

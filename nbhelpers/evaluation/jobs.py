@@ -12,8 +12,8 @@ from typing import Any, Literal
 import nbhelpers
 from nbhelpers.calibration import FILE, read_calibration
 from nbhelpers.datasets import Broken, Coco, Expression, Referring, coco, referring
-from nbhelpers.evaluation._classes import Drawn, digest, read_classes
 from nbhelpers.evaluation.batched import Question, Reader, count, one_thread
+from nbhelpers.evaluation.classes import Drawn, digest, read_classes
 from nbhelpers.evaluation.run import Evaluate, Item
 from nbhelpers.family.reading import SOURCES as OF_SYSTEMS
 from nbhelpers.family.reading import SystemReader, find_system, records_of
@@ -28,7 +28,7 @@ SOURCES = (
     *("kernels/*.py", "errors.py", "weights.py", "calibration.py", "models.py", "datasets/*.py"),
     *("captions.py", "words.py", "display.py", "chunks.py", "embeddings.py", "tokens.py"),
     *("denoising.py", "attention.py", "scores.py", "completion.py", "masks.py", "settings.py"),
-    *("segment.py", "evaluation/batched.py", "evaluation/_classes.py", "metrics/classes.py"),
+    *("segment.py", "evaluation/batched.py", "evaluation/classes.py", "metrics/classes.py"),
 )
 FORMAT = 3  # of a run's settings, see `nbhelpers.evaluation.runs`
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "spacy", "numpy", "pillow")

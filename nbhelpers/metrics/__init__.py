@@ -13,7 +13,7 @@ from nbhelpers.metrics.bootstrap import (
     paired_bootstrap_classes,
     paired_bootstrap_overall,
 )
-from nbhelpers.metrics.classes import IGNORED, class_intersection_union, class_iou
+from nbhelpers.metrics.classes import IGNORED, class_intersection_union
 from nbhelpers.metrics.overlaps import (
     LEVELS,
     intersection_union,
@@ -22,10 +22,9 @@ from nbhelpers.metrics.overlaps import (
     mean_iou,
     overall_iou,
     precision_at,
-    threshold_curves,
 )
 
 __all__ = ["iou", "intersection_union", "ious", "mean_iou", "overall_iou"]
-__all__ += ["precision_at", "LEVELS", "threshold_curves"]
-__all__ += ["class_intersection_union", "class_iou", "IGNORED"]
+__all__ += ["precision_at", "LEVELS"]
+__all__ += ["class_intersection_union", "IGNORED"]
 __all__ += ["paired_bootstrap", "paired_bootstrap_overall", "paired_bootstrap_classes", "Interval"]

@@ -1,9 +1,7 @@
 """Classes pooled over all pictures, as COCO-Object is scored: 81 of them with background."""
 
 import numpy as np
-from jaxtyping import Float, Int, Int64, UInt8
-
-from nbhelpers.metrics.overlaps import ious
+from jaxtyping import Int64, UInt8
 
 IGNORED = 255
 
@@ -16,7 +14,7 @@ def class_intersection_union(
 ) -> tuple[Int64[np.ndarray, " classes"], Int64[np.ndarray, " classes"]]:
     """Counts, for each class of one picture, the pixels of both maps and those of either.
 
-    Sum them over the pictures, then `class_iou`.
+    Sums of them over all pictures give the pooled IoU of each class.
 
     Args:
         found: The class of each pixel, background 0 among them.
@@ -37,21 +35,3 @@ def class_intersection_union(
     shared = np.bincount(mine[mine == true], minlength=classes)
     either = np.bincount(mine, minlength=classes) + np.bincount(true, minlength=classes) - shared
     return shared.astype(np.int64), either.astype(np.int64)
-
-
-def class_iou(
-    intersection: Int[np.ndarray, " classes"], union: Int[np.ndarray, " classes"]
-) -> Float[np.ndarray, " classes"]:
-    """Returns the IoU of each class, its pixels pooled over all pictures: COCO-Object's protocol.
-
-    In [0, 1]; NaN for a class that is neither true nor found anywhere, so that the mean over
-    classes is ``np.nanmean``.
-
-    Args:
-        intersection: From `class_intersection_union`, summed over the pictures.
-        union: The same.
-
-    Raises:
-        ValueError: These are counts that no two maps have.
-    """
-    return np.where(np.asarray(union) > 0, ious(intersection, union), np.nan)

@@ -1,14 +1,12 @@
-"""The overlap of masks with true masks: IoU, its means, its levels, its curve over thresholds."""
+"""The overlap of masks with true masks: IoU, its means, its levels."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int64
-from torch import Tensor
 
 from nbhelpers.errors import refused
-from nbhelpers.kernels import threshold_sweep
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -114,31 +112,6 @@ def precision_at(
     if not len(values) or not ((values >= 0) & (values <= 1)).all():
         raise refused("precision_at", "IoUs lie in [0, 1], at least one", values=values.tolist())
     return {k: int(np.count_nonzero(values >= k)) / len(values) for k in levels}
-
-
-def threshold_curves(
-    maps: Float[Tensor, "map h w"],
-    truths: Bool[Tensor, "map h w"],
-    thresholds: Float[Tensor, " threshold"],
-) -> Float[np.ndarray, "map threshold"]:
-    """Returns the IoU of every map at every threshold in float64; 0 where all is empty.
-
-    Args:
-        maps: In [0, 1], as `to_pixels` stretches them.
-        truths: The true masks.
-        thresholds: Ascending.
-
-    Raises:
-        ValueError: A map leaves [0, 1], shapes differ, or thresholds don't ascend.
-
-    Example:
-        >>> import torch
-        >>> maps, truths = torch.tensor([[[0.2, 0.8]]]), torch.tensor([[[False, True]]])
-        >>> threshold_curves(maps, truths, torch.tensor([0.0, 0.5, 0.9]))
-        array([[0.5, 1. , 0. ]])
-    """
-    intersection, union = threshold_sweep(maps, truths, thresholds)
-    return (intersection.double() / union.clamp(min=1)).cpu().numpy()
 
 
 def mean(values: np.ndarray) -> float:

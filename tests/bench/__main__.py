@@ -12,10 +12,10 @@ import torch
 from tqdm import tqdm
 
 from nbhelpers import benchmarks
-from nbhelpers.cli import Parser, say
+from nbhelpers.cli import Parser, guarded
 from nbhelpers.cli.evaluate import whole
 from nbhelpers.models import find_device
-from tests.bench import records
+from tests.bench import records, report
 
 ROOT = Path(__file__).parents[2]
 TESTS = (
@@ -62,20 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--pictures", type=whole, default=4, help="segment: pictures, two phrases each; default 4")
     add("--folder", type=Path, default=benchmarks.FOLDER, help="where the records lie")
     add("--out", type=Path, help="report: a folder for the figures")
-    try:
+
+    def command() -> int:
         options = parser.parse_args(arguments)
         if options.what == "report":
             return show(options)
         device = usable(options.device)
         return everything(options) if options.what == "all" else one(options, device)
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        if sys.flags.dev_mode:
-            raise
-        say(f"bench: error: {' '.join(str(error).split())}", sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        say("bench: stopped; nothing was written", sys.stderr)
-        return 130
+
+    return guarded("bench", command)
 
 
 def usable(name: str) -> torch.device:
@@ -108,9 +103,9 @@ def one(options: Any, device: torch.device) -> int:
             rows, targets = run(tell=tell)
     found = records.record(options.what, device, settings, rows, targets)
     path = records.write(found, options.folder)
-    print(benchmarks.lay_out(found))
+    print(report.lay_out(found))
     if targets:
-        print(f"\n{benchmarks.verdicts(found)}")
+        print(f"\n{report.verdicts(found)}")
     print(f"\nwritten to {path}")
     return 0
 
@@ -183,10 +178,10 @@ def show(options: Any) -> int:
     kind = torch.device(options.device).type  # as the records are named
     there = benchmarks.measured(kind, options.folder)
     for name in there:
-        print(benchmarks.table(name, kind, options.folder), end="\n\n")
-    print(benchmarks.promises(kind, options.folder))
+        print(report.table(name, kind, options.folder), end="\n\n")
+    print(report.promises(kind, options.folder))
     if options.out:
-        for path in benchmarks.save_figures(kind, options.out, options.folder):
+        for path in report.save_figures(kind, options.out, options.folder):
             print(path)
     return 0
 
@@ -210,7 +205,7 @@ def everything(options: Any) -> int:
         except subprocess.TimeoutExpired:
             outcome[name] = f"stopped: {LIMIT} s were over"
         outcome[name] += f", {time.monotonic() - started:.0f} s"
-    print(benchmarks.promises(torch.device(options.device).type, options.folder))
+    print(report.promises(torch.device(options.device).type, options.folder))
     for name, said in outcome.items():
         print(f"{name:10} {said}")
     return int(not all(said.startswith("ok") for said in outcome.values()))

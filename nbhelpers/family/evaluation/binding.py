@@ -42,6 +42,8 @@ from nbhelpers.weights import EMBEDDED, HUB, data_folder, locate
 
 # How often each is right on true pictures: `python -m recipe score --parts "binding judges"`.
 JUDGES = ("clip", "blip", "pixels")
+# On these the shares depend besides the evaluation's own `SOURCES`.
+OF_BINDING = ("family/*.py", "family/evaluation/_judges.py", "family/evaluation/binding.py")
 FILE = "binding.json"
 
 
@@ -137,7 +139,7 @@ class BindingJob:
                 "colors": list(world["colors"]),
             },
             "device": self.device.partition(":")[0],
-            "code": code_version((*SOURCES, "family/*.py", "family/evaluation/*.py")),
+            "code": code_version((*SOURCES, *OF_BINDING)),
             "packages": {name: version_of(name) for name in PACKAGES},
         }
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import nbhelpers as nb
-from nbhelpers.presence import presence
+from nbhelpers.family.diffusion_classifier import presence
 
 STICKERS = nb.data_folder() / "stickers"
 

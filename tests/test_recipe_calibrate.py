@@ -7,20 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recipe import calibration as search_of
+from recipe.__main__ import main
+from recipe.calibration import choose, pack, standard_errors, unpack
+from recipe.gatherings import STEPS, TIMESTEPS, candidates, search_phrase, simplicity
 
 import nbhelpers as nb
 from nbhelpers.calibration import Gathering, as_record, read_calibration
-from nbhelpers.cli import main
-from nbhelpers.evaluation import calibrate
-from nbhelpers.evaluation._gatherings import (
-    STEPS,
-    TIMESTEPS,
-    candidates,
-    search_phrase,
-    simplicity,
-)
 from nbhelpers.evaluation.batched import THRESHOLDS
-from nbhelpers.evaluation.calibrate import choose, pack, standard_errors, unpack
 from nbhelpers.settings import SETTINGS, Settings
 
 SMALL = [(1, "down"), (2, "down"), (2, "mid"), (2, "up"), (1, "up")]
@@ -193,13 +187,13 @@ def folder(models, tmp_path, monkeypatch):
     Path("model").mkdir()
     Path("model/weights").write_text("as they are")
     loaded = []
-    monkeypatch.setattr(calibrate, "load_models", lambda *a, **k: loaded.append(a) or models)
+    monkeypatch.setattr(search_of, "load_models", lambda *a, **k: loaded.append(a) or models)
     return loaded
 
 
 def command(*more):
     base = ["calibrate", "--dataset", "stickers", "--root", "data/stickers", "--model", "model"]
-    return main([*base, *more])
+    return main([*base, "--work", "build/calibration", *more])
 
 
 def test_the_command_finds_what_segment_then_uses(folder, models, capsys):

@@ -9,6 +9,7 @@ recorded, and is the one that `segment` makes by these settings, but for roundin
 """
 
 import base64
+import hashlib
 import json
 import random
 import zlib
@@ -16,15 +17,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt16
 
 from nbhelpers.calibration import Calibration, Gathering, as_record
-from nbhelpers.evaluation._gatherings import STEPS, candidates, search_phrase, simplicity
 from nbhelpers.evaluation.batched import THRESHOLDS, one_thread
-from nbhelpers.evaluation.jobs import SOURCES, Job, code_version
+from nbhelpers.evaluation.jobs import Job, code_version
 from nbhelpers.evaluation.journal import Record
 from nbhelpers.evaluation.run import Evaluate, Item, complete_records
 from nbhelpers.evaluation.store import Store
@@ -32,6 +33,8 @@ from nbhelpers.metrics import paired_bootstrap
 from nbhelpers.models import load_models
 from nbhelpers.settings import SETTINGS
 from nbhelpers.versions import version_of
+from recipe import gatherings
+from recipe.gatherings import STEPS, candidates, search_phrase, simplicity
 
 SHOWN = 10  # of the best, in the table
 DEFAULT = "default"  # the name of settings without one
@@ -56,7 +59,7 @@ class Search:
     phrases: int = 1
 
     def items(self) -> list[dict[str, Any]]:
-        """Returns the phrases to be read, picture by picture; the same ones in every search."""
+        """Return the phrases to be read, picture by picture; the same ones in every search."""
         found = []
         for image, group in groupby(self.job.items(), key=lambda item: item["image"]):
             asked = list(group)
@@ -65,14 +68,15 @@ class Search:
         return found
 
     def settings(self) -> dict[str, Any]:
-        """Returns all that the IoUs depend on: not the calibration, which is what is sought."""
+        """Return all that the IoUs depend on: not the calibration, which is what is sought."""
         known = self.job.settings()
         del known["calibration"]
-        code = code_version((*SOURCES, "evaluation/_gatherings.py"))
+        own = Path(gatherings.__file__).read_bytes()
+        code = hashlib.sha256(code_version().encode() + own).hexdigest()
         return {**known, "prompts": "calibrate", "phrases": self.phrases, "code": code}
 
     def open(self) -> Evaluate:
-        """Loads the models; what it returns makes the records of items."""
+        """Load the models; what it returns makes the records of items."""
         job = self.job
         models = load_models(
             job.model, device=job.device, revision=job.revision, parser=job.parser
@@ -80,7 +84,7 @@ class Search:
         expressions = {e.id: e for e in job.data.expressions}
 
         def evaluate(items: Sequence[Item]) -> list[Record]:
-            """Returns the IoUs of each item."""
+            """Return the IoUs of each item."""
             records: list[Record] = []
             for item in items:
                 image = job.data.image(item["image"])
@@ -94,13 +98,13 @@ class Search:
 
 
 def pack(ious: UInt16[np.ndarray, "gathering threshold"]) -> str:
-    """Writes IoUs as text: their differences along the thresholds, which are small, compressed."""
+    """Write IoUs as text: their differences along the thresholds, which are small, compressed."""
     steps = np.diff(ious, axis=-1, prepend=np.uint16(0))  # modulo 2 ** 16, as their sum is
     return base64.b85encode(zlib.compress(steps.astype("<u2").tobytes(), 6)).decode("ascii")
 
 
 def unpack(text: str) -> UInt16[np.ndarray, "gathering threshold"]:
-    """Returns what `pack` made a text of."""
+    """Return what `pack` made a text of."""
     steps = np.frombuffer(zlib.decompress(base64.b85decode(text)), "<u2")
     return steps.reshape(-1, len(THRESHOLDS)).cumsum(axis=-1, dtype=np.uint16)
 
@@ -110,7 +114,7 @@ def choose(
     pictures: Int64[np.ndarray, " phrase"],
     tried: Sequence[Gathering],
 ) -> tuple[Gathering, list[dict[str, Any]]]:
-    """Returns the gathering to be used, by `HOW`, and the table that shows how far the others are.
+    """Return the gathering to be used, by `HOW`, and the table that shows how far the others are.
 
     Args:
         ious: In [0, 1].
@@ -151,7 +155,7 @@ def choose(
 def standard_errors(
     values: Float[np.ndarray, "phrase column"], pictures: Int64[np.ndarray, " phrase"]
 ) -> Float[np.ndarray, " column"]:
-    """Returns each column mean's standard error, the phrases of a picture taken together."""
+    """Return each column mean's standard error, the phrases of a picture taken together."""
     names, place = np.unique(pictures, return_inverse=True)
     sums = np.zeros((len(names), values.shape[1]))
     np.add.at(sums, place, values - values.mean(axis=0))
@@ -161,7 +165,7 @@ def standard_errors(
 
 
 def calibrate(store: Store, before: Calibration) -> Calibration:
-    """Returns the calibration that a finished search found.
+    """Return the calibration that a finished search found.
 
     Args:
         store: Of the search; every item has a record.
@@ -218,7 +222,7 @@ def calibrate(store: Store, before: Calibration) -> Calibration:
 
 
 def _lists(tried: Sequence[Gathering]) -> dict[str, list[Any]]:
-    """Returns every value of each field that was tried, once."""
+    """Return every value of each field that was tried, once."""
     rows = [as_record(gathering) for gathering in tried]
     fields = ("timesteps", "weights", "layers", "normalize", "softmax_over")
     return {

@@ -1,4 +1,4 @@
-"""``python -m nbhelpers calibrate``: each method's own gathering, chosen on val."""
+"""`python -m recipe calibrate`: each method's own gathering, chosen on val."""
 
 import argparse
 import json
@@ -14,6 +14,7 @@ from nbhelpers.datasets import quoted
 from nbhelpers.files import check_writable, write_whole
 from nbhelpers.versions import versions
 
+WORK = Path(__file__).resolve().parents[2] / "build" / "calibration"
 LINE = 240  # characters; what is longer is spread over lines
 DESCRIPTION = """\
 Choose on val, for each method by itself, from which attention its maps are made: the
@@ -31,15 +32,15 @@ ENDING = """\
 exit codes: 0, 2 for bad input, 3 if some phrases ended in an error and were left out
 
 examples
-  python -m nbhelpers calibrate --model stickers --dataset stickers
-  python -m nbhelpers calibrate --limit 20 --methods plain sealed --out out
-  python -m nbhelpers calibrate --dataset refcoco --root DIR --limit 300 --device cuda \\
+  python -m recipe calibrate --model stickers --dataset stickers
+  python -m recipe calibrate --limit 20 --methods plain sealed --out out
+  python -m recipe calibrate --dataset refcoco --root DIR --limit 300 --device cuda \\
       --model stable-diffusion-v1-5/stable-diffusion-v1-5 --out out
 """
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """Adds the subcommand's arguments to its parser."""
+    """Add the command's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
     add = parser.add_argument
     add("--dataset", choices=REFERRING, default="stickers", help="default: stickers")
@@ -55,7 +56,8 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add(
         "--work",
         metavar="DIR",
-        default="build/calibration",
+        type=Path,
+        default=WORK,
         help="what was counted so far (default: build/calibration)",
     )
     add("--out", metavar="DIR", help="for nbhelpers.json (default: the model's own folder)")
@@ -66,14 +68,14 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Checks everything that was given, searches, writes the file and shows the tables."""
+    """Check everything that was given, search, write the file and show the tables."""
     from nbhelpers.calibration import FILE, read_calibration
-    from nbhelpers.evaluation.calibrate import Search, calibrate
     from nbhelpers.evaluation.jobs import Job, variants_of
     from nbhelpers.evaluation.run import RunOptions
     from nbhelpers.evaluation.store import Store
     from nbhelpers.evaluation.workers import run_locally
     from nbhelpers.weights import locate
+    from recipe.calibration import Search, calibrate
 
     source, commit = locate(options.model, options.revision, "model")
     if commit and not options.out:
@@ -90,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     )
     search = Search(job, options.phrases)
     try:
-        store = Store(Path(options.work), search.settings(), search.items())
+        store = Store(options.work, search.settings(), search.items())
     except ValueError as error:
         raise ValueError(str(error).replace("--out", "--work")) from error
     about = {"versions": versions(PACKAGES), "device": options.device}
@@ -111,13 +113,13 @@ def run(options: argparse.Namespace) -> int:
         )
     if last["errors"]:
         what = f"{last['errors']} phrases ended in an error and were left out; see {options.work}"
-        say(f"nbhelpers: {what}", sys.stderr)
+        say(f"recipe: {what}", sys.stderr)
         return 3
     return 0
 
 
 def table(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns the best gatherings of a method, as lines."""
+    """Return the best gatherings of a method, as lines."""
     from nbhelpers.display import tabulate
 
     cells = []
@@ -141,7 +143,7 @@ def table(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def spread(value: Any, indent: int = 0) -> str:
-    """Returns JSON in which what fits on a line stands on one."""
+    """Return JSON in which what fits on a line stands on one."""
     text = json.dumps(value)
     if len(text) + indent <= LINE or not isinstance(value, dict | list):
         return text

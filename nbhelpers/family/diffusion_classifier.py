@@ -1,4 +1,4 @@
-"""Whether a thing is in a picture at all, which a mask never says."""
+"""Diffusion Classifier: whether a thing is in a picture at all, which a mask never says."""
 
 from collections.abc import Sequence
 from typing import overload
@@ -74,9 +74,10 @@ def presence(
 
     Example:
         >>> import nbhelpers as nb
+        >>> from nbhelpers.family.diffusion_classifier import presence
         >>> models = nb.load_models("stickers")
         >>> path = nb.data_folder() / "stickers" / "paper" / "figure-5.png"
-        >>> there, absent = nb.presence(path, ["a horse", "a pizza"], models)
+        >>> there, absent = presence(path, ["a horse", "a pizza"], models)
         >>> there > absent
         True
     """

@@ -34,7 +34,7 @@ Cells = Sequence[tuple[int, str]]
 
 
 def simplicity(gathering: Gathering) -> tuple[int, int]:
-    """Returns the order in which ties are broken, simplest first.
+    """Return the order in which ties are broken, simplest first.
 
     Example:
         >>> simplicity(Gathering((100,), None, normalize="none"))
@@ -52,7 +52,7 @@ def simplicity(gathering: Gathering) -> tuple[int, int]:
 
 
 def candidates(cells: Cells) -> list[Gathering]:
-    """Lists the gatherings to be tried with a UNet, simplest first; of two that are the same, one.
+    """List the gatherings to be tried with a UNet, simplest first; of two that are the same, one.
 
     Resolutions count equally, the finest two alone, each alone, and by DiffSegmenter's weights.
 
@@ -77,7 +77,7 @@ def candidates(cells: Cells) -> list[Gathering]:
 
 
 def _shares(gathering: Gathering, cells: Cells) -> dict[tuple[int, str], float]:
-    """Returns the share that each kind of layer's resolution has in the sum, where it has any."""
+    """Return the share that each kind of layer's resolution has in the sum, where it has any."""
     scoring = {cell for cell in cells if _scores(gathering, *cell)}
     weights = gathering.weights or dict.fromkeys((factor for factor, _ in scoring), 1.0)
     total = sum(weights[factor] for factor in {factor for factor, _ in scoring})
@@ -85,7 +85,7 @@ def _shares(gathering: Gathering, cells: Cells) -> dict[tuple[int, str], float]:
 
 
 def _scores(gathering: Gathering, factor: int, place: str) -> bool:
-    """Tells whether a layer has a say in a gathering."""
+    """Tell whether a layer has a say in a gathering."""
     weighted = gathering.weights is None or gathering.weights.get(factor, 0) > 0
     return weighted and place in PLACES[gathering.layers]
 
@@ -98,7 +98,7 @@ def search_phrase(
     models: Models,
     methods: Mapping[str, Settings],
 ) -> tuple[Cells, dict[str, UInt16[np.ndarray, "gathering threshold"]]]:
-    """Returns the IoU of one phrase by every gathering of `candidates` at each of `THRESHOLDS`.
+    """Return the IoU of one phrase by every gathering of `candidates` at each of `THRESHOLDS`.
 
     Returns:
         The UNet's layers, and by method the IoUs in units of 1 / `STEPS`.
@@ -142,7 +142,7 @@ def _completed(
     settings: Settings,
     tried: Sequence[Gathering],
 ) -> Iterator[tuple[list[int], Float[Tensor, "gathering h_grid w_grid"]]]:
-    """Yields the completed maps of the gatherings of each set of timesteps, and their numbers."""
+    """Yield the completed maps of the gatherings of each set of timesteps, and their numbers."""
     spans = target_spans(prompt)
     nouns = {
         (look, tokens): [
