@@ -4,6 +4,7 @@ import json
 import re
 from argparse import Namespace
 from dataclasses import asdict, replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -85,6 +86,19 @@ def both(runs):
     return val, test
 
 
+def exact_ends(above, below, pictures):
+    """The 2.5th and 97.5th percentile of a ratio of sums over all draws of the pictures."""
+    known = sorted(set(pictures))
+    sums = np.array(
+        [
+            [sum(v for v, p in zip(part, pictures, strict=True) if p == k) for k in known]
+            for part in (above, below)
+        ]
+    )
+    draws = np.array(list(product(range(len(known)), repeat=len(known))))
+    return np.percentile(sums[0][draws].sum(axis=1) / sums[1][draws].sum(axis=1), [2.5, 97.5])
+
+
 def test_worth_is_what_loops_say(both):
     val, test = both
     found = compare(val, test, PAPER, PLAIN, seeds=[0])
@@ -108,6 +122,17 @@ def test_worth_is_what_loops_say(both):
     other = sum(c[0][base] for c in theirs) / sum(c[1][base] for c in theirs)
     assert found.oiou == pytest.approx(whole, abs=1e-12)
     assert found.overall_gain.mean == pytest.approx(whole - other, abs=1e-9)
+    assert found.oiou_interval.mean == pytest.approx(whole, abs=1e-9)
+    assert found.miou_interval.mean == pytest.approx(found.miou, abs=1e-9)
+    ious = [loop_iou("testA", ["paper"], item, place) for item in items]
+    over, under = zip(*((c[0][place], c[1][place]) for c in counts), strict=True)
+    for interval, parts in (
+        (found.miou_interval, (ious, np.ones(len(items)))),
+        (found.oiou_interval, (over, under)),
+    ):
+        ends = exact_ends(*parts, [item["image"] for item in items])
+        assert (interval.low, interval.high) == pytest.approx(ends, abs=0.01)
+        assert interval.high - interval.low > 0.1  # ten times the tolerance
     reached = [loop_iou("testA", ["paper"], item, place) >= 0.5 for item in items]
     assert found.precision[0.5] == sum(reached) / len(reached)
     assert 0 < found.precision[0.5] < 1
@@ -572,7 +597,12 @@ def test_markdown_shows_per_cent_and_escapes(both):
     shown = f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
     line = next(line for line in page.splitlines() if line.startswith("| paper"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[1:4] == [f"{row['threshold']:.2f}", f"{100 * row['miou']:.1f}", shown]
+    low, high = (100 * row["miou_interval"][end] for end in ("low", "high"))
+    own = f"{100 * row['miou']:.1f} [{low:.1f}, {high:.1f}]"
+    assert cells[1:4] == [f"{row['threshold']:.2f}", own, shown]
+    old = {k: v for k, v in row.items() if not k.endswith("_interval")}  # of an older record
+    before = markdown({**tables["table-2"], "rows": [old]})
+    assert f"| {100 * row['miou']:.1f} | {shown} |" in before
     assert cells[-2:] == ["0.5", "23.0"]
     assert "noise of seed 0, 1" in page
     table = examples(val, test)

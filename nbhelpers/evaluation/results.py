@@ -236,14 +236,19 @@ def columns(table: Record) -> tuple[list[str], list[list[str]]]:
     head = ["", "threshold", "mIoU", "gain", "oIoU", "gain of oIoU", "mIoU at 0.5", "oracle"]
     head += [f"Pr@{level}" for level in levels]
     head += ["the paper's threshold", "the paper's mIOU"] * theirs
+
+    def score(row: Record, key: str) -> str:
+        """Returns a mean with its interval, which older records don't have."""
+        return bounds(row[name], "") if (name := f"{key}_interval") in row else percent(row[key])
+
     lines = []
     for row in rows:
         line = [
             row["label"],
             f"{row['threshold']:.2f}",
-            percent(row["miou"]),
+            score(row, "miou"),
             span(row["gain"]),
-            percent(row["oiou"]),
+            score(row, "oiou"),
             span(row["overall_gain"]),
             percent(row["half"]),
             f"{percent(row['oracle'])} at {row['oracle_threshold']:.2f}",

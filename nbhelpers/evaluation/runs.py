@@ -224,9 +224,8 @@ def find_runs(folder: Path, prompts: str, *, systems: bool = False) -> list[Path
         systems: Whether of the family's systems, or of the method's own settings.
     """
     found = []
-    for path in sorted({folder / "manifest.json", *folder.glob("*/manifest.json")}):
-        if not path.is_file():
-            continue
+    known = sorted({folder / "manifest.json", *folder.glob("*/manifest.json")})
+    for path in filter(Path.is_file, known):
         settings = read_manifest(path.parent)["settings"]
         of_systems = any("system" in variant for variant in settings["variants"].values())
         if settings["prompts"] == prompts and of_systems == systems:
@@ -302,21 +301,23 @@ class Comparison:
     Attributes:
         threshold: Chosen on val by mIoU.
         miou: At that threshold.
-        oiou: The same.
-        gain: Of mIoU over the baseline at its own threshold, with its interval; None for the
-            baseline itself.
+        miou_interval: The same with its interval over pictures.
+        oiou: At that threshold.
+        oiou_interval: The same with its interval.
+        gain: Of mIoU over the baseline at its own threshold; None for the baseline itself.
         overall_gain: The same of oIoU.
         half: The mIoU at the paper's usual threshold, 0.5.
         oracle_threshold: The best on the test itself, which nobody may choose.
         oracle: The mIoU at that.
-        precision: Pr@0.5 to Pr@0.9 at the threshold from val, of each expression's mean over
-            seeds.
+        precision: Pr@0.5 to Pr@0.9 at the threshold from val, of each mean over seeds.
         seeds: The mIoU from the noise of each seed.
     """
 
     threshold: float
     miou: float
+    miou_interval: Interval
     oiou: float
+    oiou_interval: Interval
     gain: Interval | None
     overall_gain: Interval | None
     half: float
@@ -360,22 +361,25 @@ def compare(
     place = val.best(val.like(settings, common))
     oracle = test.best(names)
     ious = test.ious(names, place)
-    shared, either = test.counts(names, place)
+    shared, either = (counts.sum(axis=0) for counts in test.counts(names, place))
+
+    def better_than(others: Any, counts: tuple[Any, Any]) -> tuple[Interval, Interval]:
+        """Returns by how much both means are higher than these IoUs' and these counts'."""
+        overall = paired_bootstrap_overall((shared, either), counts, test.pictures, seed=seed)
+        return paired_bootstrap(ious, others, test.pictures, seed=seed), overall
+
     gain = overall = None
     if baseline is not None:
         base, at = test.like(baseline, common), val.best(val.like(baseline, common))
-        gain = paired_bootstrap(ious, test.ious(base, at), test.pictures, seed=seed)
-        theirs = test.counts(base, at)
-        overall = paired_bootstrap_overall(
-            (shared.sum(axis=0), either.sum(axis=0)),
-            (theirs[0].sum(axis=0), theirs[1].sum(axis=0)),
-            test.pictures,
-            seed=seed,
-        )
+        theirs = (counts.sum(axis=0) for counts in test.counts(base, at))
+        gain, overall = better_than(test.ious(base, at), (*theirs,))
+    own, own_overall = better_than(0 * ious, (0 * shared, either))  # than masks that are empty
     return Comparison(
         threshold=THRESHOLDS[place],
         miou=float(ious.mean()),
+        miou_interval=own,
         oiou=int(shared.sum()) / max(int(either.sum()), 1),
+        oiou_interval=own_overall,
         gain=gain,
         overall_gain=overall,
         half=float(test.ious(names, HALF).mean()),
