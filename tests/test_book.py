@@ -118,6 +118,13 @@ def test_a_finding_follows_every_figure_and_table():
                 assert not text.startswith("#"), f"{page}: no finding before {text[:60]}"
 
 
+@pytest.mark.parametrize("name", ["weight", "into", "completion", "timesteps", "kinds", "gains"])
+def test_what_the_knobs_measure_is_shown_on_their_page_alone(name):
+    reads = re.compile(rf'results\.(?:rows?|table)\(\s*"{name}"')
+    shown = [page for page in PAGES for cell in cells(page) if reads.search(cell.source)]
+    assert {*shown} - {"index"} == {"knobs"}  # the index sums the sealed prompt up
+
+
 NAMES = re.compile(r"\\(?:mathrm|text|operatorname\*?)\{[^{}]*\}")
 GREEK = "alpha varepsilon mu ell sigma kappa Delta"
 LETTER = re.compile(rf"(?P<bar>\\bar\s*\{{?)?(?P<letter>\\(?:{GREEK.replace(' ', '|')})(?![a-z])"
