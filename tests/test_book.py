@@ -107,6 +107,19 @@ def test_the_prose_says_findings_and_does_not_ask_to_look():
             assert not asked.search(line), f"{page}: {line[:80]}"
 
 
+PLACE = re.compile(r"\b(?:an?|the|its|their|this|each|every|natural|in|at) places?\b(?! of)")
+
+
+@pytest.mark.parametrize("page", [*PAGES, *HIDDEN])
+def test_a_token_has_a_position_and_a_picture_has_locations(page):
+    """One word each, as in the notation; "place" is neither."""
+    assert not PLACE.search("masked where it stands, in place of the word, in the first place")
+    for said in ("puts it in its place", "at each place", "masked in place"):
+        assert PLACE.search(said), said
+    text = re.sub(r"`[^`]*`", "", f"{prose(page)}\n{captions(page)}")
+    assert [text[max(0, m.start() - 60) : m.end() + 20] for m in PLACE.finditer(text)] == []
+
+
 def test_a_finding_follows_every_figure_and_table():
     """Prose, or a cell that says it in words; not the next figure, and not the next section."""
     for page in CHAPTERS:
