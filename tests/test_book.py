@@ -2,7 +2,6 @@
 
 import ast
 import functools
-import itertools
 import re
 import subprocess
 import sys
@@ -32,6 +31,14 @@ def source(page):
 def cells(page, kind="code"):
     notebook = jupytext.reads(source(page), fmt="md:myst")
     return [cell for cell in notebook.cells if cell.cell_type == kind]
+
+
+HEADER = """---
+jupytext: {text_representation: {extension: .md, format_name: myst}}
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+
+"""
 
 
 def draws(cell):
@@ -107,15 +114,106 @@ def test_the_prose_says_findings_and_does_not_ask_to_look():
             assert not asked.search(line), f"{page}: {line[:80]}"
 
 
-def test_a_finding_follows_every_figure_and_table():
+PLACE = re.compile(r"\b(?:an?|the|its|their|this|each|every|natural|in|at) places?\b(?! of)")
+
+
+@pytest.mark.parametrize("page", [*PAGES, *HIDDEN])
+def test_a_token_has_a_position_and_a_picture_has_locations(page):
+    """One word each, as in the notation; "place" is neither."""
+    assert not PLACE.search("masked where it stands, in place of the word, in the first place")
+    for said in ("puts it in its place", "at each place", "masked in place"):
+        assert PLACE.search(said), said
+    text = re.sub(r"`[^`]*`", "", f"{prose(page)}\n{captions(page)}")
+    assert [text[max(0, m.start() - 60) : m.end() + 20] for m in PLACE.finditer(text)] == []
+
+
+AMOUNT = re.compile(
+    r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|half|third|twice|double|zero"
+    r"|all|both|each|every|no|none|nothing)\b",
+    re.IGNORECASE,
+)
+
+
+def calls(code):
+    """The names of what a cell calls, in order; what its functions call isn't called yet."""
+    waiting = [*code.body]
+    while waiting:
+        node = waiting.pop(0)
+        if isinstance(node, ast.FunctionDef):
+            continue
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func).rpartition(".")[2]
+        waiting = [*ast.iter_child_nodes(node), *waiting]
+
+
+def shows(name, own):
+    """Whether a call shows a figure or a table, by itself or as a function of the page does."""
+    is_figure = name == "sliders" or (name.startswith("show_") and name != "show_source")
+    return is_figure or name in {"tabulate", *own}
+
+
+def told(notebook):
+    """Each cell that shows a figure or a table, and what is said of it.
+
+    That is the prose after it, up to a heading. "1" stands for what is printed in words: by the
+    cell itself, below what it shows, or by the next one.
+    """
+    own = set()  # functions of the page that show a table
+    for place, cell in enumerate(notebook.cells):
+        if cell.cell_type != "code":
+            continue
+        code = ast.parse(cell.source)
+        own |= {
+            one.name
+            for one in code.body
+            if isinstance(one, ast.FunctionDef) and "display" in {*calls(ast.Module(one.body, []))}
+        }
+        names = [*calls(code)]
+        shown = [at for at, name in enumerate(names) if shows(name, own)]
+        if not shown:
+            continue
+        said = "1" if "print" in names[shown[-1] :] else ""
+        for after in notebook.cells[place + 1 : place + 3]:
+            if after.cell_type == "markdown":
+                text, *rest = re.split(r"^#", after.source, maxsplit=1, flags=re.MULTILINE)
+                said += text
+                if rest:
+                    break
+            else:
+                printed = [*calls(ast.parse(after.source))]
+                if "print" in printed and not any(shows(name, own) for name in printed):
+                    said += "1"
+        yield cell, said
+
+
+@pytest.mark.parametrize("page", [*PAGES, *HIDDEN])
+def test_a_finding_with_an_amount_follows_every_figure_and_table(page):
     """Prose, or a cell that says it in words; not the next figure, and not the next section."""
-    for page in CHAPTERS:
-        notebook = jupytext.reads(source(page), fmt="md:myst")
-        for cell, after in itertools.pairwise(notebook.cells):
-            if cell.cell_type == "code" and draws(cell):
-                text = after.source.strip() if after.cell_type == "markdown" else ""
-                assert text, f"{page}: nothing after {cell.source[-80:]}"
-                assert not text.startswith("#"), f"{page}: no finding before {text[:60]}"
+    if not source(page).startswith("---"):
+        return
+    for cell, said in told(jupytext.reads(source(page), fmt="md:myst")):
+        assert AMOUNT.search(said), f"{page}: no finding, but {said!r}, after {cell.source[-80:]}"
+
+
+def test_a_figure_without_a_finding_is_found():
+    page = """A table:\n\n```{code-cell}\nnb.tabulate([], [])\n```\n\n%s\n## Next\n\nIt has 3.\n"""
+    lead = "In words:\n\n```{code-cell}\n%s\n```\n"
+    for text, finds in {
+        "": False,
+        "The masks:\n": False,
+        "Two masks differ.\n": True,
+        lead % "print('two')": True,
+        lead % "nb.show_maps(two)": False,
+    }.items():
+        ((_, said),) = list(told(jupytext.reads(HEADER + page % text, fmt="md:myst")))[:1]
+        assert bool(AMOUNT.search(said)) == finds, text
+
+
+@pytest.mark.parametrize("name", ["weight", "into", "completion", "timesteps", "kinds", "gains"])
+def test_what_the_knobs_measure_is_shown_on_their_page_alone(name):
+    reads = re.compile(rf'results\.(?:rows?|table)\(\s*"{name}"')
+    shown = [page for page in PAGES for cell in cells(page) if reads.search(cell.source)]
+    assert {*shown} - {"index"} == {"knobs"}  # the index sums the sealed prompt up
 
 
 NAMES = re.compile(r"\\(?:mathrm|text|operatorname\*?)\{[^{}]*\}")
