@@ -68,7 +68,11 @@ def test_the_card_holds_each_goal_against_what_was_measured():
     tables = json.loads((FOLDER.parent / "results" / "tables.json").read_text())["tables"]
     table = next(t for t in tables if (t["name"], t["split"]) == ("table-2", "testA"))
     sealed = next(row for row in table["rows"] if row["method"] == "sealed")
-    assert goals["phrases by the sealed prompt"] == f"{100 * sealed['miou']:.1f}%"
+    miou, oiou = (100 * sealed[key] for key in ("miou", "oiou"))
+    low, high = (100 * sealed["oiou_interval"][end] for end in ("low", "high"))
+    said = goals["phrases by the sealed prompt"]
+    assert said.startswith(f"mIoU {miou:.1f}% [")
+    assert said.endswith(f"oIoU {oiou:.1f}% [{low:.1f}, {high:.1f}]")
 
 
 @pytest.fixture
