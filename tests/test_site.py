@@ -180,9 +180,22 @@ def drag(tab, figure, knob):
     return seen | {shown(figure)}
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_panels_stack_on_a_phone_and_text_keeps_its_size(tab, width, name):
-    """Nothing that a figure's text is part of is drawn smaller than it was made."""
+# How the panels of each row that can be seen stand: of how many in all, how many in each line.
+LINES = """() => [...document.querySelectorAll('.nb-panels > div')].filter(row => row.offsetParent)
+    .map(row => {
+        const lines = {};
+        for (const panel of row.children)
+            (lines[panel.offsetTop] ??= []).push(panel);
+        return [row.children.length, ...Object.values(lines).map(line => line.length)];
+    })"""
+
+
+@pytest.mark.parametrize("name", [*CHAPTERS, "own_world", "your_photograph"])
+def test_panels_stack_where_it_is_narrow_and_text_keeps_its_size(tab, width, name):
+    """Nothing that a figure's text is part of is drawn smaller than it was made.
+
+    A row of panels that don't all fit breaks into lines of equally many.
+    """
     read(tab, name)
     panels = tab.locator(".nb-panels img, .nb-frame img").all()
     seen = [panel for panel in panels if panel.is_visible()]
@@ -195,6 +208,10 @@ def test_panels_stack_on_a_phone_and_text_keeps_its_size(tab, width, name):
             assert box["width"] >= int(panel.get_attribute("width")) - 1
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= width
+    for other in (PHONE, 360, 500) if width == PHONE else (WIDE, 1200, 960, 700, 600):
+        tab.set_viewport_size({"width": other, "height": 900})
+        for count, *lines in tab.evaluate(LINES):
+            assert len(set(lines)) == 1, f"{count} panels stand as {lines} at {other} px"
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
