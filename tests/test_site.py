@@ -4,7 +4,10 @@ import contextlib
 import functools
 import json
 import os
+import re
 import shutil
+import unicodedata
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -408,6 +411,13 @@ def test_a_page_that_runs_downloads_as_a_notebook(site, name):
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") for cell in notebook.cells)
     assert any(cell.cell_type == "code" for cell in notebook.cells) or name not in CHAPTERS
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_page_needs_a_font_of_emoji(site, name):
+    text = unescape((site / f"{name}.html").read_text(encoding="utf-8"))
+    article = re.sub(r"<[^>]*>", "", text[text.index("<article") : text.index("</article>")])
+    assert {sign for sign in article if unicodedata.category(sign) == "So"} == set()
 
 
 def test_the_site_is_light(site):
