@@ -21,7 +21,7 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.11 python3.12 python3.13,
 
 # What a chapter's outputs rest on besides its own text: code, weights, measurements, records,
 # and which model is asked for. The runs of one model are never shown as another's.
-SOURCES := $(shell find nbhelpers -name '*.py' 2>/dev/null) $(wildcard book/recorded/*.ipynb) \
+SOURCES := $(shell find nbhelpers book/nblabs -name '*.py' 2>/dev/null) $(wildcard book/recorded/*.ipynb) \
 	$(shell find data -name '*.safetensors' -o -name meta.json -o -name results.json \
 		-o -path 'data/results/*.json' \
 		-o -path 'data/benchmarks/*.json' ! -name chapters.json 2>/dev/null)
@@ -59,11 +59,12 @@ book: $(READY) $(RUNS)  ## run the chapters and build the site: book/_build/html
 test: $(READY)  ## run the tests and the docstrings' examples, in TESTERS processes
 	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
-# Their environment sees what the other holds and has only what is theirs.
+# Their environment sees what the other holds and has only what is theirs. The name of the file
+# that says so comes first: the editable install's needs what the other holds.
 $(GRADERS)/.ready: $(READY)
 	$(BIN)/python -m venv --clear $(GRADERS)
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
-		> "$$(echo $(GRADERS)/lib/python3*/site-packages)/project.pth"
+		> "$$(echo $(GRADERS)/lib/python3*/site-packages)/0-project.pth"
 	$(GRADERS)/bin/python -m pip install --quiet --no-build-isolation --editable '.[graders]'
 	@touch $@
 

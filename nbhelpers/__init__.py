@@ -48,9 +48,6 @@ from nbhelpers.segment import Segmentation, segment
 from nbhelpers.settings import SETTINGS, Settings
 from nbhelpers.weights import data_folder
 
-# What stands on all stages is imported when it is first named.
-_LATER = ("evaluation", "labs")
-
 __all__ = ["load_models", "Models", "data_folder", "load_image", "referring"]
 __all__ += ["caption", "noun_chunks", "find_target", "find_head", "Chunk", "embed", "Prompt"]
 __all__ += ["encode_image", "record_attention", "denoise_once", "Layer"]
@@ -59,14 +56,13 @@ __all__ += ["segment", "segment_batch", "evaluate", "Settings", "SETTINGS", "Seg
 __all__ += ["show_image", "show_images", "show_chunks", "show_masks", "show_maps", "show_source"]
 __all__ += ["overlay", "show_rows", "show_matrix", "show_lines", "show_intervals"]
 __all__ += ["tabulate", "sliders"]
-__all__ += ["datasets", "figures", "kernels", "metrics", "evaluation", "labs"]
+__all__ += ["datasets", "figures", "kernels", "metrics", "evaluation"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return importlib.import_module(f"nbhelpers.{name}")
-    if name == "evaluate":
-        return importlib.import_module("nbhelpers.evaluation").evaluate
+    if name in ("evaluation", "evaluate"):  # they stand on all stages: imported on first use
+        evaluation = importlib.import_module("nbhelpers.evaluation")
+        return evaluation if name == "evaluation" else evaluation.evaluate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

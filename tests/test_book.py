@@ -408,8 +408,8 @@ def test_every_citation_is_in_the_bibliography(page):
 
 def test_words_are_spelled_as_americans_spell_them():
     root = BOOK.parent
-    files = [*BOOK.glob("*.md"), *BOOK.glob("*.py"), *root.glob("*.md"), root / "nbhelpers"]
-    files += (root / "data").rglob("*.md")
+    files = [*BOOK.glob("*.md"), *BOOK.glob("*.py"), *root.glob("*.md")]
+    files += [root / "nbhelpers", BOOK / "nblabs", *(root / "data").rglob("*.md")]
     command = [sys.executable, "-m", "codespell_lib", "--toml", root / "pyproject.toml"]
     found = subprocess.run([*command, *files], capture_output=True, text=True)
     assert found.returncode == 0, found.stdout + found.stderr

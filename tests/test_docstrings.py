@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "nbhelpers"
+ROOT = Path(__file__).parents[1]
 SECTIONS = ("Attributes", "Args", "Returns", "Yields", "Raises", "Example")
 NAMED = {"Attributes", "Args", "Raises"}  # sections of items that each begin with a name
 # With these a function's docstring may begin; what it does is said in the third person.
@@ -19,7 +19,7 @@ VERBS = set(
     "Segments Shows Sorts Splits Stretches Sums Takes Tells Tidies Trims Words Writes "
     "Yields".split()
 )
-FILES = sorted(PACKAGE.rglob("*.py"))
+FILES = sorted([*(ROOT / "nbhelpers").rglob("*.py"), *(ROOT / "book/nblabs").rglob("*.py")])
 
 
 def faults(source):
@@ -67,14 +67,15 @@ def of_item(title, item):
     return None
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_docstrings_of_a_file_speak_one_dialect(path):
     assert list(faults(path.read_text(encoding="utf-8"))) == []
 
 
 def test_no_room_is_left_out():
-    folders = {path.parent.relative_to(PACKAGE).as_posix() for path in FILES}
-    assert {".", "kernels", "family/evaluation", "labs", "cli"} <= folders
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in FILES}
+    rooms = {f"nbhelpers/{room}" for room in ("kernels", "family/evaluation", "cli")}
+    assert {"nbhelpers", "book/nblabs"} | rooms <= folders
 
 
 @pytest.mark.parametrize(

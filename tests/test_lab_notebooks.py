@@ -19,6 +19,7 @@ import torch
 from nbclient.exceptions import CellExecutionError
 
 import nbhelpers as nb
+import nblabs
 from book.tools.memory import measure
 from book.tools.notebooks import (
     STUB,
@@ -29,7 +30,6 @@ from book.tools.notebooks import (
     student_notebook,
     wheel,
 )
-from nbhelpers import labs
 
 BOOK = Path(__file__).parents[1] / "book"
 PAGES = [path for path in sorted(BOOK.glob("*.md")) if is_notebook(path)]
@@ -73,8 +73,8 @@ def test_a_chapter_ends_in_a_lab(path):
 
 def test_every_check_has_its_exercise():
     used = [check for path in PAGES for s in exercises(path) for check in re.findall(
-        r"nb\.labs\.(check_\w+)", s)]  # fmt: skip
-    assert sorted(used) == sorted(n for n in labs.__all__ if n.startswith("check_"))
+        r"nblabs\.(check_\w+)", s)]  # fmt: skip
+    assert sorted(used) == sorted(n for n in nblabs.__all__ if n.startswith("check_"))
 
 
 def pasted(path, exercise):
@@ -170,7 +170,7 @@ def passes(answer, check, models, ran):
 def test_one_exercise_at_least_is_not_answered_by_a_cell_of_its_chapter(path, models, capsys):
     ran = {}
     for exercise in exercises(path):
-        (check,) = re.findall(r"nb\.labs\.check_\w+\(.*\)", exercise)
+        (check,) = re.findall(r"nblabs\.check_\w+\(.*\)", exercise)
         answers = itertools.chain(pasted(path, exercise), copied(path, exercise))
         if not any(passes(answer, check, models, ran) for answer in answers):
             return
@@ -190,7 +190,7 @@ def test_a_copied_answer_is_found(tmp_path, models, capsys):
     ran = {}
 
     def taken(answer):
-        return passes(answer, "nb.labs.check_overlap(overlap)", models, ran)
+        return passes(answer, "nblabs.check_overlap(overlap)", models, ran)
 
     passed = [a for _, a in filter(taken, pasted(page, exercise))]
     assert len(passed) == 1
@@ -211,7 +211,7 @@ def run_time(models):
     """What an exercise of a chapter finds in its notebook."""
     import numpy as np
 
-    return {"nb": nb, "torch": torch, "np": np, "models": models}
+    return {"nb": nb, "nblabs": nblabs, "torch": torch, "np": np, "models": models}
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=name)
@@ -234,7 +234,7 @@ def test_a_students_notebook_holds_no_solution(path, models):
         assert ast.unparse(body[1]) == ast.unparse(ast.parse(STUB))
         spoken = run_time(models)
         exec(source, spoken)
-        with pytest.raises(labs.Wrong, match="isn't written yet"):
+        with pytest.raises(nblabs.Wrong, match="isn't written yet"):
             exec(check, spoken)
         assert solved.count("### BEGIN SOLUTION") == solved.count("### END SOLUTION") == 1
         exec(solved, spoken)
@@ -280,9 +280,11 @@ def test_the_first_cell_installs_the_wheel_where_the_package_is_missing(tmp_path
     plain = first.replace(line.strip(), f"asked.append({line.strip()!r})")
     exec(plain, {"asked": asked})
     assert asked == []  # it is here
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    exec(plain, {"asked": asked})
-    assert asked == [f"%pip install --quiet nbhelpers-{version('nbhelpers')}-py3-none-any.whl"]
+    for here in ([], ["nbhelpers"], ["nblabs"]):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, here=here: name in here)
+        exec(plain, {"asked": asked})
+    wanted = f"%pip install --quiet nbhelpers-{version('nbhelpers')}-py3-none-any.whl"
+    assert asked == [wanted] * 3
 
 
 def test_the_wheel_is_fetched_from_the_address_that_the_project_names(monkeypatch):
@@ -316,7 +318,7 @@ kernelspec:
 ```{{code-cell}} ipython3
 :tags: [exercise]
 
-import nbhelpers as nb
+import nblabs
 
 
 def overlap(mask, truth):
@@ -324,7 +326,7 @@ def overlap(mask, truth):
     return (mask & truth).sum() / {union}
 
 
-nb.labs.check_overlap(overlap)
+nblabs.check_overlap(overlap)
 ```
 """
 
@@ -428,7 +430,7 @@ def test_a_check_that_passes_unwritten_is_refused(tmp_path):
     (tmp_path / "references.bib").touch()
     page = tmp_path / "page.md"
     page.write_text(
-        PAGE.format(union="1").replace("nb.labs.check_overlap(overlap)", "nb.labs.check_overlap")
+        PAGE.format(union="1").replace("nblabs.check_overlap(overlap)", "nblabs.check_overlap")
     )
     with pytest.raises(ValueError, match="of an empty cell"):
         run(student_notebook(page), tmp_path)

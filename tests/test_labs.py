@@ -12,12 +12,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nbhelpers import labs
-from nbhelpers.labs import Wrong
-from nbhelpers.labs.checking import Round
+import nblabs
 from nbhelpers.models import load_models
+from nblabs import Wrong
+from nblabs.checking import Round
 
-CHECKS = [name for name in labs.__all__ if name.startswith("check_")]
+CHECKS = [name for name in nblabs.__all__ if name.startswith("check_")]
 
 
 # The whole way
@@ -638,7 +638,7 @@ def examine(text):
     """Calls a check by name with a student's function, and the text encoder if it wants one."""
 
     def call(name, function, **more):
-        check = getattr(labs, name)
+        check = getattr(nblabs, name)
         given = [text] if "text" in inspect.signature(check).parameters else []
         return check(function, *given, **more)
 
@@ -670,7 +670,7 @@ def test_wrong_answers_are_refused_with_the_hint_they_need(name, hint, examine):
 
 @pytest.mark.parametrize("seed", [1573, 2299])  # of these, 1,000 draws are a little off
 def test_an_interval_of_a_thousand_draws_is_right(seed):
-    labs.check_interval(interval, seed=seed)
+    nblabs.check_interval(interval, seed=seed)
 
 
 def test_mistakes_that_give_the_same_are_all_told():
@@ -690,8 +690,8 @@ def test_whatever_words_are_drawn_the_shipped_text_encoder_reads_them(name, monk
         return sorted(words, key=lambda word: len(text.tokenizers[0].tokenize(word)))[-count:]
 
     for module in ("chunks", "embeddings"):
-        monkeypatch.setattr(f"nbhelpers.labs.{module}.draw", dearest)
-    getattr(labs, name)(RIGHT[name][0], text)
+        monkeypatch.setattr(f"nblabs.{module}.draw", dearest)
+    getattr(nblabs, name)(RIGHT[name][0], text)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -704,14 +704,14 @@ def test_checks_allow_for_half_precision_and_no_more(name, dtype, text):
     right, wrong = RIGHT[name]
     eps = torch.finfo(dtype).eps
     for seed in (3, 1000):
-        getattr(labs, name)(right, halved, seed=seed)
+        getattr(nblabs, name)(right, halved, seed=seed)
         if name != "check_sees":  # its answer is bool
-            getattr(labs, name)(lambda *given: right(*given) * (1 + 2 * eps), halved, seed=seed)
+            getattr(nblabs, name)(lambda *given: right(*given) * (1 + 2 * eps), halved, seed=seed)
             with pytest.raises(Wrong):
-                getattr(labs, name)(lambda *g: right(*g) * (1 + 16 * eps), halved, seed=seed)
+                getattr(nblabs, name)(lambda *g: right(*g) * (1 + 16 * eps), halved, seed=seed)
         for mistake in wrong.values():
             with pytest.raises(Wrong):
-                getattr(labs, name)(mistake, halved, seed=seed)
+                getattr(nblabs, name)(mistake, halved, seed=seed)
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -1,4 +1,4 @@
-"""The package's order: who may import whom and what, and how weights may be loaded."""
+"""The order of the packages: who may import whom and what, and how weights may be loaded."""
 
 import ast
 import re
@@ -13,6 +13,7 @@ from nbhelpers.weights import data_folder
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nbhelpers"
+LABS = ROOT / "book" / "nblabs"
 # From what everything stands on to what stands on everything.
 ORDER = (
     *("errors", "kernels", "versions", "weights", "calibration", "models", "datasets", "words"),
@@ -20,7 +21,8 @@ ORDER = (
     *("tokens", "embeddings", "attention", "denoising", "scores", "completion", "masks"),
     *("metrics", "display", "settings", "segment", "batches"),
     *("figures", "benchmarks", "files", "family", "evaluation", "family.evaluation"),
-    *("labs", "cli", "family.evaluation.command", "__main__"),
+    *("cli", "family.evaluation.command", "__main__"),
+    "nblabs",  # a package beside the package
 )
 COMMANDS = {"cli", "family.evaluation.command"}
 # Imported only inside of functions, or only by these modules.
@@ -33,13 +35,24 @@ HEAVY = {
     "IPython": set(),
     "jupyter_book": set(),
 }
-SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
+SOURCES = sorted([*PACKAGE.rglob("*.py"), *LABS.rglob("*.py")])
 RECIPE = sorted((ROOT / "data" / "recipe").glob("*.py"))
 
 
 def room(path):
     """The module, or the folder of modules, that a file belongs to: the innermost in `ORDER`."""
-    return room_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+    return room_of(module(path).removeprefix("nbhelpers."))
+
+
+def module(path):
+    """The dotted name by which a file is imported."""
+    above = LABS.parent if path.is_relative_to(LABS) else ROOT
+    return ".".join(path.relative_to(above).with_suffix("").parts)
+
+
+def shown(path):
+    """A file's name in the list of tests."""
+    return str(path.relative_to(ROOT))
 
 
 def room_of(name):
@@ -71,15 +84,17 @@ def at_import(tree):
     return imports(ast.Module(body=kept, type_ignores=[]))
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", SOURCES, ids=shown)
 def test_imports_point_up_the_pipeline(path):
     mine = room(path)
+    heads = {name.partition(".")[0] for name in imports(ast.parse(path.read_text("utf-8")))}
+    assert not heads & {"book", "tests", "data", "recipe"}, f"{mine} imports {heads}"
+    assert mine == "nblabs" or "nblabs" not in heads, f"{mine} imports the labs"
     if mine == "__init__":
         return  # the public names, of all rooms
     assert mine in ORDER, f"{mine} has no place in the order"
     for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
         head, _, rest = name.partition(".")
-        assert head not in {"book", "tests", "data", "recipe"}, f"{mine} imports {name}"
         if head == "nbhelpers" and not rest:  # the public names, which stand on all stages
             assert ORDER.index(mine) >= ORDER.index("evaluation"), mine
         elif head == "nbhelpers":
@@ -89,7 +104,7 @@ def test_imports_point_up_the_pipeline(path):
                 assert ORDER.index(theirs) <= ORDER.index(mine), f"{mine} imports {theirs}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", SOURCES, ids=shown)
 def test_heavy_imports_stand_where_they_may(path):
     for name in at_import(ast.parse(path.read_text(encoding="utf-8"))):
         head = name.partition(".")[0]
@@ -99,9 +114,9 @@ def test_heavy_imports_stand_where_they_may(path):
 def importers():
     """For every module in a room, the modules of the package that import it."""
     found = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts): set()
+        module(path): set()
         for path in SOURCES
-        if len(path.relative_to(PACKAGE).parts) > 1 and not path.stem.startswith("__")
+        if path.parent != PACKAGE and not path.stem.startswith("__")
     }
     for path in SOURCES:
         for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
@@ -173,14 +188,14 @@ def calls(path):
     return [node for node in ast.walk(code_of(path)) if isinstance(node, ast.Call)]
 
 
-@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", CODE, ids=shown)
 def test_weights_are_pinned_safetensors_without_remote_code(path):
     located = path == PACKAGE / "weights.py"
     found = [ast.unparse(call) for call in calls(path) if is_unsafe(call, located=located)]
     assert not found
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *RECIPE], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*SOURCES, *RECIPE], ids=shown)
 def test_nothing_is_unpickled_but_by_the_closed_reader(path):
     assert not [c for c in calls(path) if ast.unparse(c.func) in {"pickle.load", "pickle.loads"}]
 
@@ -231,7 +246,7 @@ def test_the_check_itself(call, caught):
     assert is_unsafe(ast.parse(call, mode="eval").body) == caught
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *RECIPE], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*SOURCES, *RECIPE], ids=shown)
 def test_no_room_is_too_large(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 

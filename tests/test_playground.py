@@ -20,9 +20,10 @@ from PIL import Image
 from test_site import missing
 
 import nbhelpers as nb
-from nbhelpers.labs.playground import Playground, View, draw, playground
+from nblabs.playground import Playground, View, draw, playground
 
 ROOT = Path(__file__).parents[1]
+PATH = os.pathsep.join(map(str, (ROOT, ROOT / "book")))
 FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-sync".split()
 # What each control changes to, and whether the UNet has to read the picture again.
 CHANGES = {
@@ -194,7 +195,7 @@ def test_a_method_comes_with_its_own_weight(drawn, data):
 
 CELL = """\
 import nbhelpers as nb
-from nbhelpers.labs.playground import playground
+from nblabs.playground import playground
 models = nb.load_models("stickers")
 models.parser
 playground(models, nb.referring("stickers", "testA"))
@@ -220,7 +221,7 @@ def lab(tmp_path):
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", *quiet, f"--ServerApp.root_dir={tmp_path}"],
-            env=os.environ | home | {"PYTHONPATH": str(ROOT), "JUPYTER_PREFER_ENV_PATH": "1"},
+            env=os.environ | home | {"PYTHONPATH": PATH, "JUPYTER_PREFER_ENV_PATH": "1"},
             stderr=log,
         )
     try:

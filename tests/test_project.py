@@ -158,7 +158,8 @@ def test_citation_and_changelog_know_the_version():
 
 
 def test_no_drawer_for_everything():
-    names = {path.stem for path in (ROOT / "nbhelpers").rglob("*.py")}
+    folders = (ROOT / "nbhelpers", ROOT / "book" / "nblabs")
+    names = {path.stem for folder in folders for path in folder.rglob("*.py")}
     assert not names & {"utils", "util", "helpers", "misc", "common"}
 
 

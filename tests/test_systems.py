@@ -17,15 +17,17 @@ import importlib, os, pkgutil, signal, sys
 import nbhelpers
 
 def import_all():
-    for module in pkgutil.walk_packages(nbhelpers.__path__, "nbhelpers."):
-        if not module.name.endswith(".__main__"):
-            importlib.import_module(module.name)
+    import nblabs
+    for package in (nbhelpers, nblabs):
+        for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            if not module.name.endswith(".__main__"):
+                importlib.import_module(module.name)
 
 if "--all" in sys.argv:
     import_all()
 else:
     import nbhelpers.evaluation
-ours = [name for name in sys.modules if name.startswith("nbhelpers.")]
+ours = [name for name in sys.modules if name.startswith(("nbhelpers.", "nblabs."))]
 for name in ours:
     del sys.modules[name]
 sys.modules.update(dict.fromkeys({MODULES!r}))  # each import of them fails
@@ -58,7 +60,8 @@ def on_windows(code, args=()):
 
 def test_all_of_it_is_imported_on_windows():
     done = on_windows("import_all(); print(len(ours))", ["--all"])
-    modules = {path.name for path in (ROOT / "nbhelpers").rglob("*.py")} - {"__main__.py"}
+    paths = [*(ROOT / "nbhelpers").rglob("*.py"), *(ROOT / "book" / "nblabs").rglob("*.py")]
+    modules = {path.name for path in paths} - {"__main__.py"}
     assert int(done.stdout or 0) >= len(modules), done.stderr
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -33,7 +34,7 @@ def python(tmp_path):
     (site,) = (tmp_path / "environment").glob("lib/python3*/site-packages")
     (tmp_path / "others").mkdir()
     for path in Path(sysconfig.get_path("purelib")).iterdir():
-        if "nbhelpers" not in path.name:
+        if not re.search("nbhelpers|nblabs", path.name):
             (tmp_path / "others" / path.name).symlink_to(path)
     (site / "others.pth").write_text(f"{tmp_path / 'others'}\n")
     empty = tmp_path / "empty"
@@ -51,8 +52,8 @@ def python(tmp_path):
 
 
 USE = """
-import json
-import nbhelpers as nb
+import contextlib, io, json
+import nbhelpers as nb, nblabs
 
 data = nb.data_folder()
 models = nb.load_models()
@@ -63,14 +64,17 @@ found = nb.segment(image, chunks[-1].text, models)
 drawn = nb.show_masks(image, found.mask[None], [found.phrase])
 drawn.save("figure.png")
 results = nb.referring(models.name, "testA").expressions
+with contextlib.redirect_stdout(io.StringIO()) as said:
+    nblabs.check_overlap(nb.iou)
 print(json.dumps({
     "package": nb.__file__, "data": str(data), "caption": text, "phrase": found.phrase,
     "pixels": int(found.mask.sum()), "map": found.map.tolist(), "expressions": len(results),
+    "labs": nblabs.__file__, "said": said.getvalue(),
 }))
 """
 
 
-def test_the_installed_wheel_segments_captions_parses_and_draws(
+def test_the_installed_wheel_segments_captions_parses_draws_and_checks(
     wheel, python, tmp_path, monkeypatch, capsys
 ):
     python("-m", "pip", "install", "--quiet", wheel)
@@ -78,6 +82,8 @@ def test_the_installed_wheel_segments_captions_parses_and_draws(
     package = Path(told["package"]).parent
     assert package.is_relative_to(tmp_path / "environment")
     assert Path(told["data"]) == package / "data"
+    assert Path(told["labs"]) == package.parent / "nblabs" / "__init__.py"
+    assert told["said"] == "iou is right on 4 inputs drawn just now.\n"
     monkeypatch.chdir(tmp_path)
     exec(USE, {})
     there = json.loads(capsys.readouterr().out)
@@ -111,6 +117,31 @@ def test_a_downloaded_notebook_installs_the_wheel_beside_it_and_runs(wheel, pyth
     (tmp_path / "empty" / wheel.name).symlink_to(wheel)
     where = Path(python("-c", RUN).splitlines()[-1])
     assert where.is_relative_to(tmp_path / "environment")
+
+
+OFFERED = """
+import importlib.util
+
+folders = ["nbhelpers", "nblabs", "book", "data", "images", "recipe", "tests", "tools"]
+for name in filter(importlib.util.find_spec, folders):
+    print(importlib.util.find_spec(name).origin)
+"""
+
+
+def test_an_editable_install_offers_the_two_packages_and_no_other_folder(python):
+    pytest.importorskip("editables", reason="an editable install wants it; the extra `dev` has it")
+    install = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT]
+    python("-m", "pip", *install)
+    found = [Path(line) for line in python("-c", OFFERED).splitlines()]
+    assert found == [ROOT / "nbhelpers" / "__init__.py", ROOT / "book" / "nblabs" / "__init__.py"]
+
+
+def test_the_wheel_holds_two_packages(wheel):
+    with zipfile.ZipFile(wheel) as file:
+        inside = {name.partition("/")[0] for name in file.namelist()}
+        packed = {name for name in file.namelist() if name.startswith("nblabs/")}
+    assert {name for name in inside if not name.endswith(".dist-info")} == {"nbhelpers", "nblabs"}
+    assert packed == {f"nblabs/{path.name}" for path in (ROOT / "book" / "nblabs").glob("*.py")}
 
 
 def test_the_wheel_holds_the_data_as_it_lies_here(wheel):

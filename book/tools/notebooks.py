@@ -17,10 +17,10 @@ from tqdm import tqdm
 from book.tools.markdown import Page, split_solutions
 
 SET_UP = """\
-# Installs the book's package where it is missing, from the wheel that the site offers.
+# Installs the book's packages where they are missing, from the wheel that the site offers.
 import importlib.util
 
-if importlib.util.find_spec("nbhelpers") is None:
+if not all(map(importlib.util.find_spec, ["nbhelpers", "nblabs"])):
     %pip install --quiet {wheel}"""
 SKIP = "skip-execution"  # of cells that want more than a kernel; nbclient passes them by
 STUB = 'raise NotImplementedError("write this function")'
@@ -47,7 +47,7 @@ def student_notebook(path: Path) -> NotebookNode:
 
     Returns:
         A notebook that runs to its first exercise in any folder, beside the wheel or with the
-        package installed.
+        packages installed.
     """
     return _notebook(path, solved=False)
 
@@ -106,7 +106,7 @@ def _notebook(path: Path, solved: bool) -> NotebookNode:
 def _exercise(source: str, solved: bool) -> Iterator[NotebookNode]:
     """The cell to be written, and the cell that checks it."""
     lines, tree = source.splitlines(), ast.parse(source)
-    first = next(node for node in tree.body if ast.unparse(node).startswith("nb.labs.check_"))
+    first = next(node for node in tree.body if ast.unparse(node).startswith("nblabs.check_"))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     written, checks = lines[: first.lineno - 1], lines[first.lineno - 1 :]
     for function in reversed(functions):

@@ -4,17 +4,17 @@ They are plain functions, shared by notebooks, pytest and graders: a check retur
 is right, and else raises `Wrong` with what differs and a hint.
 """
 
-from nbhelpers.labs.attention import check_add_up, check_listen, check_over_words
-from nbhelpers.labs.captions import check_best_sentence, check_log_probability
-from nbhelpers.labs.checking import Wrong
-from nbhelpers.labs.chunks import check_places, check_whole_phrase
-from nbhelpers.labs.completion import check_gather, check_in_blocks, check_walk
-from nbhelpers.labs.denoising import check_clean, check_timestep_for
-from nbhelpers.labs.embeddings import check_leaks_into, check_replace, check_sees
-from nbhelpers.labs.evaluation import check_interval, check_report, check_two_means
-from nbhelpers.labs.family import check_merge, check_neglect
-from nbhelpers.labs.leaks import check_holm, check_worth
-from nbhelpers.labs.whole_way import check_cut, check_overlap
+from nblabs.attention import check_add_up, check_listen, check_over_words
+from nblabs.captions import check_best_sentence, check_log_probability
+from nblabs.checking import Wrong
+from nblabs.chunks import check_places, check_whole_phrase
+from nblabs.completion import check_gather, check_in_blocks, check_walk
+from nblabs.denoising import check_clean, check_timestep_for
+from nblabs.embeddings import check_leaks_into, check_replace, check_sees
+from nblabs.evaluation import check_interval, check_report, check_two_means
+from nblabs.family import check_merge, check_neglect
+from nblabs.leaks import check_holm, check_worth
+from nblabs.whole_way import check_cut, check_overlap
 
 __all__ = ["check_cut", "check_overlap", "check_log_probability", "check_best_sentence"]
 __all__ += ["check_places", "check_whole_phrase", "check_replace", "check_leaks_into"]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nbhelpers import kernels
-from nbhelpers.labs.checking import Round, rounds
+from nblabs.checking import Round, rounds
 
 
 def check_over_words(

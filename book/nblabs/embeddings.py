@@ -7,10 +7,10 @@ from torch import Tensor
 
 from nbhelpers.chunks import Chunk
 from nbhelpers.embeddings import embed, encode_tokens
-from nbhelpers.labs.checking import Round, rounds
-from nbhelpers.labs.chunks import NOUNS, draw
 from nbhelpers.models import TextEncoder
 from nbhelpers.tokens import find_spans, tokenize
+from nblabs.checking import Round, rounds
+from nblabs.chunks import NOUNS, draw
 
 COLORS = "red blue white black brown purple".split()
 

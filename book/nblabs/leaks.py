@@ -5,7 +5,7 @@ from itertools import combinations, permutations
 
 import torch
 
-from nbhelpers.labs.checking import Round, rounds
+from nblabs.checking import Round, rounds
 
 SEALS = ("target", "others", "tail")
 Closed = frozenset[str]

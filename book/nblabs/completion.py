@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nbhelpers.attention import Layer
 from nbhelpers.completion import complete
-from nbhelpers.labs.checking import rounds
+from nblabs.checking import rounds
 
 
 def check_gather(

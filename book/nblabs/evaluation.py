@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nbhelpers.labs.checking import Round, rounds
 from nbhelpers.metrics import mean_iou, overall_iou, paired_bootstrap
+from nblabs.checking import Round, rounds
 
 
 def check_two_means(

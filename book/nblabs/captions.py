@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from nbhelpers.labs.checking import Round, rounds
+from nblabs.checking import Round, rounds
 
 Score = Callable[[Sequence[str]], Mapping[str, float]]
 """All words' scores (logits) for the place behind the words so far."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nbhelpers.labs.checking import Round, rounds
+from nblabs.checking import Round, rounds
 
 
 def check_clean(

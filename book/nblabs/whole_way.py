@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nbhelpers.labs.checking import rounds
 from nbhelpers.masks import to_masks
 from nbhelpers.metrics import iou
+from nblabs.checking import rounds
 
 
 def check_cut(cut: Callable[[Tensor, float], Tensor], *, seed: int | None = None) -> None:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nbhelpers.labs.checking import Round, rounds
+from nblabs.checking import Round, rounds
 
 LIMIT = 0.35  # of the divergence in nats
 

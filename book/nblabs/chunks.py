@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from nbhelpers.chunks import Chunk
-from nbhelpers.labs.checking import Round, rounds
 from nbhelpers.models import TextEncoder
 from nbhelpers.tokens import find_spans
+from nblabs.checking import Round, rounds
 
 MARKS = "red brown very-old black striped pink yellow".split()
 NOUNS = "dog zebra umbrella giraffe cat car backpack".split()
