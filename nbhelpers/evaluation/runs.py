@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from nbhelpers.evaluation.batched import THRESHOLDS
+from nbhelpers.evaluation.formats import manifest_as_now
 from nbhelpers.evaluation.jobs import as_json
 from nbhelpers.evaluation.journal import Record
 from nbhelpers.evaluation.run import complete_records, summarize
@@ -25,7 +26,7 @@ class Complete:
 
     Attributes:
         folder: Where it lies.
-        settings: From its manifest.
+        settings: From its manifest, by the names of today.
         fingerprint: Of the manifest.
         errors: How many items have no result.
     """
@@ -188,31 +189,15 @@ def _read(folder: Path) -> tuple[dict[str, Any], list[Mapping[str, Any]], list[R
     good = [k for k, record in enumerate(records) if "error" not in record]
     if not good:
         raise ValueError(f"{folder} holds errors alone; see {folder / 'report.json'}")
+    manifest = manifest_as_now(store.manifest)
     known = {
         "folder": folder,
-        "settings": _as_now(store.manifest["settings"]),
+        "settings": manifest["settings"],
         "fingerprint": store.fingerprint,
         "errors": len(records) - len(good),
     }
-    items = [store.manifest["items"][k] for k in good]
+    items = [manifest["items"][k] for k in good]
     return known, items, [records[k] for k in good]
-
-
-# What the settings of format 1 were called.
-_RENAMED = {"keys": "softmax_over", "caption": "prompt_from"}
-
-
-def _as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a run's settings by the names of today, whichever format they were written in."""
-    if "format" in settings:
-        return dict(settings)
-    named = {"calibration" if key == "reading" else key: v for key, v in settings.items()}
-    named["format"] = 1
-    variants = {
-        name: {_RENAMED.get(key, key): value for key, value in variant.items()}
-        for name, variant in settings["variants"].items()
-    }
-    return {**named, "variants": variants}
 
 
 def find_runs(folder: Path, prompts: str, *, systems: bool = False) -> list[Path]:
@@ -226,7 +211,7 @@ def find_runs(folder: Path, prompts: str, *, systems: bool = False) -> list[Path
     found = []
     known = sorted({folder / "manifest.json", *folder.glob("*/manifest.json")})
     for path in filter(Path.is_file, known):
-        settings = read_manifest(path.parent)["settings"]
+        settings = manifest_as_now(read_manifest(path.parent))["settings"]
         of_systems = any("system" in variant for variant in settings["variants"].values())
         if settings["prompts"] == prompts and of_systems == systems:
             found.append(path.parent)
