@@ -18,7 +18,7 @@ from nbhelpers.evaluation.batched import THRESHOLDS
 from nbhelpers.settings import SETTINGS, Settings
 
 SMALL = [(1, "down"), (2, "down"), (2, "mid"), (2, "up"), (1, "up")]
-SD15 = [*((f, place) for f in (1, 2, 4) for place in ("down", "up")), (8, "mid")]
+SD15 = [*((f, block) for f in (1, 2, 4) for block in ("down", "up")), (8, "mid")]
 
 # What is tried ---------------------------------------------------------------------------------
 

@@ -184,7 +184,7 @@ def calibrate(store: Store, before: Calibration) -> Calibration:
             + (f", the first: {records[0]['error']}" if records else "; the split is empty")
         )
     methods = [name for name in SETTINGS if name in settings["variants"]]
-    tried = candidates([(factor, place) for factor, place in good[0][1]["cells"]])
+    tried = candidates([(factor, block) for factor, block in good[0][1]["cells"]])
     pictures = np.asarray([item["image"] for item, _ in good])
     ious = {
         name: np.stack([unpack(record["ious"][name]) for _, record in good]) / STEPS
