@@ -26,8 +26,8 @@ def world(tmp_path, monkeypatch):
     (there / "images").mkdir(parents=True)
     refs = json.loads((home / "refs(stickers).json").read_text())[:12]
     splits = {1: "val", 2: "testA", 3: "testA", 4: "testB"}
-    for place, ref in enumerate(refs):
-        noun = NOUNS[place % 3]
+    for index, ref in enumerate(refs):
+        noun = NOUNS[index % 3]
         ref["split"] = splits[ref["image_id"]]
         said = {"attribute": f"the red {noun}", "noun": noun}
         for sentence in ref["sentences"]:

@@ -103,12 +103,12 @@ def exact_ends(above, below, pictures):
 def test_worth_is_what_loops_say(both):
     val, test = both
     found = compare(val, test, PAPER, PLAIN, seeds=[0])
-    place = loop_best("val", ["paper"], made_items(4))
+    index = loop_best("val", ["paper"], made_items(4))
     base = loop_best("val", ["plain"], made_items(4))
     items = made_items(6)
-    assert found.threshold == place / 100
-    assert place != loop_best("testA", ["paper"], items)  # else the next line says little
-    assert found.miou == pytest.approx(loop_miou("testA", ["paper"], items, place), abs=1e-12)
+    assert found.threshold == index / 100
+    assert index != loop_best("testA", ["paper"], items)  # else the next line says little
+    assert found.miou == pytest.approx(loop_miou("testA", ["paper"], items, index), abs=1e-12)
     assert found.half == pytest.approx(loop_miou("testA", ["paper"], items, 50), abs=1e-12)
     top = loop_best("testA", ["paper"], items)
     assert found.oracle_threshold == top / 100
@@ -118,15 +118,15 @@ def test_worth_is_what_loops_say(both):
     assert found.gain.low < found.gain.mean < found.gain.high
     assert found.gain.pictures == 6
     counts = [made_counts("testA", "paper", item) for item in items]
-    whole = sum(c[0][place] for c in counts) / sum(c[1][place] for c in counts)
+    whole = sum(c[0][index] for c in counts) / sum(c[1][index] for c in counts)
     theirs = [made_counts("testA", "plain", item) for item in items]
     other = sum(c[0][base] for c in theirs) / sum(c[1][base] for c in theirs)
     assert found.oiou == pytest.approx(whole, abs=1e-12)
     assert found.overall_gain.mean == pytest.approx(whole - other, abs=1e-9)
     assert found.oiou_interval.mean == pytest.approx(whole, abs=1e-9)
     assert found.miou_interval.mean == pytest.approx(found.miou, abs=1e-9)
-    ious = [loop_iou("testA", ["paper"], item, place) for item in items]
-    over, under = zip(*((c[0][place], c[1][place]) for c in counts), strict=True)
+    ious = [loop_iou("testA", ["paper"], item, index) for item in items]
+    over, under = zip(*((c[0][index], c[1][index]) for c in counts), strict=True)
     for interval, parts in (
         (found.miou_interval, (ious, np.ones(len(items)))),
         (found.oiou_interval, (over, under)),
@@ -134,7 +134,7 @@ def test_worth_is_what_loops_say(both):
         ends = exact_ends(*parts, [item["image"] for item in items])
         assert (interval.low, interval.high) == pytest.approx(ends, abs=0.01)
         assert interval.high - interval.low > 0.1  # ten times the tolerance
-    reached = [loop_iou("testA", ["paper"], item, place) >= 0.5 for item in items]
+    reached = [loop_iou("testA", ["paper"], item, index) >= 0.5 for item in items]
     assert found.precision[0.5] == sum(reached) / len(reached)
     assert 0 < found.precision[0.5] < 1
 
@@ -143,12 +143,12 @@ def test_seeds_are_averaged_before_anything_else(both):
     val, test = both
     found = compare(val, test, PAPER)
     names = ["paper", "paper, seed 1"]
-    place = loop_best("val", names, made_items(4))
-    assert found.threshold == place / 100
-    assert found.miou == pytest.approx(loop_miou("testA", names, made_items(6), place), abs=1e-12)
+    index = loop_best("val", names, made_items(4))
+    assert found.threshold == index / 100
+    assert found.miou == pytest.approx(loop_miou("testA", names, made_items(6), index), abs=1e-12)
     assert list(found.seeds) == ["0", "1"]
     for name, seed in zip(names, "01", strict=True):
-        alone = loop_miou("testA", [name], made_items(6), place)
+        alone = loop_miou("testA", [name], made_items(6), index)
         assert found.seeds[seed] == pytest.approx(alone, abs=1e-12)
     assert found.gain is None
 
@@ -294,9 +294,9 @@ def test_errors_are_left_out_and_counted(tmp_path):
     val, (test,) = load_runs(tmp_path)
     assert (test.errors, len(test.items)) == (1, 14)
     items = [item for item in made_items(5) if item["id"] != "2-1"]
-    place = loop_best("val", ["paper"], made_items(5))
+    index = loop_best("val", ["paper"], made_items(5))
     found = compare(val, test, PAPER)
-    assert found.miou == pytest.approx(loop_miou("testA", ["paper"], items, place), abs=1e-12)
+    assert found.miou == pytest.approx(loop_miou("testA", ["paper"], items, index), abs=1e-12)
     assert "1 errors and 0 broken records left out" in markdown(make_tables(val, [test])[0])
 
 
@@ -414,8 +414,8 @@ def test_kinds_part_the_expressions(both):
     (row,) = (r for r in rows if (r["kind"], r["method"]) == ("noun", "paper"))
     here = [item for item in made_items(6) if item["kind"] == "noun"]
     names = ["paper", "paper, seed 1"]
-    place = loop_best("val", names, made_items(4))
-    assert row["miou"] == pytest.approx(loop_miou("testA", names, here, place), abs=1e-12)
+    index = loop_best("val", names, made_items(4))
+    assert row["miou"] == pytest.approx(loop_miou("testA", names, here, index), abs=1e-12)
     assert row["expressions"] == 6
 
 
@@ -429,13 +429,13 @@ def test_gains_go_by_plains_own_iou(both):
     assert len(groups) > 1
     names = {row["method"] for row in table["rows"]}
     assert names == {*SETTINGS, "plain, other noise"} - {"plain"}
-    place = loop_best("val", ["paper"], made_items(4))
+    index = loop_best("val", ["paper"], made_items(4))
     for number, items in groups.items():
         (row,) = (
             r for r in table["rows"] if r["method"] == "paper" and round(r["low"] / 0.2) == number
         )
         assert row["expressions"] == len(items)
-        gain = loop_miou("testA", ["paper"], items, place) - loop_miou(
+        gain = loop_miou("testA", ["paper"], items, index) - loop_miou(
             "testA", ["plain"], items, base
         )
         assert row["gain"]["mean"] == pytest.approx(gain, abs=1e-9)
@@ -486,11 +486,11 @@ def test_classes_have_gains_over_plain_at_its_own_threshold(tmp_path):
     assert [rows[name]["gain"] is None for name in read] == [True, False, True]
     pairs = []
     for name in ("paper", "plain"):
-        place = round(100 * rows[name]["threshold"])
+        index = round(100 * rows[name]["threshold"])
         found = [counts("testA", name, item) for item in made_items(3)]
         pairs.append(
             tuple(
-                np.array([[c[k][which][place] for k in "01"] + [0] for c in found])
+                np.array([[c[k][which][index] for k in "01"] + [0] for c in found])
                 for which in (0, 1)
             )
         )
@@ -799,9 +799,9 @@ def test_the_overall_gain_pools_all_seeds(both):
     items, sums = made_items(6), {}
     for method in ("paper", "plain"):
         names = [method, f"{method}, seed 1"]
-        place = loop_best("val", names, made_items(4))
+        index = loop_best("val", names, made_items(4))
         counts = [made_counts("testA", n, item) for n in names for item in items]
-        sums[method] = sum(c[0][place] for c in counts) / sum(c[1][place] for c in counts)
+        sums[method] = sum(c[0][index] for c in counts) / sum(c[1][index] for c in counts)
     assert list(found.seeds) == ["0", "1"]
     assert found.oiou == pytest.approx(sums["paper"], abs=1e-12)
     assert found.overall_gain.mean == pytest.approx(sums["paper"] - sums["plain"], abs=1e-9)

@@ -156,9 +156,9 @@ def standard_errors(
     values: Float[np.ndarray, "phrase column"], pictures: Int64[np.ndarray, " phrase"]
 ) -> Float[np.ndarray, " column"]:
     """Return each column mean's standard error, the phrases of a picture taken together."""
-    names, place = np.unique(pictures, return_inverse=True)
+    names, index = np.unique(pictures, return_inverse=True)
     sums = np.zeros((len(names), values.shape[1]))
-    np.add.at(sums, place, values - values.mean(axis=0))
+    np.add.at(sums, index, values - values.mean(axis=0))
     spread = np.square(sums).sum(axis=0) * len(names) / max(len(names) - 1, 1)
     found: np.ndarray = np.sqrt(spread) / len(values)
     return found

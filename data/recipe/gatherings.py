@@ -107,11 +107,11 @@ def search_phrase(
         ValueError: No noun in the phrase, or anything that a stage refuses.
     """
     latent = encode_image(image, models)
-    # The noise of a timestep is drawn by its place among the timesteps, so both tell a look.
+    # The noise of a timestep is drawn by its index among the timesteps, so both tell a look.
     noised = {
-        (t, place): row
+        (t, index): row
         for timesteps in TIMESTEPS
-        for place, (t, row) in enumerate(
+        for index, (t, row) in enumerate(
             zip(timesteps, add_noise(latent, timesteps, models), strict=True)
         )
     }
@@ -154,7 +154,7 @@ def _completed(
     for number, gathering in enumerate(tried):
         groups[gathering.timesteps].append(number)
     for timesteps, numbers in groups.items():
-        mine = [(t, place) for place, t in enumerate(timesteps)]
+        mine = [(t, index) for index, t in enumerate(timesteps)]
         layers = [layer for look in mine for layer in looks[look].cross_layers]
         size = max((layer.grid for layer in layers), key=lambda grid: grid[0] * grid[1])
         scores = []

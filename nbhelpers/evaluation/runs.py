@@ -93,14 +93,14 @@ class Run(Complete):
         )
 
     def ious(self, variants: list[str], threshold: int) -> Float[np.ndarray, " item"]:
-        """Returns the IoU of each item at a threshold's place, the mean over variants (seeds)."""
+        """Returns the IoU of each item at a threshold's index, the mean over variants (seeds)."""
         shared, either = self.counts(variants, threshold)
         return (shared / np.maximum(either, 1)).mean(axis=0)
 
     def counts(
         self, variants: list[str], threshold: int
     ) -> tuple[Int64[np.ndarray, "variant item"], Int64[np.ndarray, "variant item"]]:
-        """Returns intersections and unions of each item at the place of a threshold."""
+        """Returns intersections and unions of each item at a threshold's index."""
         shared = np.stack([self.shared[name][:, threshold] for name in variants])
         return shared, np.stack([self.either[name][:, threshold] for name in variants])
 
@@ -109,7 +109,7 @@ class Run(Complete):
         return [float(self.ious(variants, t).mean()) for t in range(len(THRESHOLDS))]
 
     def best(self, variants: list[str]) -> int:
-        """Returns the place of the threshold with the highest mIoU; the lowest of several."""
+        """Returns the index of the threshold with the highest mIoU; the lowest of several."""
         return int(np.argmax(self.curve(variants)))
 
 
@@ -128,7 +128,7 @@ class ClassRun(Complete):
     def counts(
         self, variant: str, threshold: int
     ) -> tuple[Int64[np.ndarray, "picture class"], Int64[np.ndarray, "picture class"]]:
-        """Returns intersections and unions of each picture at the place of a threshold."""
+        """Returns intersections and unions of each picture at a threshold's index."""
         classes = len(self.settings["dataset"]["classes"])
         found = np.zeros((2, len(self.records), classes), np.int64)
         for i, record in enumerate(self.records):
@@ -343,10 +343,10 @@ def compare(
     names = test.like(settings, common)
     if not names:
         return None
-    place = val.best(val.like(settings, common))
+    index = val.best(val.like(settings, common))
     oracle = test.best(names)
-    ious = test.ious(names, place)
-    shared, either = (counts.sum(axis=0) for counts in test.counts(names, place))
+    ious = test.ious(names, index)
+    shared, either = (counts.sum(axis=0) for counts in test.counts(names, index))
 
     def better_than(others: Any, counts: tuple[Any, Any]) -> tuple[Interval, Interval]:
         """Returns by how much both means are higher than these IoUs' and these counts'."""
@@ -360,7 +360,7 @@ def compare(
         gain, overall = better_than(test.ious(base, at), (*theirs,))
     own, own_overall = better_than(0 * ious, (0 * shared, either))  # than masks that are empty
     return Comparison(
-        threshold=THRESHOLDS[place],
+        threshold=THRESHOLDS[index],
         miou=float(ious.mean()),
         miou_interval=own,
         oiou=int(shared.sum()) / max(int(either.sum()), 1),
@@ -372,7 +372,7 @@ def compare(
         oracle=float(test.ious(names, oracle).mean()),
         precision=precision_at(ious),
         seeds={
-            str(test.settings["variants"][name]["seed"]): float(test.ious([name], place).mean())
+            str(test.settings["variants"][name]["seed"]): float(test.ious([name], index).mean())
             for name in names
         },
     )
