@@ -236,7 +236,7 @@ def test_the_command_resumes(folder, capsys):
     first = Path("model/nbhelpers.json").read_bytes()
     assert command("--quiet") == 0
     assert len(folder) == 1
-    assert Path("model/nbhelpers.json").read_bytes() == first  # in the place of the first search
+    assert Path("model/nbhelpers.json").read_bytes() == first  # in place of the first search
     Path("model/nbhelpers.json").unlink()
     assert command("--quiet", "--out", "elsewhere") == 0
     assert Path("elsewhere/nbhelpers.json").read_bytes() == first

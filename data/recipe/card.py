@@ -111,8 +111,9 @@ Pictures that `StableDiffusionPipeline` makes, one seed, none left out; a row ea
 ![Eight rows of six generated pictures.](contact-sheet.png)
 """
 TRIED = {
-    "sealed": "sealing by masking, which keeps a chunk's place, for sealing by encoding; binding "
-    "CLIP's words to patches; every timestep, weight and gathering of the calibration's list",
+    "sealed": "sealing by masking, which keeps a chunk's position, for sealing by encoding; "
+    "binding CLIP's words to patches; every timestep, weight and gathering of the calibration's "
+    "list",
     "leaks": "the same; it is lowest for a phrase alone, into which no other phrase can leak",
 }
 # Whatever the training, these are limits of the world.

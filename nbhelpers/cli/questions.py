@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from nbhelpers.cli import say
-from nbhelpers.cli.tables import add_places, places
+from nbhelpers.cli.tables import add_folders, folders_of
 
 FILES = ("questions.json", "questions.md")
 DESCRIPTION = """\
@@ -25,12 +25,12 @@ example
 def describe(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
-    add_places(parser)
+    add_folders(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Reads the runs and writes the answers."""
-    folder, out = places(options, FILES)
+    folder, out = folders_of(options, FILES)
     return write(folder, out, options)
 
 
