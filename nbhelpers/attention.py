@@ -26,7 +26,7 @@ class Layer:
     Attributes:
         name: The module's path in the UNet.
         kind: "cross" where pixels attend to tokens, "self" where they attend to pixels.
-        place: The part of the UNet: on the way down, in the middle, on the way up.
+        block: The kind of the UNet's block: on the way down, in the middle, on the way up.
         query: The pixels' queries, detached unless they were recorded with their gradient.
         key: The tokens' or pixels' keys, likewise.
         grid: ``(h, w)`` of the pixels; ``h * w`` is n also where the picture is not square.
@@ -36,7 +36,7 @@ class Layer:
 
     name: str
     kind: Literal["cross", "self"]
-    place: Literal["down", "mid", "up"]
+    block: Literal["down", "mid", "up"]
     query: Float[Tensor, "batch head n d"]
     key: Float[Tensor, "batch head token d"]
     grid: tuple[int, int]
@@ -68,7 +68,7 @@ class Recording:
     def _repr_html_(self) -> str:
         """Returns a table of the layers, with layers of one kind, block and grid in one row."""
         alike = Counter(
-            (layer.kind, layer.place, *layer.grid, layer.query.shape[1], layer.key.shape[2])
+            (layer.kind, layer.block, *layer.grid, layer.query.shape[1], layer.key.shape[2])
             for layer in self.layers
         )
         head = "<th>attention<th>block<th>h<th>w<th>heads<th>keys<th>layers"
@@ -107,7 +107,7 @@ def record_attention(
 
     Args:
         unet: A UNet of diffusers with transformer blocks.
-        layers: Which to record: "all", those of one part of the UNet, or those of these names.
+        layers: Which to record: "all", those of one kind of block, or those of these names.
         with_gradient: Whether what is recorded stays in the pass's graph, so that a loss on it
             has a gradient in the latents; the graph holds every layer's activations.
 
@@ -164,8 +164,8 @@ def _chosen(
     if layers == "all" or not attentions:
         return attentions
     names = [name for name, *_ in attentions]
-    part = isinstance(layers, str)
-    wanted = {name for name in names if place_of(name) == layers} if part else set(layers)
+    one = isinstance(layers, str)
+    wanted = {name for name in names if block_of(name) == layers} if one else set(layers)
     unknown = sorted(wanted - set(names))
     if unknown or not wanted:
         raise ValueError(
@@ -217,7 +217,7 @@ def _layer_keepers(
     with_gradient: bool,
 ) -> tuple[Hook, Hook]:
     """Makes the hooks that join a layer's queries and keys, which come one after the other."""
-    mine, pending, place = threading.get_ident(), list[Tensor](), place_of(name)
+    mine, pending, block = threading.get_ident(), list[Tensor](), block_of(name)
 
     def heads(projected: Tensor) -> Float[Tensor, "batch head n d"]:
         kept = projected if with_gradient else projected.detach()
@@ -237,7 +237,7 @@ def _layer_keepers(
             Layer(
                 name=name,
                 kind="cross" if attn.is_cross_attention else "self",
-                place=place,
+                block=block,
                 query=pending.pop(),
                 key=heads(output),
                 grid=grid,
@@ -273,9 +273,9 @@ def factor_of(latent: tuple[int, int], grid: tuple[int, int]) -> int:
     return 2 ** round(math.log2(latent[side] / grid[side]))
 
 
-def place_of(name: str) -> Literal["down", "mid", "up"]:
-    """Returns the part of the UNet that a layer stands in, by its name."""
-    for place in ("down", "mid", "up"):
-        if f"{place}_block" in name:
-            return place
+def block_of(name: str) -> Literal["down", "mid", "up"]:
+    """Returns the kind of the UNet's block that a layer lies in, by its name."""
+    for block in ("down", "mid", "up"):
+        if f"{block}_block" in name:
+            return block
     raise ValueError(f"{name} stands in no down, mid or up block of a UNet of diffusers")

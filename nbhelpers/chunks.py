@@ -269,8 +269,8 @@ def find_head(
 ) -> int:
     """Returns the index of the chunk that a phrase is about, where it stands in a caption.
 
-    It is the first chunk that names a thing by itself. Words of place and order ("the left side
-    of the bus"), measures ("a pair of skis"), the viewer ("closest to us white ball") and what
+    It is the first chunk that names a thing by itself. Words of position ("the left side of
+    the bus"), measures ("a pair of skis"), the viewer ("closest to us white ball") and what
     follows a preposition are taken only where nothing better is there.
 
     Args:
@@ -300,11 +300,11 @@ def find_head(
         noun = chunks[i].noun.lower()
         before = split_words(caption[at : chunks[i].start].lower())
         behind = split_words(caption[chunks[i].end : end].lower())
-        place = is_position(noun)
+        position = is_position(noun)
         measure = singular(noun) in MEASURES and behind[:1] == ["of"]
         measured = skipped and before == ["of"]
         governed = bool(before) and before[-1] in PREPOSITIONS and not measured
-        if place or measure:
+        if position or measure:
             tier = 4
         elif noun in SPEAKERS and (noun not in ("camera", "viewer") or governed):
             tier = 3
@@ -318,7 +318,7 @@ def find_head(
 
 
 def is_position(noun: str) -> bool:
-    """Tells whether a noun is a word of place or order, such as "left" or "2nd"."""
+    """Tells whether a noun is a word of position, such as "left" or "2nd"."""
     return noun.lower() in POSITIONS or re.fullmatch(r"\d+[a-z]{2}", noun.lower()) is not None
 
 

@@ -302,8 +302,8 @@ def show_source(function: Any, *, start: str = "", stop: str = "") -> Source:
     package = sys.modules.get(function.__module__.partition(".")[0])
     file, root = inspect.getsourcefile(function), getattr(package, "__file__", None)
     if file and root and Path(file).is_relative_to(Path(root).parents[1]):
-        place = Path(file).relative_to(Path(root).parents[1]).as_posix()
-        code = f"# {place}, line {first + shown[0]}\n{code}"
+        path = Path(file).relative_to(Path(root).parents[1]).as_posix()
+        code = f"# {path}, line {first + shown[0]}\n{code}"
     return Source(code, whole if len(shown) < len(kept) else "")
 
 

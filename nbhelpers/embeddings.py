@@ -1,7 +1,7 @@
 """The prompt's text embedding, and what the method changes in it.
 
 E is the embedding of the prompt, R that of a noun chunk by itself, U that of no words at all;
-section 3.2 puts R in E's place and section 3.3 mixes U into the target noun.
+section 3.2 replaces E by R and section 3.3 mixes U into the target noun.
 """
 
 import math
@@ -65,7 +65,7 @@ def embed(
 ) -> Prompt:
     """Embeds a prompt with its chunks isolated and its target's noun weighted.
 
-    Equation 3 (section 3.2) puts the tokens of R, the chunk encoded alone, in the place of the
+    Equation 3 (section 3.2) puts the tokens of R, the chunk encoded alone, in place of the
     chunk's tokens in E. Equation 4 (section 3.3) replaces those of the target's noun by
     ``alpha R_q + (1 - alpha) U``, with E_q for R_q where the target isn't isolated.
 
@@ -192,7 +192,7 @@ def _replaced(
     *,
     hidden: Sequence[int] = (),
 ) -> Float[Tensor, "1 token d"]:
-    """Puts R in E's place at each chunk's positions, in a copy of the prompt's embedding (eq. 3).
+    """Replaces E by R at each chunk's positions, in a copy of the prompt's embedding (eq. 3).
 
     Nothing in R attends to the positions in `hidden`.
     """

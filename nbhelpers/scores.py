@@ -15,7 +15,7 @@ from nbhelpers.errors import refused
 from nbhelpers.tokens import Spans
 
 Subtokens = Literal["all", "last"]
-PLACES = {"all": ("down", "mid", "up"), "no-mid": ("down", "up"), "down": ("down",), "up": ("up",)}
+BLOCKS = {"all": ("down", "mid", "up"), "no-mid": ("down", "up"), "down": ("down",), "up": ("up",)}
 
 
 def score_maps(
@@ -82,7 +82,7 @@ def score_maps(
 
 
 def select_layers(layers: Sequence[Layer], which: Layers = "all") -> list[Layer]:
-    """Returns the layers of some parts of the UNet: all, all but the middle block's, or one way's.
+    """Returns the layers of some blocks: all, all but the middle one's, or those of one way.
 
     Args:
         layers: From `record_attention`.
@@ -91,9 +91,9 @@ def select_layers(layers: Sequence[Layer], which: Layers = "all") -> list[Layer]
     Raises:
         ValueError: None of them stands there.
     """
-    found = [layer for layer in layers if layer.place in PLACES[which]]
+    found = [layer for layer in layers if layer.block in BLOCKS[which]]
     if layers and not found:
-        there = ", ".join(sorted({layer.place for layer in layers}))
+        there = ", ".join(sorted({layer.block for layer in layers}))
         raise ValueError(
             f"layers={which!r} leaves none: the recorded ones stand in the blocks {there}; "
             "use layers='all'"

@@ -162,7 +162,7 @@ def segment(
             picture and one pass of the UNet; for very many see `segment_batch`.
         models: From `load_models`.
         method: A name in `SETTINGS`; "sealed" when None.
-        settings: Settings of one's own in the place of the named ones; `method` then only says
+        settings: Settings of one's own instead of the named ones; `method` then only says
             whose calibration fills what they leave open, see `resolve`.
         target: A word of the prompt whose chunk is meant; when None, the chunk that the phrase is
             about (`find_head`).

@@ -61,7 +61,7 @@ def resolve(
     Args:
         models: Whose `Calibration` fills what the settings leave open.
         method: A name in `SETTINGS`; "sealed" when None.
-        settings: Settings in the place of the named ones; `method` then only says whose
+        settings: Settings instead of the named ones; `method` then only says whose
             calibration fills them, their own `calibrated_for` when None.
         **overrides: Single settings, by name.
 

@@ -68,7 +68,7 @@ def refuse_replaced(name: str) -> None:
     """Refuses the name of models and data that an earlier version had.
 
     Raises:
-        ValueError: It is one; says what took its place.
+        ValueError: It is one; says what replaced it.
     """
     if name == "shapes":
         raise ValueError(
@@ -304,8 +304,8 @@ def _missing(source: str, commit: str | None, part: str, error: Exception) -> OS
         )
     if commit is None:
         kind = "" if part.startswith(("model_", "scheduler", "tokenizer")) else WANTED
-        place = _short(Path(source) / part)
-        return OSError(f"{place} can't be read{kind}: {reason or type(error).__name__}")
+        path = _short(Path(source) / part)
+        return OSError(f"{path} can't be read{kind}: {reason or type(error).__name__}")
     size = HUB.get(source, ("", "several GB"))[1]
     return OSError(
         f"the weights of {source} are not here ({reason}); the same call downloads them, {size}, "

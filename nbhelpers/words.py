@@ -8,7 +8,7 @@ from nbhelpers.errors import quoted
 FUNCTION_WORDS = frozenset(
     "a an the this that these those his her its their my your our some any".split()
 )
-# Words of place and order, which stand for no thing of their own.
+# Words of position, which stand for no thing of their own.
 POSITIONS = frozenset(
     "left right mid middle center centre top bottom upper lower front back rear far near corner "
     "side edge end half background foreground leftmost rightmost first second third fourth fifth "

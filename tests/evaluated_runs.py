@@ -7,7 +7,7 @@ from nbhelpers.evaluation import RunOptions, Store, run
 from nbhelpers.evaluation.jobs import as_json
 
 KINDS = ("attribute", "position", "noun")
-PLACES = ("alone", "1 of 2", "2 of 2")
+ORDERS = ("alone", "1 of 2", "2 of 2")
 CLASSES = {"classes": ["background", "cat", "dog"]}
 
 
@@ -15,7 +15,7 @@ def made_settings(split, variants, prompts="phrase", **changes):
     """What a manifest says of a run."""
     dataset = {"name": "stickers", "split": split, "broken": 0, "pictures": None}
     return {
-        "format": 3,
+        "format": 4,
         "dataset": dataset | (CLASSES if prompts == "classes" else {}),
         "prompts": prompts,
         "model": {"name": "stickers", "revision": None},
@@ -29,14 +29,14 @@ def made_settings(split, variants, prompts="phrase", **changes):
 
 
 def made_items(pictures, prompts="phrase"):
-    """Three expressions a picture, one of each kind, or one at each of three places."""
+    """Three expressions a picture, one of each kind, or one in each of three orders."""
     found = []
     for image in range(1, pictures + 1):
         for number in range(3):
             item = {"id": f"{image}-{number}", "expression": 10 * image + number, "image": image}
             item |= {"phrase": f"the {'red ' * number}cat", "category": "cat"}
             item |= {"kind": KINDS[number] if prompts == "phrase" else "attribute"}
-            found.append(item | ({"place": PLACES[number]} if prompts == "places" else {}))
+            found.append(item | ({"order": ORDERS[number]} if prompts == "orders" else {}))
     return found[::3] if prompts == "first" else found
 
 

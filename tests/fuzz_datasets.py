@@ -57,7 +57,7 @@ def spoil_bytes(rng, content):
 
 
 def spoil_value(rng, value):
-    """One place somewhere in a tree of lists and dictionaries changed."""
+    """One value somewhere in a tree of lists and dictionaries changed."""
     value = json.loads(json.dumps(value))
     here = value
     while isinstance(here, dict | list) and here:
@@ -207,10 +207,10 @@ def main():
     parser.add_argument("--seconds", type=float, default=120, help="of all loaders together")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as folder:
         for name in LOADERS:
             seconds = options.seconds / len(LOADERS)
-            tally = fuzz(name, seconds, options.seed, Path(place, name.replace(" ", "-")))
+            tally = fuzz(name, seconds, options.seed, Path(folder, name.replace(" ", "-")))
             print(f"{name}: {tally['loaded']:,} loaded, {tally['refused']:,} refused", flush=True)
 
 

@@ -199,15 +199,15 @@ def main():
         ENGINES[options.engine](store, opener, RunOptions(batch=batch, progress=False))
         return
     rng = random.Random(options.seed)
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
-        whole = unbroken(Path(place, "whole"), options.evaluator, count)
+        whole = unbroken(Path(folder, "whole"), options.evaluator, count)
         start = 25.0 if options.engine == "ray" else 10.0  # Ray itself takes ten seconds
         # On average the kills then take six tenths of the whole, so that it doesn't end before.
         whole_time = time.monotonic() - started
         longest = options.longest or max(start, whole_time / options.kills)
         known = whole.results()
-        broken, kills, kept = Path(place, "broken"), 0, 0
+        broken, kills, kept = Path(folder, "broken"), 0, 0
         store, opener = open_store(broken, options.evaluator, count)
         while kills < options.kills:
             if forked:

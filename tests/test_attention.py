@@ -70,7 +70,7 @@ def test_every_layer_is_recorded_with_its_own_grid(kind, size, request, prompt_o
     with record_attention(models.unet) as attention:
         denoise_once(None, prompt_of(models), models, latent=latent, timestep=(10, 500, 999))
     for layers in (attention.cross_layers, attention.self_layers):
-        found = collections.Counter((layer.place, layer.factor) for layer in layers)
+        found = collections.Counter((layer.block, layer.factor) for layer in layers)
         assert dict(found) == LAYOUT[kind]
         assert len({layer.name for layer in layers}) == len(layers)
     h, w = latent.shape[-2:]
@@ -302,9 +302,9 @@ def record(models, image, text, **more):
 
 def test_only_the_layers_that_are_asked_for_are_recorded(models, image, text):
     everything = record(models, image, text).layers
-    for place in ("down", "mid", "up"):
-        some = record(models, image, text, layers=place).layers
-        wanted = [layer for layer in everything if layer.place == place]
+    for block in ("down", "mid", "up"):
+        some = record(models, image, text, layers=block).layers
+        wanted = [layer for layer in everything if layer.block == block]
         assert wanted and [layer.name for layer in some] == [layer.name for layer in wanted]
         assert all(torch.equal(a.query, b.query) for a, b in zip(some, wanted, strict=True))
     (one,) = record(models, image, text, layers=[everything[3].name]).layers
@@ -341,11 +341,11 @@ def test_a_recording_draws_itself(models, image, text):
         r"<td>(cross|self)<td>(down|mid|up)<td>(\d+)<td>(\d+)<td>\d+<td>(\d+)<td>(\d+)", page
     )
     assert len(counts) == page.count("<tr>") - 1
-    for kind, place, h, w, keys, number in counts:
+    for kind, block, h, w, keys, number in counts:
         layers = [
             x
             for x in recorded.layers
-            if (x.kind, x.place, x.grid) == (kind, place, (int(h), int(w)))
+            if (x.kind, x.block, x.grid) == (kind, block, (int(h), int(w)))
         ]
         assert len(layers) == int(number) and {layer.key.shape[2] for layer in layers} == {
             int(keys)

@@ -159,7 +159,7 @@ def told(notebook):
     cell itself, below what it shows, or by the next one.
     """
     own = set()  # functions of the page that show a table
-    for place, cell in enumerate(notebook.cells):
+    for index, cell in enumerate(notebook.cells):
         if cell.cell_type != "code":
             continue
         code = ast.parse(cell.source)
@@ -173,7 +173,7 @@ def told(notebook):
         if not shown:
             continue
         said = "1" if "print" in names[shown[-1] :] else ""
-        for after in notebook.cells[place + 1 : place + 3]:
+        for after in notebook.cells[index + 1 : index + 3]:
             if after.cell_type == "markdown":
                 text, *rest = re.split(r"^#", after.source, maxsplit=1, flags=re.MULTILINE)
                 said += text

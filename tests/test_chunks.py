@@ -129,7 +129,7 @@ def test_emoji_are_read_as_spaces(parser):
     assert texts(caption, parser) == ["the white dog", "the grass"]
 
 
-def test_right_to_left_text_keeps_its_places(parser):
+def test_right_to_left_text_keeps_its_offsets(parser):
     caption = "\u200fكلب\u200f next to the red car"
     found = noun_chunks(caption, parser)
     assert found[-1].text == "the red car"
@@ -197,7 +197,7 @@ def test_the_head_of_a_fragment_that_was_tagged_a_verb_is_found():
          ["it"]),
     ],
 )  # fmt: skip
-def test_a_place_in_the_sentence_outdoes_a_wrong_tag(rows, wanted):
+def test_a_position_in_the_sentence_outdoes_a_wrong_tag(rows, wanted):
     assert texts(" ".join(row[0] for row in rows), Parsed(*rows)) == wanted
 
 

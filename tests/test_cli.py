@@ -48,7 +48,7 @@ def scene(tmp_path, image, monkeypatch):
 
 @pytest.fixture
 def loaded(monkeypatch, models):
-    """The small random models in the place of any; the calls that loaded them."""
+    """The small random models in place of any; the calls that loaded them."""
     calls = []
 
     def load(name, **options):
@@ -587,7 +587,7 @@ def test_a_photograph_as_a_program(tmp_path):
 
 
 @pytest.mark.parametrize("subcommand", [["evaluate", "--out", "out"], ["reproduce"]])
-def test_the_name_of_an_earlier_version_says_what_took_its_place(subcommand, capsys):
+def test_the_name_of_an_earlier_version_says_what_replaced_it(subcommand, capsys):
     assert main([*subcommand, "--dataset", "shapes"]) == 2
     assert "argument --dataset: the drawn shapes were replaced" in capsys.readouterr().err
     assert (

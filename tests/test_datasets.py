@@ -370,8 +370,8 @@ for _form in ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"):
 def test_any_damage_is_a_picture_or_an_error(tmp_path_factory, form, data):
     """Flipped bytes anywhere: either an (h, w, 3) picture or one of the documented errors."""
     content = bytearray(SAMPLES[form])
-    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=6)):
-        content[place] = data.draw(st.integers(0, 255))
+    for index in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=6)):
+        content[index] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.write_bytes(content)
     with warnings.catch_warnings(record=True):

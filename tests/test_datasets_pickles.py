@@ -155,7 +155,7 @@ DAMAGED = {
         b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b"K\x01.",
         "is cut short or damaged",
     ),
-    "a memo of 2 ** 31 places": (b"\x80\x02]r\xff\xff\xff\x7f.", "it takes too much memory"),
+    "a memo of 2 ** 31 entries": (b"\x80\x02]r\xff\xff\xff\x7f.", "it takes too much memory"),
     "an unknown memo": (b"\x80\x02h\x07.", "is cut short or damaged (UnpicklingError"),
     "an unknown opcode": (b"\x80\x02\xff.", "is cut short or damaged (UnpicklingError"),
     "an unknown protocol": (b"\x80\x63].", "is cut short or damaged (ValueError"),

@@ -185,9 +185,9 @@ def test_cocos_own_results_load_and_their_iou_is_pycocotools():
     path = SHARED / "coco-results" / "results" / "instances_val2014_fakesegm100_results.json"
     results = json.loads(path.read_text(encoding="utf-8"))
     by_image = {}
-    for place, result in enumerate(results):
+    for index, result in enumerate(results):
         size = tuple(result["segmentation"]["size"])
-        record = Record(str(path), f"result {place}", result)
+        record = Record(str(path), f"result {index}", result)
         mask = read_region(record, size).mask()
         runs = result["segmentation"]
         assert np.array_equal(mask, cocomask.decode(runs) == 1)

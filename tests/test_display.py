@@ -1,4 +1,4 @@
-"""What notebooks are given: pictures with alt text, tables, code with its place."""
+"""What notebooks are given: pictures with alt text, tables, code with its path."""
 
 import base64
 import html
@@ -114,8 +114,8 @@ def written(module):
 def test_show_source_is_the_file_without_words_and_checks():
     source = show_source(masks.to_masks)
     lines, file = source.code.splitlines(), written(masks)
-    place = re.fullmatch(r"# nbhelpers/masks\.py, line (\d+)", lines[0])
-    assert lines[1] == file[int(place[1]) - 1] == "def to_masks("
+    found = re.fullmatch(r"# nbhelpers/masks\.py, line (\d+)", lines[0])
+    assert lines[1] == file[int(found[1]) - 1] == "def to_masks("
     assert set(lines[1:]) < set(file)  # nothing is rewritten
     assert lines[-1] == "    return to_pixels(maps, size) >= threshold"
     assert not re.search('raise|if math|"""|Args:', source.code)

@@ -92,14 +92,14 @@ def test_the_plain_prompt_is_the_pipelines_own_encoding(text):
 
 
 @pytest.mark.parametrize("target", [0, 1, 2])
-def test_equation_3_puts_the_chunk_encoded_alone_in_its_place(text, chunks, target):
+def test_equation_3_puts_the_chunk_encoded_alone_at_its_positions(text, chunks, target):
     prompt = embed(CAPTION, chunks, text, target=target, isolate="target")
     wanted, _ = encoded(text, CAPTION)
     plain = wanted.clone()
     alone, ids = encoded(text, chunks[target].text)
     count = int((ids == text.tokenizers[0].eos_token_id).int().argmax()) - 1
-    place = int(prompt.spans.chunks[target][0])
-    wanted[place : place + count] = alone[1 : 1 + count]
+    position = int(prompt.spans.chunks[target][0])
+    wanted[position : position + count] = alone[1 : 1 + count]
     assert len(prompt.spans.chunks[target]) == count
     assert_close(prompt.keys[0], wanted, plain)
 
@@ -158,9 +158,9 @@ def test_the_tail_comes_from_the_empty_prompt(kind, request, chunks, tail):
     wanted, ids = encoded(text, CAPTION)
     plain = wanted.clone()
     end = int((ids == text.tokenizers[0].eos_token_id).int().argmax())
-    places = {"empty": range(end, 77), "empty-eos": [end], "empty-padding": range(end + 1, 77)}
-    places = list(places[tail])
-    wanted[places] = encoded(text, "")[0][places]
+    positions = {"empty": range(end, 77), "empty-eos": [end], "empty-padding": range(end + 1, 77)}
+    positions = list(positions[tail])
+    wanted[positions] = encoded(text, "")[0][positions]
     assert prompt.spans.end == end
     assert_close(prompt.keys[0], wanted, plain)
 
@@ -214,7 +214,7 @@ def test_compels_weight_blends_with_the_prompt_whose_noun_is_hidden(text, chunks
 def test_compels_weight_hides_the_noun_in_an_isolated_chunk_too(text, chunks, by):
     edits = {"target": 0, "isolate": "target", "by": by}
     found = embed(CAPTION, chunks, text, alpha=0.6, unconditional="masked", **edits)
-    places, (noun,) = list(found.spans.chunks[0]), found.spans[0]
+    positions, (noun,) = list(found.spans.chunks[0]), found.spans[0]
 
     def isolated(hidden):
         """E with R in it, and nothing that attends to the positions in `hidden`."""
@@ -223,13 +223,13 @@ def test_compels_weight_hides_the_noun_in_an_isolated_chunk_too(text, chunks, by
         whole = encoded(text, CAPTION, seen[None, :])[0]
         if by == "encoding":
             alone = torch.ones(77, dtype=torch.bool)
-            alone[[places.index(i) + 1 for i in hidden]] = False
-            rows = encoded(text, chunks[0].text, alone[None, :])[0][1 : len(places) + 1]
+            alone[[positions.index(i) + 1 for i in hidden]] = False
+            rows = encoded(text, chunks[0].text, alone[None, :])[0][1 : len(positions) + 1]
         else:
             alone = torch.zeros(77, dtype=torch.bool)
-            alone[[0, *(i for i in places if i not in hidden)]] = True
-            rows = encoded(text, CAPTION, alone[None, :])[0][places]
-        whole[places] = rows
+            alone[[0, *(i for i in positions if i not in hidden)]] = True
+            rows = encoded(text, CAPTION, alone[None, :])[0][positions]
+        whole[positions] = rows
         return whole
 
     t = torch.tensor(0.4 * torch.pi / 2, dtype=torch.float64).tan()
@@ -354,14 +354,14 @@ WORDS = [
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_spans_spell_the_noun_wherever_it_stands(any_text, chunk_at, words, data, form):
     words = [unicodedata.normalize(form, word) for word in words]
-    place = data.draw(st.integers(0, len(words) - 1))
+    index = data.draw(st.integers(0, len(words) - 1))
     caption = " ".join(words)
-    nth = sum(word == words[place] for word in words[:place])
-    chunk = chunk_at(caption, words[place], words[place], nth=nth)
+    nth = sum(word == words[index] for word in words[:index])
+    chunk = chunk_at(caption, words[index], words[index], nth=nth)
     spans = find_spans(caption, (chunk,), any_text)
     (span,) = spans.nouns
     ids = [tokenize(caption, any_text)[i - 1] for i in span]
-    wanted = unicodedata.normalize("NFC", words[place]).lower()
+    wanted = unicodedata.normalize("NFC", words[index]).lower()
     assert spelled(any_text, ids).replace("</w>", "") == wanted
     assert span == tuple(range(span[0], span[0] + len(span)))
     assert spans.words == tuple(range(1, spans.end))

@@ -1,4 +1,4 @@
-"""Many settings in one look, against one `segment` each; phrases in their places; classes."""
+"""Many settings in one look, against one `segment` each; phrases in their orders; classes."""
 
 import ast
 import json
@@ -17,7 +17,7 @@ from nbhelpers.cli import main
 from nbhelpers.evaluation.batched import THRESHOLDS, Question, Reader, count
 from nbhelpers.evaluation.classes import Drawn, count_classes, read_classes
 from nbhelpers.evaluation.jobs import (
-    PLACES,
+    ORDERS,
     SOURCES,
     Job,
     code_version,
@@ -188,25 +188,25 @@ def test_the_kinds_of_stickers_are_those_it_was_made_with():
     assert [item["kind"] for item in items] == [kinds[item["expression"]] for item in items]
 
 
-def test_every_place_names_the_same_target(job):
-    items = replace(job, prompts="places").items()
-    assert [item["place"] for item in items] == [*PLACES] * 3
+def test_every_order_names_the_same_target(job):
+    items = replace(job, prompts="orders").items()
+    assert [item["order"] for item in items] == [*ORDERS] * 3
     for item in items:
         text = item["before"] + item["phrase"] + item["after"]
         phrases = text.split(" and ")
         assert (
-            phrases[0 if item["place"] == "alone" else int(item["place"][0]) - 1]
+            phrases[0 if item["order"] == "alone" else int(item["order"][0]) - 1]
             == (item["phrase"])
         )
-        assert len(phrases) == (1 if item["place"] == "alone" else int(item["place"][-1]))
+        assert len(phrases) == (1 if item["order"] == "alone" else int(item["order"][-1]))
         assert item["kind"] == "attribute"
     assert len({item["id"] for item in items}) == len(items)
 
 
-def test_the_other_phrases_of_a_place_are_of_the_pictures_other_things(job):
+def test_the_other_phrases_of_an_order_are_of_the_pictures_other_things(job):
     """Every phrase of a prompt means a thing of its own, and the others keep their order."""
     things = {(e.image_id, e.text): e.annotation_id for e in job.data.expressions}
-    for item in replace(job, prompts="places").items():
+    for item in replace(job, prompts="orders").items():
         phrases = (item["before"] + item["phrase"] + item["after"]).split(" and ")
         named = [things[item["image"], phrase] for phrase in phrases]
         others = [thing for thing in named if thing != things[item["image"], item["phrase"]]]

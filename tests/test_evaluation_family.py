@@ -51,10 +51,10 @@ def world(tmp_path, monkeypatch, with_clip):
         for number in sorted({r["image_id"] for r in refs if r["split"] == split})[:2]
     }
     refs = [ref for ref in refs if ref["image_id"] in chosen]
-    for place, ref in enumerate(refs):
+    for index, ref in enumerate(refs):
         for sentence in ref["sentences"]:
             sentence["sent"] = f"the {'red' if sentence['kind'] == 'attribute' else 'old'} "
-            sentence["sent"] += NOUNS[place % 3]
+            sentence["sent"] += NOUNS[index % 3]
     (there / "refs(stickers).json").write_text(json.dumps(refs))
     instances = json.loads((home / "instances.json").read_text())
     for key, field in (("images", "id"), ("annotations", "image_id")):
@@ -290,7 +290,7 @@ def test_the_protocols_may_have_their_own_numbers_of_pictures(runs):
     assert ": classes of 7 pictures; " in under(alone | {"class_pictures": 7})
 
 
-def test_one_that_was_left_out_has_a_row_in_the_place_of_its_runs(runs):
+def test_one_that_was_left_out_has_a_row_in_place_of_its_runs(runs):
     left_out = {"diffseg": "not run: no reason", "odise": "not run: another"}
     shutil.copytree(runs / "a-val", runs / "a-other")  # of which there may be too many
     costs = {"diffseg": {"seconds": 0.5, "mib": 100.0}}

@@ -10,7 +10,7 @@ import pytest
 import nbhelpers as nb
 from nbhelpers.cli import main
 from nbhelpers.evaluation import jobs, load_results, questions
-from nbhelpers.evaluation.jobs import PLACES
+from nbhelpers.evaluation.jobs import ORDERS
 from nbhelpers.evaluation.questions import leaks
 from nbhelpers.evaluation.tables import methods, weighted
 from nbhelpers.segment import SETTINGS
@@ -26,8 +26,8 @@ def world(tmp_path, monkeypatch):
     (there / "images").mkdir(parents=True)
     refs = json.loads((home / "refs(stickers).json").read_text())[:12]
     splits = {1: "val", 2: "testA", 3: "testA", 4: "testB"}
-    for place, ref in enumerate(refs):
-        noun = NOUNS[place % 3]
+    for index, ref in enumerate(refs):
+        noun = NOUNS[index % 3]
         ref["split"] = splits[ref["image_id"]]
         said = {"attribute": f"the red {noun}", "noun": noun}
         for sentence in ref["sentences"]:
@@ -55,7 +55,7 @@ def few(monkeypatch, models):
     }
     read = {
         "tables": lambda: {**methods(), "half": weighted(0.5), "one": weighted(1.0)},
-        "places": lambda: dict(list(some.items())[:3]),
+        "leaks": lambda: dict(list(some.items())[:3]),
         "settings": lambda: {
             "plain": SETTINGS["plain"],
             "half": replace(SETTINGS["chunk"], alpha=0.5),
@@ -94,7 +94,7 @@ def test_all_by_one_command(world, few, capsys):
     ]
     assert results.row("table-3", alpha=0.5)["gain"]["pictures"] == 2
     assert results.table("table-2", "testB")["pictures"] == 1
-    assert {row["place"] for row in results.rows("leaks")} == set(PLACES)
+    assert {row["order"] for row in results.rows("leaks")} == set(ORDERS)
     assert {row["method"]: row["alpha"] for row in results.rows("weight")} == (
         {"plain": 1.0, "chunk": 0.5}
     )

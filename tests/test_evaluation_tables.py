@@ -1,5 +1,6 @@
 """Tables and answers from made-up runs, against plain loops over the same counts."""
 
+import hashlib
 import json
 import re
 from argparse import Namespace
@@ -8,7 +9,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from evaluated_runs import KINDS, PLACES, made_counts, made_items, made_run
+from evaluated_runs import KINDS, ORDERS, made_counts, made_items, made_run
 
 from nbhelpers.cli import main
 from nbhelpers.evaluation import load_results, markdown, side_by_side
@@ -18,13 +19,13 @@ from nbhelpers.evaluation.questions import (
     QUESTIONS,
     answer_gains,
     answer_kinds,
-    answer_places,
+    answer_leaks,
     answers,
+    leak_variants,
     leaks,
     leaks_into,
     make_jobs,
     phrase_variants,
-    place_variants,
 )
 from nbhelpers.evaluation.results import Results, save_tables
 from nbhelpers.evaluation.runs import (
@@ -102,12 +103,12 @@ def exact_ends(above, below, pictures):
 def test_worth_is_what_loops_say(both):
     val, test = both
     found = compare(val, test, PAPER, PLAIN, seeds=[0])
-    place = loop_best("val", ["paper"], made_items(4))
+    index = loop_best("val", ["paper"], made_items(4))
     base = loop_best("val", ["plain"], made_items(4))
     items = made_items(6)
-    assert found.threshold == place / 100
-    assert place != loop_best("testA", ["paper"], items)  # else the next line says little
-    assert found.miou == pytest.approx(loop_miou("testA", ["paper"], items, place), abs=1e-12)
+    assert found.threshold == index / 100
+    assert index != loop_best("testA", ["paper"], items)  # else the next line says little
+    assert found.miou == pytest.approx(loop_miou("testA", ["paper"], items, index), abs=1e-12)
     assert found.half == pytest.approx(loop_miou("testA", ["paper"], items, 50), abs=1e-12)
     top = loop_best("testA", ["paper"], items)
     assert found.oracle_threshold == top / 100
@@ -117,15 +118,15 @@ def test_worth_is_what_loops_say(both):
     assert found.gain.low < found.gain.mean < found.gain.high
     assert found.gain.pictures == 6
     counts = [made_counts("testA", "paper", item) for item in items]
-    whole = sum(c[0][place] for c in counts) / sum(c[1][place] for c in counts)
+    whole = sum(c[0][index] for c in counts) / sum(c[1][index] for c in counts)
     theirs = [made_counts("testA", "plain", item) for item in items]
     other = sum(c[0][base] for c in theirs) / sum(c[1][base] for c in theirs)
     assert found.oiou == pytest.approx(whole, abs=1e-12)
     assert found.overall_gain.mean == pytest.approx(whole - other, abs=1e-9)
     assert found.oiou_interval.mean == pytest.approx(whole, abs=1e-9)
     assert found.miou_interval.mean == pytest.approx(found.miou, abs=1e-9)
-    ious = [loop_iou("testA", ["paper"], item, place) for item in items]
-    over, under = zip(*((c[0][place], c[1][place]) for c in counts), strict=True)
+    ious = [loop_iou("testA", ["paper"], item, index) for item in items]
+    over, under = zip(*((c[0][index], c[1][index]) for c in counts), strict=True)
     for interval, parts in (
         (found.miou_interval, (ious, np.ones(len(items)))),
         (found.oiou_interval, (over, under)),
@@ -133,7 +134,7 @@ def test_worth_is_what_loops_say(both):
         ends = exact_ends(*parts, [item["image"] for item in items])
         assert (interval.low, interval.high) == pytest.approx(ends, abs=0.01)
         assert interval.high - interval.low > 0.1  # ten times the tolerance
-    reached = [loop_iou("testA", ["paper"], item, place) >= 0.5 for item in items]
+    reached = [loop_iou("testA", ["paper"], item, index) >= 0.5 for item in items]
     assert found.precision[0.5] == sum(reached) / len(reached)
     assert 0 < found.precision[0.5] < 1
 
@@ -142,12 +143,12 @@ def test_seeds_are_averaged_before_anything_else(both):
     val, test = both
     found = compare(val, test, PAPER)
     names = ["paper", "paper, seed 1"]
-    place = loop_best("val", names, made_items(4))
-    assert found.threshold == place / 100
-    assert found.miou == pytest.approx(loop_miou("testA", names, made_items(6), place), abs=1e-12)
+    index = loop_best("val", names, made_items(4))
+    assert found.threshold == index / 100
+    assert found.miou == pytest.approx(loop_miou("testA", names, made_items(6), index), abs=1e-12)
     assert list(found.seeds) == ["0", "1"]
     for name, seed in zip(names, "01", strict=True):
-        alone = loop_miou("testA", [name], made_items(6), place)
+        alone = loop_miou("testA", [name], made_items(6), index)
         assert found.seeds[seed] == pytest.approx(alone, abs=1e-12)
     assert found.gain is None
 
@@ -293,9 +294,9 @@ def test_errors_are_left_out_and_counted(tmp_path):
     val, (test,) = load_runs(tmp_path)
     assert (test.errors, len(test.items)) == (1, 14)
     items = [item for item in made_items(5) if item["id"] != "2-1"]
-    place = loop_best("val", ["paper"], made_items(5))
+    index = loop_best("val", ["paper"], made_items(5))
     found = compare(val, test, PAPER)
-    assert found.miou == pytest.approx(loop_miou("testA", ["paper"], items, place), abs=1e-12)
+    assert found.miou == pytest.approx(loop_miou("testA", ["paper"], items, index), abs=1e-12)
     assert "1 errors and 0 broken records left out" in markdown(make_tables(val, [test])[0])
 
 
@@ -344,17 +345,17 @@ def test_the_questions_variants():
             assert all(getattr(row.settings, key) == value for key, value in changed.items())
 
 
-def test_places_are_compared_with_plain_at_the_same_place(tmp_path):
+def test_orders_are_compared_with_plain_in_the_same_order(tmp_path):
     read = {row.label: row.settings for row in leaks()[::3]}
     for split in ("val", "testA"):
-        made_run(tmp_path / split, split, read, prompts="places", pictures=3)
-    val, (test,) = load_runs(tmp_path, "places")
-    table = answer_places(val, test)
-    assert len(table["rows"]) == len(read) * len(PLACES)
+        made_run(tmp_path / split, split, read, prompts="orders", pictures=3)
+    val, (test,) = load_runs(tmp_path, "orders")
+    table = answer_leaks(val, test)
+    assert len(table["rows"]) == len(read) * len(ORDERS)
     facts = {"isolate": "target", "by": "encoding", "tail": "empty", "softmax_over": "all"}
-    row = Results((table,)).row("leaks", place="2 of 2", **facts)
-    items = made_items(3, "places")
-    here = [item for item in items if item["place"] == "2 of 2"]
+    row = Results((table,)).row("leaks", order="2 of 2", **facts)
+    items = made_items(3, "orders")
+    here = [item for item in items if item["order"] == "2 of 2"]
     name, plain = row["label"], "isolate none, tail prompt, softmax over all"
     mine = loop_miou("testA", [name], here, loop_best("val", [name], items))
     base = loop_miou("testA", [plain], here, loop_best("val", [plain], items))
@@ -366,43 +367,43 @@ def test_places_are_compared_with_plain_at_the_same_place(tmp_path):
 
 
 def test_closed_leaks_are_asked_for_keys_and_values_apart(tmp_path):
-    """In a table of their own, so that a way of closing leaks stays one row a place."""
-    read = place_variants()
+    """In a table of their own, so that a way of closing leaks stays one row an order."""
+    read = leak_variants()
     apart = {repr(settings) for settings in read.values()}
     assert len(read) == len(apart) == (7 * 2 + 2) * 2 + 3 * 2
     few = {row.label: row.settings for row in leaks()[:2]}  # plain, over all and over words
     few |= {n: s for n, s in read.items() if s in [row.settings for row in leaks_into()]}
     for split in ("val", "testA"):
-        made_run(tmp_path / split, split, few, prompts="places", pictures=2)
+        made_run(tmp_path / split, split, few, prompts="orders", pictures=2)
     made = Results(tuple(answers(tmp_path)))
     assert [table["name"] for table in made.tables] == ["leaks", "leaks-into"]
-    assert len(made.rows("leaks-into")) == 9 * len(PLACES)
-    items = made_items(2, "places")
-    here = [item for item in items if item["place"] == "2 of 2"]
+    assert len(made.rows("leaks-into")) == 9 * len(ORDERS)
+    items = made_items(2, "orders")
+    here = [item for item in items if item["order"] == "2 of 2"]
     ious = []
     for label in (
         "isolate none, tail empty, into keys",
         "isolate none, tail prompt, softmax over all",
     ):
         ious.append(loop_miou("testA", [label], here, loop_best("val", [label], items)))
-    facts = {"isolate": "none", "tail": "empty", "place": "2 of 2"}
+    facts = {"isolate": "none", "tail": "empty", "order": "2 of 2"}
     row = made.row("leaks-into", into="keys", **facts)
     assert row["miou"] == pytest.approx(ious[0], abs=1e-12)
     assert row["gain"]["mean"] == pytest.approx(ious[0] - ious[1], abs=1e-9)
     whole = made.row("leaks", softmax_over="all", by="encoding", **facts)
     assert made.row("leaks-into", into="both", **facts)["miou"] == whole["miou"]
     assert {row["tail"] for row in made.rows("leaks", isolate="every")} == {"empty"}
-    assert len(side_by_side(made, made, "leaks")) == len(PLACES) * 3
+    assert len(side_by_side(made, made, "leaks")) == len(ORDERS) * 3
     page = made.markdown("leaks-into")
     assert "| isolate every by masking, tail empty, into values | " in page
-    assert f"|  | {' | '.join(PLACES)} |" in page
+    assert f"|  | {' | '.join(ORDERS)} |" in page
 
 
 def test_a_run_without_keys_and_values_apart_has_the_leaks_alone(tmp_path):
     both = [row.settings for row in leaks_into() if row.facts["into"] == "both"]
     read = {row.label: row.settings for row in leaks() if row.settings in both}
     for split in ("val", "testA"):
-        made_run(tmp_path / split, split, read, prompts="places", pictures=1)
+        made_run(tmp_path / split, split, read, prompts="orders", pictures=1)
     assert [table["name"] for table in answers(tmp_path)] == ["leaks"]
 
 
@@ -413,8 +414,8 @@ def test_kinds_part_the_expressions(both):
     (row,) = (r for r in rows if (r["kind"], r["method"]) == ("noun", "paper"))
     here = [item for item in made_items(6) if item["kind"] == "noun"]
     names = ["paper", "paper, seed 1"]
-    place = loop_best("val", names, made_items(4))
-    assert row["miou"] == pytest.approx(loop_miou("testA", names, here, place), abs=1e-12)
+    index = loop_best("val", names, made_items(4))
+    assert row["miou"] == pytest.approx(loop_miou("testA", names, here, index), abs=1e-12)
     assert row["expressions"] == 6
 
 
@@ -428,13 +429,13 @@ def test_gains_go_by_plains_own_iou(both):
     assert len(groups) > 1
     names = {row["method"] for row in table["rows"]}
     assert names == {*SETTINGS, "plain, other noise"} - {"plain"}
-    place = loop_best("val", ["paper"], made_items(4))
+    index = loop_best("val", ["paper"], made_items(4))
     for number, items in groups.items():
         (row,) = (
             r for r in table["rows"] if r["method"] == "paper" and round(r["low"] / 0.2) == number
         )
         assert row["expressions"] == len(items)
-        gain = loop_miou("testA", ["paper"], items, place) - loop_miou(
+        gain = loop_miou("testA", ["paper"], items, index) - loop_miou(
             "testA", ["plain"], items, base
         )
         assert row["gain"]["mean"] == pytest.approx(gain, abs=1e-9)
@@ -485,11 +486,11 @@ def test_classes_have_gains_over_plain_at_its_own_threshold(tmp_path):
     assert [rows[name]["gain"] is None for name in read] == [True, False, True]
     pairs = []
     for name in ("paper", "plain"):
-        place = round(100 * rows[name]["threshold"])
+        index = round(100 * rows[name]["threshold"])
         found = [counts("testA", name, item) for item in made_items(3)]
         pairs.append(
             tuple(
-                np.array([[c[k][which][place] for k in "01"] + [0] for c in found])
+                np.array([[c[k][which][index] for k in "01"] + [0] for c in found])
                 for which in (0, 1)
             )
         )
@@ -510,36 +511,103 @@ def test_classes_have_gains_over_plain_at_its_own_threshold(tmp_path):
 # What was kept before ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [1, 2])
+def written_then(now, folder, version):
+    """The same run as an earlier version wrote it.
+
+    Before format 4, an order was a place; before format 3, all was gathered alike; in the first,
+    calibration was a reading, and two names were others.
+    """
+    store = Store.of(now)
+    manifest = json.loads(json.dumps(store.manifest))
+    settings, items = manifest["settings"], manifest["items"]
+    assert settings.pop("format") == 4
+    if version == 1:
+        settings["reading"] = settings.pop("calibration")
+    else:
+        settings["format"] = version
+    if settings["prompts"] == "orders":
+        settings["prompts"] = "places"
+        for item in items:
+            item["place"] = item.pop("order")
+    for variant in settings["variants"].values() if version < 3 else ():
+        variant["softmax_over"] = variant["softmax_over"] or "all"
+        for new in ("layers", "normalize", "calibrated_for"):
+            del variant[new]
+        if version == 1:
+            variant["keys"] = variant.pop("softmax_over")
+            variant["caption"] = variant.pop("prompt_from")
+    old = Store(folder, settings, items)
+    with old.writer() as writer:
+        for record in store.results().values():
+            writer.append(record)
+    return old
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_run_of_an_older_format_is_read_as_one_of_today(tmp_path, version):
-    """All was gathered alike; in the first, calibration was a reading, two names were others."""
     read = {**TWO, "words": replace(PAPER, softmax_over="words")}
     for split in ("val", "testA"):
         made_run(tmp_path / "now" / split, split, read)
-        store = Store.of(tmp_path / "now" / split)
-        settings = json.loads(json.dumps(store.manifest["settings"]))
-        assert settings.pop("format") == 3
-        if version == 1:
-            settings["reading"] = settings.pop("calibration")
-        else:
-            settings["format"] = 2
-        for variant in settings["variants"].values():
-            variant["softmax_over"] = variant["softmax_over"] or "all"
-            for new in ("layers", "normalize", "calibrated_for"):
-                del variant[new]
-            if version == 1:
-                variant["keys"] = variant.pop("softmax_over")
-                variant["caption"] = variant.pop("prompt_from")
-        old = Store(tmp_path / "then" / split, settings, store.manifest["items"])
-        with old.writer() as writer:
-            for record in store.results().values():
-                writer.append(record)
+        written_then(tmp_path / "now" / split, tmp_path / "then" / split, version)
     now, then = (load_runs(tmp_path / when) for when in ("now", "then"))
     for settings in read.values():
         assert compare(then[0], then[1][0], settings, PLAIN) == (
             compare(now[0], now[1][0], settings, PLAIN)
         )
         assert then[0].like(settings) == now[0].like(settings) != []
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_run_in_which_orders_were_places_gives_the_tables_of_today(tmp_path, version):
+    read = {row.label: row.settings for row in [*leaks(), *leaks_into()]}
+    for split in ("val", "testA"):
+        made_run(tmp_path / "now" / split, split, read, prompts="orders", pictures=2)
+        old = written_then(tmp_path / "now" / split, tmp_path / "then" / split, version)
+        manifest = json.loads((old.folder / "manifest.json").read_bytes())
+        assert manifest == old.manifest and manifest["settings"]["prompts"] == "places"
+        run = load(old.folder)
+        assert run.fingerprint == old.fingerprint == fingerprint_of(manifest)
+        assert run.settings["prompts"] == "orders"
+        assert [item["order"] for item in run.items] == [*ORDERS] * 2
+        assert not any("place" in item for item in run.items)
+    now, then = (answers(tmp_path / when) for when in ("now", "then"))
+    assert [table["name"] for table in now] == ["leaks", "leaks-into"]
+    for ours, theirs in zip(now, then, strict=True):
+        assert ours.pop("fingerprint") != theirs.pop("fingerprint")
+        assert ours == theirs and {row["order"] for row in ours["rows"]} == set(ORDERS)
+
+
+def fingerprint_of(manifest):
+    """Of the text as it is written, whatever it is called today."""
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_tables_of_the_second_format_are_read_in_todays_words(tmp_path):
+    rows = [
+        {"label": "sealed", "place": place, "gain": {"mean": mean}}
+        for place, mean in zip(ORDERS, (0.1, 0.2, 0.3), strict=True)
+    ]
+    title = "Three leaks, at every place of the target's phrase"
+    tables = [{"name": "leaks", "title": title, "split": "testA", "rows": rows}]
+    path = tmp_path / "questions.json"
+    path.write_text(json.dumps({"format": 2, "tables": tables}))
+    found = load_results(tmp_path)
+    assert found.table("leaks")["title"] == title
+    assert found.row("leaks", order="2 of 2") == {
+        "label": "sealed",
+        "order": "2 of 2",
+        "gain": {"mean": 0.3},
+    }
+    save_tables(tmp_path / "now", "questions", "Questions", [])
+    now = json.loads((tmp_path / "now" / "questions.json").read_text())
+    assert now == {"format": 3, "tables": []}
+    now["tables"] = [{**tables[0], "rows": [dict(row) for row in found.rows("leaks")]}]
+    (tmp_path / "now" / "questions.json").write_text(json.dumps(now))
+    pairs = side_by_side(found, load_results(tmp_path / "now"), "leaks")
+    assert [(pair["order"], pair["gains"]) for pair in pairs] == [
+        (row["place"], [row["gain"]] * 2) for row in rows
+    ]
 
 
 def test_tables_of_the_first_format_are_read_in_todays_words(tmp_path):
@@ -618,14 +686,14 @@ def test_every_run_belongs_to_a_part():
     found = make_jobs(Job("stickers", "val", {}), PARTS)
     assert list(found) == [
         *("tables-val", "tables-testA", "tables-testB", "classes-val", "classes-testA"),
-        *("places-val", "places-testA", "settings-val", "settings-testA"),
+        *("leaks-val", "leaks-testA", "settings-val", "settings-testA"),
     ]
     assert found["tables-testB"].variants == methods()
     seven = make_jobs(Job("stickers", "val", {}), PARTS, 7)
     assert {job.pictures for job in seven.values()} == {7}
     others = make_jobs(Job("refcocog", "val", {}, by="umd"), PARTS)
     assert list(others) == [
-        *("tables-val", "tables-test", "places-val", "places-test"),
+        *("tables-val", "tables-test", "leaks-val", "leaks-test"),
         *("settings-val", "settings-test"),
     ]
 
@@ -731,9 +799,9 @@ def test_the_overall_gain_pools_all_seeds(both):
     items, sums = made_items(6), {}
     for method in ("paper", "plain"):
         names = [method, f"{method}, seed 1"]
-        place = loop_best("val", names, made_items(4))
+        index = loop_best("val", names, made_items(4))
         counts = [made_counts("testA", n, item) for n in names for item in items]
-        sums[method] = sum(c[0][place] for c in counts) / sum(c[1][place] for c in counts)
+        sums[method] = sum(c[0][index] for c in counts) / sum(c[1][index] for c in counts)
     assert list(found.seeds) == ["0", "1"]
     assert found.oiou == pytest.approx(sums["paper"], abs=1e-12)
     assert found.overall_gain.mean == pytest.approx(sums["paper"] - sums["plain"], abs=1e-9)
@@ -781,12 +849,12 @@ def test_an_iou_of_one_is_in_a_group(tmp_path):
 def test_words_are_compared_with_words(tmp_path):
     read = {r.label: r.settings for r in leaks() if r.settings.isolate in ("none", "every")}
     for split in ("val", "testA"):
-        made_run(tmp_path / split, split, read, prompts="places", pictures=3)
-    val, (test,) = load_runs(tmp_path, "places")
+        made_run(tmp_path / split, split, read, prompts="orders", pictures=3)
+    val, (test,) = load_runs(tmp_path, "orders")
     facts = {"isolate": "every", "by": "encoding", "tail": "empty", "softmax_over": "words"}
-    row = Results((answer_places(val, test),)).row("leaks", place="2 of 2", **facts)
-    items = made_items(3, "places")
-    here = [item for item in items if item["place"] == "2 of 2"]
+    row = Results((answer_leaks(val, test),)).row("leaks", order="2 of 2", **facts)
+    items = made_items(3, "orders")
+    here = [item for item in items if item["order"] == "2 of 2"]
     ious = [
         loop_miou("testA", [label], here, loop_best("val", [label], items))
         for label in (row["label"], "isolate none, tail prompt, softmax over words")

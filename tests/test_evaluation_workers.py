@@ -154,7 +154,7 @@ def test_ray_makes_the_same_report_though_worker_and_driver_are_killed():
 
 
 class SlowRay:
-    """In the place of Ray: starts at the try that is said."""
+    """In place of Ray: starts at the try that is said."""
 
     def __init__(self, starts_at):
         self.tries, self.ended, self.starts_at = 0, 0, starts_at

@@ -65,7 +65,7 @@ def test_one_pass_is_another_calibration_of_score_maps(models, image):
         noised = add_noise(encode_image(image, models), (100, 300), models)
         with record_attention(models.unet) as attention:
             predict_noise(noised, (100, 300), [prompt], models)
-        layers = [layer for layer in attention.cross_layers if layer.place != "mid"]
+        layers = [layer for layer in attention.cross_layers if layer.block != "mid"]
         only = type(prompt.spans)(
             (prompt.spans.nouns[prompt.target],),
             (prompt.spans.chunks[prompt.target],),

@@ -35,7 +35,7 @@ def with_clip(models, text):
 
 @pytest.fixture(scope="module", autouse=True)
 def few_steps():
-    """Two steps of denoising in the place of twenty."""
+    """Two steps of denoising in place of twenty."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(family_diffumask, "sample_support", partial(sample_support, steps=2))
         yield
@@ -62,8 +62,8 @@ def test_the_masks_are_those_of_the_attention(folder, with_clip):
     pairs = load_pairs(folder, NAMES, with_clip)
     assert len(pairs) == 4  # half of three, rounded to two, of each class
     found = {0: 0, 1: 0, 2: 0, 255: 0}
-    for place, (picture, label) in enumerate(zip(pairs.pictures, pairs.labels, strict=True)):
-        number = 1 + place // 2
+    for index, (picture, label) in enumerate(zip(pairs.pictures, pairs.labels, strict=True)):
+        number = 1 + index // 2
         own = nb.segment(picture, NAMES[number - 1], with_clip, method="diffsegmenter").map
         sure = np.minimum(np.abs(own - 0.5), np.abs(own - 0.3)) > 0.01
         wanted = np.where(own >= 0.5, number, np.where(own <= 0.3, 0, 255))
@@ -73,13 +73,13 @@ def test_the_masks_are_those_of_the_attention(folder, with_clip):
     assert min(found.values()) > 0
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_the_loader_refuses_masks_that_were_drawn(folder, with_clip, place):
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_the_loader_refuses_masks_that_were_drawn(folder, with_clip, index):
     path = folder / "dog.safetensors"
     tensors = load_file(path)
-    tensors["maps"][place] = 255 * (torch.arange(96) > 48).to(torch.uint8)  # a mask of one's own
+    tensors["maps"][index] = 255 * (torch.arange(96) > 48).to(torch.uint8)  # a mask of one's own
     save_file(tensors, path, metadata={"unet": digest(with_clip.unet)})
-    with pytest.raises(ValueError, match=f"mask {place} in .*dog.* learns from no other masks"):
+    with pytest.raises(ValueError, match=f"mask {index} in .*dog.* learns from no other masks"):
         load_pairs(folder, NAMES, with_clip)
 
 

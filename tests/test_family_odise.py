@@ -66,7 +66,7 @@ def test_the_features_are_what_the_recorder_keeps_of_one_pass_at_zero(own, netwo
         prompt = network.caption(seen / seen.norm(dim=1, keepdim=True)).view(2, 4, 32)
         with record_attention(own.unet) as attention:
             own.unet(latent, 0, encoder_hidden_states=prompt)
-    layers = [layer for layer in attention.self_layers if layer.place == "up"]
+    layers = [layer for layer in attention.self_layers if layer.block == "up"]
     last = {layer.grid: layer for layer in layers}
     assert [tuple(each.shape) for each in features] == [(2, 64, 4, 4), (2, 32, 8, 8)]
     for found, (grid, layer) in zip(features, last.items(), strict=True):

@@ -134,10 +134,10 @@ def test_edited_attention_is_put_back(any_of_all):
     with edit_attention(models.unet, stock), record_attention(models.unet) as attention:
         assert torch.equal(predict_noise(latents, [500], prompts, models), alone)
     for edited, recorded in zip(seen, attention.layers, strict=True):
-        assert (edited.name, edited.kind, edited.place) == (
+        assert (edited.name, edited.kind, edited.block) == (
             recorded.name,
             recorded.kind,
-            recorded.place,
+            recorded.block,
         )
         assert (edited.grid, edited.factor) == (recorded.grid, recorded.factor)
         assert torch.equal(edited.key, recorded.key)

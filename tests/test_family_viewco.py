@@ -82,4 +82,4 @@ def test_a_view_is_a_part_of_the_picture_and_not_all_of_it():
         span = along[:, -1] - along[:, 0]
         assert 0.65 < span.min() < 0.8 and 0.9 < span.max() < 1.02
         assert along.min() > -0.01 and along.max() < 1.01
-        assert along[:, 0].std() > 0.03  # they lie in different places
+        assert along[:, 0].std() > 0.03  # they lie at different locations

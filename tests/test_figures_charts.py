@@ -84,7 +84,7 @@ def test_intervals_reach_both_ends_and_the_first_row_is_above():
     assert np.argwhere(blue)[:, 0].mean() < len(blue) / 2  # the first row's long line is above
 
 
-def test_marks_stand_at_their_place():
+def test_marks_stand_at_their_values():
     labels = {"x_label": "weight", "y_label": "mIoU"}
     shown, marked = (
         pixels(nb.show_lines([0, 1, 2], {"a": [0.0, 1.0, 0.0]}, marks={".": at}, **labels))

@@ -90,7 +90,7 @@ def test_only_cases_that_are_there_are_chosen(rows):
 def test_the_largest_remainders_fill_the_rows():
     gains = [0.3] * 5 + [0.0] * 4 + [-0.3]
     chosen = in_proportion(gains, 3)  # shares 1.5, 1.2 and 0.3
-    assert [gains[place] for place in chosen] == [0.3, 0.3, 0.0]
+    assert [gains[index] for index in chosen] == [0.3, 0.3, 0.0]
     assert in_proportion([0.05, -0.05, 0.5], 3) == [2, 0, 1]  # on the edge: alike
 
 

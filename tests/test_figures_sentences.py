@@ -107,14 +107,14 @@ def test_numbers_that_differ_are_refused(captions, more):
 @given(text=st.text("ab é\n\t-", max_size=200))
 @example(text="a ring " * 30)  # the same line several times
 @settings(deadline=None)
-def test_lines_stand_at_their_places(text):
+def test_lines_stand_at_their_offsets(text):
     lines = sentences._wrapped(text)
-    places = [place for first, line in lines for place in range(first, first + len(line))]
-    assert places == sorted(set(places))
+    offsets = [offset for first, line in lines for offset in range(first, first + len(line))]
+    assert offsets == sorted(set(offsets))
     for first, line in lines:
         assert text[first : first + len(line)] == line
         assert len(line) <= sentences.WRAP
-    left_out = set(range(len(text))) - set(places)
+    left_out = set(range(len(text))) - set(offsets)
     assert not "".join(text[i] for i in left_out).strip()
 
 

@@ -47,8 +47,8 @@ def test_several_figures_stand_below_each_other_in_one_frame():
     assert [len(row) for row in made.still.rows] == [1, 1]
     shown = Image.open(io.BytesIO(made.still.png))
     assert shown.size == (6, 6)
-    places = [(3, 1), (0, 1), (5, 2)]  # the narrow one is centered
-    assert [shown.getpixel(place) for place in places] == [
+    pixels = [(3, 1), (0, 1), (5, 2)]  # the narrow one is centered
+    assert [shown.getpixel(pixel) for pixel in pixels] == [
         (255, 0, 0),
         (255, 255, 255),
         (0, 0, 255),
@@ -65,7 +65,7 @@ def test_controls_name_their_values():
     assert 'type="checkbox"' in box
     found = [re.search('data-values="([^"]*)"', tag)[1] for tag in (slider, box)]
     assert [json.loads(html.unescape(text)) for text in found] == [["0.5", "1"], ["False", "True"]]
-    assert 'aria-valuetext="0.5"' in slider  # a screen reader says the value, not its place
+    assert 'aria-valuetext="0.5"' in slider  # a screen reader says the value, not its index
     assert "is sealed" in page
     assert "<output>0.5</output>" in page
 

@@ -150,18 +150,18 @@ WHOLE = "wanted a whole number from 0 to"
 NAME = "wanted the plain name of a file in the dataset's folder"
 # what is done: the record that is broken, its field, what the message says, expressions left
 RECORDS = {
-    "no object": (change(0, 0, to=[1]), "ref at place 0", "the record", "is [1]; wanted an", 1),
-    "ref_id missing": (ref("ref_id", to=change), "ref at place 0", "ref_id", "is missing", 1),
-    "ref_id a text": (ref("ref_id", to="1"), "ref at place 0", "ref_id", f"is '1'; {WHOLE}", 1),
-    "ref_id true": (ref("ref_id", to=True), "ref at place 0", "ref_id", f"is True; {WHOLE}", 1),
-    "ref_id negative": (ref("ref_id", to=-1), "ref at place 0", "ref_id", f"is -1; {WHOLE}", 1),
-    "ref_id a half": (ref("ref_id", to=1.5), "ref at place 0", "ref_id", f"is 1.5; {WHOLE}", 1),
-    "ref_id NaN": (ref("ref_id", to=math.nan), "ref at place 0", "ref_id", f"is nan; {WHOLE}", 1),
-    "ref_id huge": (ref("ref_id", to=2**70), "ref at place 0", "ref_id", "is 118059162071741", 1),
-    "ref_id a list": (ref("ref_id", to=[]), "ref at place 0", "ref_id", f"is []; {WHOLE}", 1),
+    "no object": (change(0, 0, to=[1]), "ref at index 0", "the record", "is [1]; wanted an", 1),
+    "ref_id missing": (ref("ref_id", to=change), "ref at index 0", "ref_id", "is missing", 1),
+    "ref_id a text": (ref("ref_id", to="1"), "ref at index 0", "ref_id", f"is '1'; {WHOLE}", 1),
+    "ref_id true": (ref("ref_id", to=True), "ref at index 0", "ref_id", f"is True; {WHOLE}", 1),
+    "ref_id negative": (ref("ref_id", to=-1), "ref at index 0", "ref_id", f"is -1; {WHOLE}", 1),
+    "ref_id a half": (ref("ref_id", to=1.5), "ref at index 0", "ref_id", f"is 1.5; {WHOLE}", 1),
+    "ref_id NaN": (ref("ref_id", to=math.nan), "ref at index 0", "ref_id", f"is nan; {WHOLE}", 1),
+    "ref_id huge": (ref("ref_id", to=2**70), "ref at index 0", "ref_id", "is 118059162071741", 1),
+    "ref_id a list": (ref("ref_id", to=[]), "ref at index 0", "ref_id", f"is []; {WHOLE}", 1),
     "refs that differ": (
         more("refs", reference(1, 80, 8, 1, ["x"])),
-        "ref at place 2",
+        "ref at index 2",
         "ref_id",
         "several records with this number differ",
         1,
@@ -606,10 +606,10 @@ def test_broken_annotations_of_coco_spoil_their_picture_alone(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (change("images", 0, "id", to="7"), "image at place 0: id is '7'"),
-        (change("images", 0, to=[]), "image at place 0: the record is []"),
+        (change("images", 0, "id", to="7"), "image at index 0: id is '7'"),
+        (change("images", 0, to=[]), "image at index 0: the record is []"),
         (change("images", 0, "width", to=0), "image 7: width is 0"),
-        (change("annotations", 0, "id", to=True), "annotation at place 0: id is True"),
+        (change("annotations", 0, "id", to=True), "annotation at index 0: id is True"),
         (change("annotations", 0, "image_id", to=9), "annotation 70: image_id is 9; no image"),
         (change("annotations", 0, "image_id", to="7"), "annotation 70: image_id is '7'; wanted"),
     ],

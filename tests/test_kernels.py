@@ -64,13 +64,13 @@ def test_columns(shape, dtype, monkeypatch):
     wanted, plain = attention(query, key, scale), naive(query, key, scale)
     subset = [t for t in range(tokens) if t % 3 != 1]
     inside = [t for t in index if t in subset]
-    places = [subset.index(t) for t in inside]
+    there = [subset.index(t) for t in inside]
     fewer = query, key[..., subset, :], scale
     for block in (50, 2**18):
         monkeypatch.setattr(eager, "BLOCK", block * shape[2] // 64 + 1)
         compare(kernels.columns(query, key, index, scale), wanted[..., index], plain[..., index])
         found = kernels.columns(query, key, inside, scale, subset)
-        compare(found, attention(*fewer)[..., places], naive(*fewer)[..., places])
+        compare(found, attention(*fewer)[..., there], naive(*fewer)[..., there])
 
 
 def test_columns_of_an_attention_whose_lse_came_from_elsewhere():

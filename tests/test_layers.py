@@ -92,15 +92,15 @@ def test_imports_point_up_the_pipeline(path):
     assert mine == "nblabs" or "nblabs" not in heads, f"{mine} imports the labs"
     if mine == "__init__":
         return  # the public names, of all rooms
-    assert mine in ORDER, f"{mine} has no place in the order"
+    assert mine in ORDER, f"{mine} is missing from the order"
     for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
         head, _, rest = name.partition(".")
         if head == "nbhelpers" and not rest:  # the public names, which stand on all stages
             assert ORDER.index(mine) >= ORDER.index("evaluation"), mine
         elif head == "nbhelpers":
             theirs = room_of(rest)
-            place = PACKAGE / theirs.replace(".", "/")
-            if place.is_dir() or place.with_suffix(".py").is_file():
+            found = PACKAGE / theirs.replace(".", "/")
+            if found.is_dir() or found.with_suffix(".py").is_file():
                 assert ORDER.index(theirs) <= ORDER.index(mine), f"{mine} imports {theirs}"
 
 

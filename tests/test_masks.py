@@ -1,4 +1,4 @@
-"""Maps to pixels: the range, the place, the threshold."""
+"""Maps to pixels: the range, the location, the threshold."""
 
 import numpy as np
 import pytest

@@ -40,11 +40,11 @@ def test_ten_thousand_pairs_as_pycocotools_has_them():
     for masks, truths in pairs(1000):
         intersection, union = metrics.intersection_union(masks, truths)
         found = metrics.ious(intersection, union)
-        for place, (mine, true) in enumerate(zip(encoded(masks), encoded(truths), strict=True)):
-            assert found[place] == cocomask.iou([mine], [true], [0])[0, 0]
-            assert intersection[place] == cocomask.area(cocomask.merge([mine, true], 1))
-            assert union[place] == cocomask.area(cocomask.merge([mine, true], 0))
-            empty += union[place] == 0
+        for index, (mine, true) in enumerate(zip(encoded(masks), encoded(truths), strict=True)):
+            assert found[index] == cocomask.iou([mine], [true], [0])[0, 0]
+            assert intersection[index] == cocomask.area(cocomask.merge([mine, true], 1))
+            assert union[index] == cocomask.area(cocomask.merge([mine, true], 0))
+            empty += union[index] == 0
             seen += 1
     assert seen == 10_000
     assert empty > 100

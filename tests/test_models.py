@@ -294,7 +294,7 @@ def test_a_model_on_the_hub_is_pinned():
     [nb.load_models, load_captioner, load_parser, lambda name: nb.referring(name, "val")],
     ids=["models", "captioner", "parser", "data"],
 )
-def test_the_name_of_an_earlier_version_says_what_took_its_place(load):
+def test_the_name_of_an_earlier_version_says_what_replaced_it(load):
     with pytest.raises(ValueError, match=r"replaced by the sticker world .*; use 'stickers'$"):
         load("shapes")
 

@@ -1,4 +1,4 @@
-"""The project's own files: versions in one place, licenses, nothing of one machine."""
+"""The project's own files: versions in one file, licenses, nothing of one machine."""
 
 import ast
 import inspect
@@ -234,9 +234,9 @@ def test_the_readmes_first_screen():
     text = (ROOT / "README.md").read_text("utf-8")
     order = ["The code is the small tested package", "](book/images/", "make book ", "make test ",
              "import nbhelpers as nb", "## What holds"]  # fmt: skip
-    places = [text.index(part) for part in order]
-    assert places == sorted(places)
-    commands = [line for line in text[: places[4]].splitlines() if line.startswith("make ")]
+    offsets = [text.index(part) for part in order]
+    assert offsets == sorted(offsets)
+    commands = [line for line in text[: offsets[4]].splitlines() if line.startswith("make ")]
     assert len(commands) == 2
 
 

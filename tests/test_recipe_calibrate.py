@@ -18,7 +18,7 @@ from nbhelpers.evaluation.batched import THRESHOLDS
 from nbhelpers.settings import SETTINGS, Settings
 
 SMALL = [(1, "down"), (2, "down"), (2, "mid"), (2, "up"), (1, "up")]
-SD15 = [*((f, place) for f in (1, 2, 4) for place in ("down", "up")), (8, "mid")]
+SD15 = [*((f, block) for f in (1, 2, 4) for block in ("down", "up")), (8, "mid")]
 
 # What is tried ---------------------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ def test_the_command_resumes(folder, capsys):
     first = Path("model/nbhelpers.json").read_bytes()
     assert command("--quiet") == 0
     assert len(folder) == 1
-    assert Path("model/nbhelpers.json").read_bytes() == first  # in the place of the first search
+    assert Path("model/nbhelpers.json").read_bytes() == first  # in place of the first search
     Path("model/nbhelpers.json").unlink()
     assert command("--quiet", "--out", "elsewhere") == 0
     assert Path("elsewhere/nbhelpers.json").read_bytes() == first

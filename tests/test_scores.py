@@ -121,10 +121,10 @@ def test_daams_mean_probabilities():
 
 
 def test_layers_of_some_parts_of_the_unet():
-    places = ("down", "down", "mid", "up", "up")
+    blocks = ("down", "down", "mid", "up", "up")
     layers = [
-        dataclasses.replace(layer, place=place)
-        for layer, place in zip(pyramid(counts=(2, 1, 1, 1)), places, strict=True)
+        dataclasses.replace(layer, block=block)
+        for layer, block in zip(pyramid(counts=(2, 1, 1, 1)), blocks, strict=True)
     ]
     for which, kept in {
         "all": layers,

@@ -231,8 +231,8 @@ def drag(tab, figure, knob):
     said = knob.locator("xpath=../output")
     values = json.loads(knob.get_attribute("data-values"))
     middle = box["y"] + box["height"] / 2
-    place = (int(knob.input_value()) + 0.5) / len(values)
-    tab.mouse.move(box["x"] + 8 + place * (box["width"] - 16), middle)
+    share = (int(knob.input_value()) + 0.5) / len(values)
+    tab.mouse.move(box["x"] + 8 + share * (box["width"] - 16), middle)
     tab.mouse.down()
     for end, value in ((box["width"] - 1, values[-1]), (1, values[0])):
         tab.mouse.move(box["x"] + end, middle, steps=4)
@@ -373,15 +373,15 @@ def test_links_lead_somewhere_and_nothing_is_fetched(site, name):
     path = site / f"{name}.html"
     for tag, attributes in tags(path):
         target = attributes.get("href") or attributes.get("src") or ""
-        place = urlsplit(target)
-        if place.scheme in ("http", "https") or target.startswith("//"):
+        link = urlsplit(target)
+        if link.scheme in ("http", "https") or target.startswith("//"):
             is_link = tag == "a" or attributes.get("rel") in ("canonical", "license")
             assert is_link, f"{name} fetches {target}"
-        elif target and not place.scheme:
-            other = (path.parent / unquote(place.path)).resolve() if place.path else path
+        elif target and not link.scheme:
+            other = (path.parent / unquote(link.path)).resolve() if link.path else path
             assert other.is_file(), f"{name} links to {target}"
-            if place.fragment and other.suffix == ".html":
-                assert unquote(place.fragment) in anchors(other), f"{name} links to {target}"
+            if link.fragment and other.suffix == ".html":
+                assert unquote(link.fragment) in anchors(other), f"{name} links to {target}"
 
 
 @pytest.mark.parametrize("name", PAGES)

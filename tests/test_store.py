@@ -70,12 +70,12 @@ def test_a_tail_torn_at_any_byte_costs_one_item(store):
 def test_every_flipped_bit_is_noticed(store):
     path = fill(store, A, B)
     whole = path.read_bytes()
-    for place in range(len(whole)):
+    for index in range(len(whole)):
         for bit in range(8):
             damaged = bytearray(whole)
-            damaged[place] ^= 1 << bit
+            damaged[index] ^= 1 << bit
             path.write_bytes(damaged)
-            if place == len(whole) - 1:  # no newline: the last line counts as torn
+            if index == len(whole) - 1:  # no newline: the last line counts as torn
                 assert store.results() == {"a": A}
                 continue
             with pytest.raises(ValueError, match="line . of . *, is damaged"):

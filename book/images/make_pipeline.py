@@ -52,13 +52,13 @@ def main() -> None:
     axis.set_axis_off()
     models = nb.load_models("stickers")
     font = {"fontsize": 9, "color": INK, "va": "center"}
-    for place, (name, values) in enumerate(stages(models).items()):
-        x = 0.05 + STEP * place + (0.6 if place > 1 else 0)
+    for index, (name, values) in enumerate(stages(models).items()):
+        x = 0.05 + STEP * index + (0.6 if index > 1 else 0)
         panel = figure.add_axes((x / WIDTH, 0.32 / 3.05, SIDE / WIDTH, SIDE / 3.05))
         panel.imshow(values, cmap="viridis", aspect="auto", interpolation="nearest")
         panel.set_axis_off()
         axis.text(x + SIDE / 2, 0.17, name, ha="center", **font)
-        if place in (0, 2, 3):
+        if index in (0, 2, 3):
             arrow(axis, (x + SIDE + 0.03, 0.82), (x + STEP - 0.03, 0.82), INK)
     box = FancyBboxPatch((2.59, 0.5), 0.35, 0.64, "round,pad=0.03", facecolor=REST, edgecolor=INK)
     axis.add_patch(box)

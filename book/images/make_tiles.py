@@ -34,11 +34,11 @@ def main() -> None:
     say(3, -0.15, "tiles of keys come by, one after the other", ha="center")
     say(-0.2, TILES + 0.65, "score map", ha="right")
     say(3, TILES + 1.35, "each tile of weights meets its tile of scores", ha="center", size=9)
-    for place, words in enumerate(
+    for index, words in enumerate(
         ("largest logit  μ", "sum of exponentials  ℓ", "weighted sum  o")
     ):
-        tile(6.6, 1.55 + 0.7 * place, MARK, 0.35, 0.55)
-        say(7.1, 1.83 + 0.7 * place, words, size=9)
+        tile(6.6, 1.55 + 0.7 * index, MARK, 0.35, 0.55)
+        say(7.1, 1.83 + 0.7 * index, words, size=9)
     say(6.6, 4.1, "kept in registers;\no / ℓ leaves at the end", size=9, ha="left")
     figure.savefig(Path(__file__).with_name("tiles.png"), dpi=200, metadata={"Software": None})
 

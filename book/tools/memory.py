@@ -33,9 +33,9 @@ def measure(page: Path, kernels: int, seconds: int = 900) -> list[dict[str, int]
         OSError: This system has no ``/proc/PID/smaps_rollup``.
     """
     notebook = instructor_notebook(page) if "exercise" in page.read_text("utf-8") else read(page)
-    place = {"metadata": {"path": str(page.parent)}}
+    found_at = {"metadata": {"path": str(page.parent)}}
     clients = [
-        NotebookClient(notebook.copy(), timeout=seconds, kernel_name="python3", resources=place)
+        NotebookClient(notebook.copy(), timeout=seconds, kernel_name="python3", resources=found_at)
         for _ in range(kernels)
     ]
     with ExitStack() as running:

@@ -156,9 +156,9 @@ def standard_errors(
     values: Float[np.ndarray, "phrase column"], pictures: Int64[np.ndarray, " phrase"]
 ) -> Float[np.ndarray, " column"]:
     """Return each column mean's standard error, the phrases of a picture taken together."""
-    names, place = np.unique(pictures, return_inverse=True)
+    names, index = np.unique(pictures, return_inverse=True)
     sums = np.zeros((len(names), values.shape[1]))
-    np.add.at(sums, place, values - values.mean(axis=0))
+    np.add.at(sums, index, values - values.mean(axis=0))
     spread = np.square(sums).sum(axis=0) * len(names) / max(len(names) - 1, 1)
     found: np.ndarray = np.sqrt(spread) / len(values)
     return found
@@ -184,7 +184,7 @@ def calibrate(store: Store, before: Calibration) -> Calibration:
             + (f", the first: {records[0]['error']}" if records else "; the split is empty")
         )
     methods = [name for name in SETTINGS if name in settings["variants"]]
-    tried = candidates([(factor, place) for factor, place in good[0][1]["cells"]])
+    tried = candidates([(factor, block) for factor, block in good[0][1]["cells"]])
     pictures = np.asarray([item["image"] for item, _ in good])
     ious = {
         name: np.stack([unpack(record["ious"][name]) for _, record in good]) / STEPS

@@ -94,7 +94,7 @@ def load_pairs(folder: Path, names: Sequence[str], models: Models) -> Pairs:
 
     Raises:
         ValueError: if pictures are not this model's, or a map is not that of the picture's own
-            attention: a mask that was drawn has no place here.
+            attention: a mask that was drawn is refused.
     """
     shown, labels = [], []
     for number, name in enumerate(names, start=1):
@@ -104,11 +104,11 @@ def load_pairs(folder: Path, names: Sequence[str], models: Models) -> Pairs:
             pictures, maps = (file.get_tensor(key).numpy() for key in ("pictures", "maps"))
         if unet != digest(models.unet):
             raise ValueError(f"{path} was not written by this model; remove it and run again")
-        for place in range(len(pictures)):
-            own = segment(pictures[place], name, models, method="diffsegmenter").map
-            if np.abs(255 * own - maps[place]).max() > 2:
+        for index in range(len(pictures)):
+            own = segment(pictures[index], name, models, method="diffsegmenter").map
+            if np.abs(255 * own - maps[index]).max() > 2:
                 raise ValueError(
-                    f"mask {place} in {path} is not that of the picture's attention; DiffuMask "
+                    f"mask {index} in {path} is not that of the picture's attention; DiffuMask "
                     "learns from no other masks, so remove the file and run again"
                 )
         best = looks_right(list(pictures), name, models)

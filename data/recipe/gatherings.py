@@ -19,7 +19,7 @@ from nbhelpers.evaluation.batched import THRESHOLDS
 from nbhelpers.kernels import threshold_sweep
 from nbhelpers.masks import to_pixels
 from nbhelpers.models import Models
-from nbhelpers.scores import PLACES, join_maps, noun_maps
+from nbhelpers.scores import BLOCKS, join_maps, noun_maps
 from nbhelpers.segment import attend, make_prompt, target_spans
 from nbhelpers.settings import Settings
 
@@ -30,7 +30,7 @@ TIMESTEPS = (
 LAYERS: tuple[Layers, ...] = ("all", "no-mid", "up")
 STEPS = 2**16 - 1  # an IoU is kept as a whole number of these
 Cells = Sequence[tuple[int, str]]
-"""The factor and the place of each cross-attention layer."""
+"""The factor and the block of each cross-attention layer."""
 
 
 def simplicity(gathering: Gathering) -> tuple[int, int]:
@@ -84,10 +84,10 @@ def _shares(gathering: Gathering, cells: Cells) -> dict[tuple[int, str], float]:
     return {cell: weights[cell[0]] / total for cell in sorted(scoring)}
 
 
-def _scores(gathering: Gathering, factor: int, place: str) -> bool:
+def _scores(gathering: Gathering, factor: int, block: str) -> bool:
     """Tell whether a layer has a say in a gathering."""
     weighted = gathering.weights is None or gathering.weights.get(factor, 0) > 0
-    return weighted and place in PLACES[gathering.layers]
+    return weighted and block in BLOCKS[gathering.layers]
 
 
 @torch.no_grad()
@@ -107,11 +107,11 @@ def search_phrase(
         ValueError: No noun in the phrase, or anything that a stage refuses.
     """
     latent = encode_image(image, models)
-    # The noise of a timestep is drawn by its place among the timesteps, so both tell a look.
+    # The noise of a timestep is drawn by its index among the timesteps, so both tell a look.
     noised = {
-        (t, place): row
+        (t, index): row
         for timesteps in TIMESTEPS
-        for place, (t, row) in enumerate(
+        for index, (t, row) in enumerate(
             zip(timesteps, add_noise(latent, timesteps, models), strict=True)
         )
     }
@@ -124,7 +124,7 @@ def search_phrase(
         prompt = make_prompt(phrase, models, settings, image=image)
         attention = attend([rows], [prompt], timesteps, models)
         looks = {look: attention.part(k, len(noised)) for k, look in enumerate(noised)}
-        cells = [(layer.factor, layer.place) for layer in attention.cross_layers]
+        cells = [(layer.factor, layer.block) for layer in attention.cross_layers]
         tried = candidates(cells)
         ious = np.zeros((len(tried), len(THRESHOLDS)), np.uint16)
         for chosen, maps in _completed(looks, prompt, settings, tried):
@@ -154,7 +154,7 @@ def _completed(
     for number, gathering in enumerate(tried):
         groups[gathering.timesteps].append(number)
     for timesteps, numbers in groups.items():
-        mine = [(t, place) for place, t in enumerate(timesteps)]
+        mine = [(t, index) for index, t in enumerate(timesteps)]
         layers = [layer for look in mine for layer in looks[look].cross_layers]
         size = max((layer.grid for layer in layers), key=lambda grid: grid[0] * grid[1])
         scores = []
@@ -163,7 +163,7 @@ def _completed(
             pairs = [
                 (layer, values)
                 for layer, values in zip(layers, maps, strict=True)
-                if _scores(gathering, layer.factor, layer.place)
+                if _scores(gathering, layer.factor, layer.block)
             ]
             joined = join_maps(
                 *zip(*pairs, strict=True),

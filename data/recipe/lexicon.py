@@ -74,7 +74,7 @@ croissant biscuit cookie brownie cake cupcake pie donut doughnut muffin pastry t
 steak sausage wing salad noodle fry chip cracker nut pickle olive slice piece chunk bite snack
 meal lunch dinner breakfast dessert drink soda beer cocktail-glass smoothie milkshake can topping
 """
-_PLACES = """
+_SCENERY = """
 street road sidewalk highway bridge tunnel intersection corner curb lane path trail alley driveway
 parking-lot garage yard garden lawn field park playground court rink pool lake river stream ocean
 sea beach shore coast island hill mountain valley forest wood jungle desert cave sky cloud sun
@@ -114,9 +114,9 @@ ANIMALS = _words(_ANIMALS)
 CLOTHES = _words(_CLOTHES)
 BODY = _words(_BODY)
 PARTS = _words(_PARTS)
-PLACES = _words(_PLACES)
+SCENERY = _words(_SCENERY)
 THINGS = _words(_FURNITURE, _THINGS, _VEHICLES, _FOOD)
-NOUNS = sorted({*PEOPLE, *ANIMALS, *CLOTHES, *BODY, *PARTS, *PLACES, *THINGS})
+NOUNS = sorted({*PEOPLE, *ANIMALS, *CLOTHES, *BODY, *PARTS, *SCENERY, *THINGS})
 SHAPES = "ball ring moon star heart cross square triangle flower house fish tree".split()
 # What the project's own pictures show.
 STICKERS = [*"""

@@ -38,7 +38,7 @@ def flatten(root: Node, *, source: str = "grammar") -> Tree:
             visit(child, node, label)
 
     visit(root, None, "ROOT")
-    place = {id(node): i for i, (node, _, _) in enumerate(order)}
+    index = {id(node): i for i, (node, _, _) in enumerate(order)}
     words = [node.word for node, _, _ in order]
     glued = {"'s", "'", ",", ".", "n't", "-"}
     spaces = [
@@ -46,7 +46,7 @@ def flatten(root: Node, *, source: str = "grammar") -> Tree:
     ]
     return Tree(
         words, spaces, [node.pos for node, _, _ in order],
-        [-1 if head is None else place[id(head)] for _, head, _ in order],
+        [-1 if head is None else index[id(head)] for _, head, _ in order],
         [dep for _, _, dep in order], source,
     )  # fmt: skip
 
@@ -74,7 +74,7 @@ class NounPhrases:
             return self.component(), False, False
         groups = [
             (5, lexicon.PEOPLE), (3, lexicon.ANIMALS), (3, lexicon.CLOTHES), (2, lexicon.BODY),
-            (7, lexicon.THINGS), (3, lexicon.PLACES), (1, lexicon.PARTS), (1, lexicon.SHAPES),
+            (7, lexicon.THINGS), (3, lexicon.SCENERY), (1, lexicon.PARTS), (1, lexicon.SHAPES),
             (3, lexicon.STICKERS),
         ]  # fmt: skip
         weights, lists = zip(*groups, strict=True)
@@ -87,7 +87,7 @@ class NounPhrases:
         """Return two or three nouns that name one thing: "lamp base", "jam jar lid"."""
         first = self.pick(
             self.rng.choices(
-                [lexicon.THINGS, lexicon.ANIMALS, lexicon.STICKERS, lexicon.PLACES, lexicon.MASS,
+                [lexicon.THINGS, lexicon.ANIMALS, lexicon.STICKERS, lexicon.SCENERY, lexicon.MASS,
                  lexicon.MATERIAL_NOUNS], [8, 4, 5, 2, 1, 1],
             )[0]
         )  # fmt: skip
@@ -205,7 +205,7 @@ class NounPhrases:
         if compound < 0.1:
             node.left.insert(0, ("compound", Node(self.pick(lexicon.MATERIAL_NOUNS), "NOUN")))
         elif compound < 0.13:
-            first = self.pick(lexicon.PLACES if self.chance(0.3) else lexicon.THINGS)
+            first = self.pick(lexicon.SCENERY if self.chance(0.3) else lexicon.THINGS)
             node.left[:0] = [("compound", Node(w, "NOUN")) for w in first.split()]
         count = self.rng.choices([0, 1, 2, 3], [46, 42, 11, 1])[0]
         modifiers = [m for _ in range(count) for m in self.adjective()]

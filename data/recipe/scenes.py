@@ -193,7 +193,7 @@ def _color(
 def _place(
     rng: np.random.Generator, names: list[tuple[str, str | None, int | None]]
 ) -> tuple[Thing, ...]:
-    """Return things at places where their boxes hardly overlap, or one is behind another."""
+    """Return things at locations where their boxes hardly overlap, or one is behind another."""
     count = sum(worn is None for _, _, worn in names)
     low, high = {1: (0.58, 0.85), 2: (0.42, 0.62), 3: (0.34, 0.46)}[count]
     overlap = 0.45 if rng.random() < 0.25 else 0.12

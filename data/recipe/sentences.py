@@ -52,7 +52,7 @@ class Grammar(Modifiers):
         return node
 
     def referring(self) -> Node:
-        """Return "guy in blue shirt on left", with few articles, or a bare place word behind."""
+        """Return "guy in blue shirt on left", with few articles, or a bare position behind."""
         bare = self.rng.choice([0.1, 0.6, 0.95])
         node = self.described(bare)
         if self.chance(0.15):
@@ -72,7 +72,7 @@ class Grammar(Modifiers):
         return verb.add("advmod", Node(where, "ADV"))
 
     def trailing(self) -> tuple[str, Node]:
-        """Return a place without preposition: "far left", "top right", "on the left"."""
+        """Return a position without preposition: "far left", "top right", "on the left"."""
         word = self.pick("left right left right front back top bottom middle center")
         left = []
         if word in {"left", "right"} and self.chance(0.5):
@@ -99,7 +99,7 @@ class Grammar(Modifiers):
                 return thing.add("appos", node)
             if self.chance(0.3):
                 return node.add("prep", Node("of", "ADP").add("pobj", self.phrase(bare=bare)))
-        else:  # the place first, then the thing
+        else:  # the position first, then the thing
             word, to = self.pick(
                 "closest-to closest-to nearest-to nearest-to next-to furthest-from farthest-from "
                 "second-from third-from first-from fourth-from last-on first-on"
@@ -114,8 +114,8 @@ class Grammar(Modifiers):
             node = self.phrase(bare=0.9)
             if self.chance(0.25):
                 node = self.wearer(0.95)
-            place = Node(word, "ADJ").add("prep", Node(to, "ADP").add("pobj", where))
-            return place.add("appos", node)
+            position = Node(word, "ADJ").add("prep", Node(to, "ADP").add("pobj", where))
+            return position.add("appos", node)
         if self.chance(0.3):
             node.add("prep", self.prep(0.9, deep=False))
         return node
@@ -342,7 +342,7 @@ class Grammar(Modifiers):
 def disguise(tree: Tree, rng: random.Random, share: float) -> Tree:
     """Put made-up words for a share of the nouns, verbs and adjectives, endings kept.
 
-    The parser will meet words that no list holds; so it has to read them from their place.
+    The parser will meet words that no list holds; so it has to read them by the words around.
     """
     words = list(tree.words)
     for i, (word, pos) in enumerate(zip(words, tree.pos, strict=True)):

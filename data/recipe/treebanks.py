@@ -49,7 +49,7 @@ def to_spacy(tree: Tree) -> Tree | None:
 
 
 def _swap(tree: Tree, old: int, new: int) -> None:
-    """Let word `new` take word `old`'s place under old's head."""
+    """Let word `new` stand instead of word `old` under old's head."""
     tree.heads[new], tree.deps[new] = tree.heads[old], tree.deps[old]
     tree.heads[old] = new
 

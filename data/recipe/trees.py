@@ -112,11 +112,11 @@ def fragments(tree: Tree, rng: random.Random, *, most: int = 1) -> list[Tree]:
 
 
 def _select(tree: Tree, keep: list[int], *, root: int | None = None) -> Tree:
-    place = {old: new for new, old in enumerate(keep)}
-    heads = [-1 if i == root else place.get(tree.heads[i], -1) for i in keep]
+    index = {old: new for new, old in enumerate(keep)}
+    heads = [-1 if i == root else index.get(tree.heads[i], -1) for i in keep]
     deps = ["ROOT" if i == root else tree.deps[i] for i in keep]
     words, pos = [tree.words[i] for i in keep], [tree.pos[i] for i in keep]
-    spaces = [tree.spaces[i] or (i + 1 < len(tree.words) and i + 1 not in place) for i in keep]
+    spaces = [tree.spaces[i] or (i + 1 < len(tree.words) and i + 1 not in index) for i in keep]
     return Tree(words, spaces, pos, heads, deps, tree.source)
 
 

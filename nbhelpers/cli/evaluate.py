@@ -83,7 +83,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
         type=number(0, 2),
         nargs="+",
         default=[],
-        help="every method with each of these weights of the noun, in the place of its own",
+        help="every method with each of these weights of the noun, instead of its own",
     )
     add(
         "--seeds",

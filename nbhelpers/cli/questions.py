@@ -5,19 +5,19 @@ import sys
 from pathlib import Path
 
 from nbhelpers.cli import say
-from nbhelpers.cli.tables import add_places, places
+from nbhelpers.cli.tables import add_folders, folders_of
 
 FILES = ("questions.json", "questions.md")
 DESCRIPTION = """\
 Answer, from the runs in a folder, what the paper leaves open: which leak between
-phrases costs what, at every place of the target's phrase, and by way of keys or of
+phrases costs what, by the order of the target's phrase, and by way of keys or of
 values; EOS and padding apart; Eq. 4 as a weight from 0 to 1.6, with Compel's way
 below 1; keys, values or both; A S or its transpose, and how often; which timesteps;
 what kind of phrase; and the gain by how good the baseline is.
 Written, as far as the runs were made: questions.json, questions.md."""
 ENDING = """\
 example
-  python -m nbhelpers reproduce --parts places settings tables --work out/runs
+  python -m nbhelpers reproduce --parts leaks settings tables --work out/runs
   python -m nbhelpers questions out/runs --out out
 """
 
@@ -25,12 +25,12 @@ example
 def describe(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
-    add_places(parser)
+    add_folders(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Reads the runs and writes the answers."""
-    folder, out = places(options, FILES)
+    folder, out = folders_of(options, FILES)
     return write(folder, out, options)
 
 

@@ -20,7 +20,7 @@ from nbhelpers.datasets import quoted
 from nbhelpers.files import check_writable
 from nbhelpers.weights import EMBEDDED, data_folder
 
-PARTS = ("tables", "classes", "places", "settings", "family")
+PARTS = ("tables", "classes", "leaks", "settings", "family")
 DESCRIPTION = """\
 Evaluate all that the paper's tables and the questions it leaves open need, then make
 them: `tables` and `questions` tell what is written. Stop it, kill it, pull the plug:
@@ -29,7 +29,7 @@ the same command goes on.
 parts
   tables     Tables 2, 3 and 4: every phrase; the named methods from two seeds
   classes    Table 1: the classes of each picture (of stickers; for COCO see evaluate)
-  places     the three leaks: one thing a picture, named at every place, 62 variants
+  leaks      the three leaks: one thing a picture, its phrase in every order, 38 variants
   settings   weight, keys and values, completion, timesteps: one phrase a picture
   family     Table 1, measured: all systems (of the sticker world and its model); one
              whose weights aren't trained is left out, and the table says so"""

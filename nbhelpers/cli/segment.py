@@ -107,7 +107,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
         "--caption",
         metavar="TEXT",
         type=phrase,
-        help='the whole prompt, in the place of "a photograph of PHRASE"',
+        help='the whole prompt, instead of "a photograph of PHRASE"',
     )
     add(
         "--prompt-from",

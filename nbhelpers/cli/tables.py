@@ -25,7 +25,7 @@ own. Written, as far as their rows were read:
   figure-8-*.png   maps of the ablation, of pictures that a rule chooses
 
 A folder with runs of the family's systems (evaluate --method maskclip) gets one table of
-all of them in their place: family.json and family.md."""
+all of them instead: family.json and family.md."""
 ENDING = """\
 examples
   python -m nbhelpers evaluate --split val --out out/runs/val
@@ -39,7 +39,7 @@ all runs that the tables need, and the tables, by one command
 def describe(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments to its parser."""
     parser.description, parser.epilog = DESCRIPTION, ENDING
-    add_places(parser)
+    add_folders(parser)
     add = parser.add_argument
     add("--no-maps", action="store_true", help="leave out figure 8, which needs the model")
     add("--root", metavar="DIR", help="where the dataset lies, for figure 8")
@@ -50,7 +50,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add("--device", metavar="NAME", default="cpu", help="for figure 8 (default: cpu)")
 
 
-def add_places(parser: argparse.ArgumentParser) -> None:
+def add_folders(parser: argparse.ArgumentParser) -> None:
     """Adds where the runs are and where the tables go."""
     add = parser.add_argument
     add("folder", metavar="DIR", help="holds the runs, one of val and others, side by side")
@@ -63,13 +63,13 @@ def run(options: argparse.Namespace) -> int:
     from nbhelpers.evaluation.runs import find_runs
     from nbhelpers.family.evaluation.tables import PROTOCOLS
 
-    folder, out = places(options, [*FILES, *FAMILY])
+    folder, out = folders_of(options, [*FILES, *FAMILY])
     if any(find_runs(folder, prompts, systems=True) for prompts in PROTOCOLS):
         return write_family(folder, out, options)
     return write(folder, out, options)
 
 
-def places(options: argparse.Namespace, files: Sequence[str]) -> tuple[Path, Path]:
+def folders_of(options: argparse.Namespace, files: Sequence[str]) -> tuple[Path, Path]:
     """Returns the folder of the runs, and the one to write to, which is checked first."""
     folder, out = Path(options.folder), Path(options.out or options.folder)
     if "\0" in f"{folder}{out}" or not folder.is_dir():

@@ -32,7 +32,7 @@ class Instances:
         for kind, plural in KINDS.items():
             for index, value in enumerate(lists[plural]):
                 with collecting(self.broken):
-                    number = Record.of(value, file, f"{kind} at place {index}").whole("id")
+                    number = Record.of(value, file, f"{kind} at index {index}").whole("id")
                     claims = self.entries[kind].setdefault(number, [])
                     if value not in claims:
                         claims.append(value)

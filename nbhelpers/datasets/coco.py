@@ -138,11 +138,11 @@ def coco(root: str | os.PathLike, split: str) -> Coco:
     names = _names(instances, broken)
     classes = {number: index for index, number in enumerate(names, start=1)}
     captions = path.with_name(f"captions_{split}.json")
-    places = [base / split, base / "images" / split, base / "images"]
-    folder = next((place for place in places if place.is_dir()), None)
+    folders = [base / split, base / "images" / split, base / "images"]
+    folder = next((path for path in folders if path.is_dir()), None)
     if folder is None:
         raise FileNotFoundError(
-            f"the pictures of {split} are in none of {', '.join(map(quoted, places))}; "
+            f"the pictures of {split} are in none of {', '.join(map(quoted, folders))}; "
             "python -m nbhelpers data check says where they are to be had"
         )
     annotations = _annotations(instances, pictures, broken)
@@ -203,7 +203,7 @@ def _captions(
     found: dict[int, list[tuple[int, str]]] = {image: [] for image in pictures}
     for index, value in enumerate(whole["annotations"]):
         with collecting(broken):
-            record = Record.of(value, str(path), f"caption at place {index}")
+            record = Record.of(value, str(path), f"caption at index {index}")
             image = record.whole("image_id")
             if image in found:
                 found[image].append((record.whole("id"), record.text("caption")))

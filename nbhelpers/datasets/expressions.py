@@ -132,7 +132,7 @@ class Referring:
 
         Args:
             pictures: Whether the bytes of the pictures count. One that can't be read counts as
-                such, so that the sum changes when it is put in its place.
+                such, so that the sum changes once it can be read.
 
         """
         total = hashlib.sha256(f"{self.name} {self.split} {self.splits_by}\n".encode())

@@ -128,7 +128,7 @@ def indexed(
     torn: dict[int, Record] = {}
     for index, value in enumerate(values):
         with collecting(broken):
-            record = Record.of(value, file, f"{kind} at place {index}")
+            record = Record.of(value, file, f"{kind} at index {index}")
             number = record.whole(key)
             if number in found and found[number].fields != value:
                 torn[number] = record
@@ -173,9 +173,9 @@ def parse_json(content: bytes | str, file: str) -> Any:
     try:
         return json.loads(content, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}, of {len(content):,} characters"
+        position = f"line {error.lineno}, column {error.colno}, of {len(content):,} characters"
         raise ValueError(
-            f"{name} is not JSON: {error.msg.lower()} at {place}; it may be cut short: {again}"
+            f"{name} is not JSON: {error.msg.lower()} at {position}; it may be cut short: {again}"
         ) from None
     except RecursionError:
         raise ValueError(f"{name} is nested too deeply for an annotation file; {again}") from None

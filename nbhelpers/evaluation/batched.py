@@ -127,7 +127,7 @@ class Reader:
         return rows
 
     def _prompt(self, question: Question, settings: Settings) -> Prompt:
-        """Returns the prompt of a question, its target the chunk at the phrase's own place."""
+        """Returns the prompt of a question, its target the chunk of the phrase itself."""
         return make_prompt(
             question.phrase,
             self.models,

@@ -38,7 +38,7 @@ class Scenes(Protocol):
         """Returns a picture."""
 
     def class_map(self, image_id: int) -> UInt8[np.ndarray, "h w"]:
-        """Returns the class of each pixel, a place in `categories`; 255 for what doesn't count."""
+        """Returns each pixel's class, an index in `categories`; 255 for what doesn't count."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def read_classes(
     """Returns the counts of one picture.
 
     Returns:
-        For every variant and every class of the picture (its place, as text), the
+        For every variant and every class of the picture (its index, as text), the
         intersections and unions in pixels at each of `THRESHOLDS`.
 
     Raises:

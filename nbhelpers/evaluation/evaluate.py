@@ -162,7 +162,7 @@ def evaluate(
             f"none of {len(records)} expressions could be read"
             + (f", the first: {records[0]['error']}" if records else "; the dataset is empty")
         )
-    place = np.asarray([asked[r["id"]].image_id for r in good])
+    numbers = np.asarray([asked[r["id"]].image_id for r in good])
     shared, either = np.stack([np.stack(r["counts"]) for r in good]).transpose(1, 2, 0)
     ious = dict(zip(chosen, shared / np.maximum(either, 1), strict=True))
     first = next(iter(chosen))
@@ -172,12 +172,12 @@ def evaluate(
         baseline=first,
         thresholds={name: float(s.threshold or 0) for name, s in chosen.items()},
         expressions=tuple(int(r["id"]) for r in good),
-        pictures=place,
+        pictures=numbers,
         ious=ious,
-        miou={n: paired_bootstrap(v, zero, place, seed=seed) for n, v in ious.items()},
+        miou={n: paired_bootstrap(v, zero, numbers, seed=seed) for n, v in ious.items()},
         oiou={n: overall_iou(i, u) for n, i, u in zip(chosen, shared, either, strict=True)},
         gain={
-            n: None if n == first else paired_bootstrap(v, ious[first], place, seed=seed)
+            n: None if n == first else paired_bootstrap(v, ious[first], numbers, seed=seed)
             for n, v in ious.items()
         },
         errors=errors,

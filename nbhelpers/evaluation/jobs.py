@@ -12,6 +12,7 @@ from typing import Any, Literal
 import nbhelpers
 from nbhelpers.calibration import FILE, read_calibration
 from nbhelpers.datasets import Broken, Coco, Expression, Referring, coco, referring
+from nbhelpers.evaluation import formats
 from nbhelpers.evaluation.batched import Question, Reader, count, one_thread
 from nbhelpers.evaluation.classes import Drawn, digest, read_classes
 from nbhelpers.evaluation.run import Evaluate, Item
@@ -22,7 +23,7 @@ from nbhelpers.segment import SETTINGS, Settings
 from nbhelpers.versions import version_of
 from nbhelpers.weights import EMBEDDED, locate
 
-PLACES = ("alone", "1 of 2", "2 of 2", "1 of 3", "2 of 3", "3 of 3")
+ORDERS = ("alone", "1 of 2", "2 of 2", "1 of 3", "2 of 3", "3 of 3")
 # On these the numbers depend; what draws and reports them doesn't matter.
 SOURCES = (
     *("kernels/*.py", "errors.py", "weights.py", "calibration.py", "models.py", "datasets/*.py"),
@@ -30,7 +31,6 @@ SOURCES = (
     *("denoising.py", "attention.py", "scores.py", "completion.py", "masks.py", "settings.py"),
     *("segment.py", "evaluation/batched.py", "evaluation/classes.py", "metrics/classes.py"),
 )
-FORMAT = 3  # of a run's settings, see `nbhelpers.evaluation.runs`
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "spacy", "numpy", "pillow")
 POSITION = re.compile(
     r"\b(left|right|top|bottom|upper|lower|middle|center|centre|front|back|behind|near\w*|next|"
@@ -47,12 +47,12 @@ class Job:
         dataset: "stickers", "refcoco", "refcoco+" or "refcocog"; or, for classes, "coco".
         split: Such as "val".
         variants: Settings by name.
-        system: A system of the family, by its name in `SYSTEMS`, in the place of variants.
+        system: A system of the family, by its name in `SYSTEMS`, instead of variants.
         root: The dataset's folder; None for the project's own.
         by: Whose splits.
         pictures: Only the first so many; all when None.
         prompts: "phrase", every expression alone; "first", one of each picture, the most telling
-            of its first thing; "places", the same at every place among the other things' phrases;
+            of its first thing; "orders", the same in every order among the other things' phrases;
             "classes", the classes of each picture.
         model: As for `load_models`.
         revision: Likewise.
@@ -66,7 +66,7 @@ class Job:
     root: str | None = None
     by: str | None = None
     pictures: int | None = None
-    prompts: Literal["phrase", "first", "places", "classes"] = "phrase"
+    prompts: Literal["phrase", "first", "orders", "classes"] = "phrase"
     model: str = EMBEDDED
     revision: str | None = None
     parser: str | None = None
@@ -111,8 +111,8 @@ class Job:
         chosen = pictures[: self.pictures]
         if self.prompts == "phrase":
             return [_item(e) for group in chosen for e in group]
-        places = PLACES if self.prompts == "places" else PLACES[:1]
-        return [item for group in chosen for item in _placed(group, places)]
+        orders = ORDERS if self.prompts == "orders" else ORDERS[:1]
+        return [item for group in chosen for item in _ordered(group, orders)]
 
     def settings(self) -> dict[str, Any]:
         """Returns all that the numbers depend on, as plain JSON; loads no weights.
@@ -126,7 +126,7 @@ class Job:
         classes = {"classes": data.categories} if self.prompts == "classes" else {}
         known = {"name": self.model if commit or self.model == EMBEDDED else Path(source).name}
         return {
-            "format": FORMAT,
+            "format": formats.RUN,
             "dataset": {
                 "name": self.dataset,
                 "split": self.split,
@@ -238,7 +238,7 @@ def variants_of(
 
 
 def kind_of(phrase: str, category: str) -> Literal["position", "noun", "attribute"]:
-    """Returns what a phrase tells its thing by: a place, nothing but the noun, or anything else.
+    """Returns what a phrase tells its thing by: its position, its noun alone, or anything else.
 
     A rule of words, so that any dataset can be parted the same way: some "left" is a verb.
 
@@ -273,22 +273,22 @@ def _item(e: Expression) -> dict[str, Any]:
     }
 
 
-def _placed(group: Sequence[Expression], places: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the first thing of a picture at these places among its other things' phrases."""
+def _ordered(group: Sequence[Expression], orders: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the first thing of a picture in these orders among its other things' phrases."""
     by_kind = sorted(group, key=lambda e: (kind_of(e.text, e.category) != "attribute", e.id))
     things = {e.annotation_id: e for e in reversed(by_kind)}  # its first, most telling phrase
     target, *others = (things[number] for number in sorted(things))
     items = []
-    for place in places:
-        count = 1 if place == "alone" else int(place[-1])
+    for order in orders:
+        count = 1 if order == "alone" else int(order[-1])
         if count > len(things):
             continue
-        first = 0 if place == "alone" else int(place[0]) - 1
+        first = 0 if order == "alone" else int(order[0]) - 1
         phrases = [e.text for e in others[: count - 1]]
         before = "".join(f"{phrase} and " for phrase in phrases[:first])
         after = "".join(f" and {phrase}" for phrase in phrases[first:])
-        words = {"before": before, "after": after, "place": place}
-        items.append({**_item(target), "id": f"{target.id} {place}", **words})
+        words = {"before": before, "after": after, "order": order}
+        items.append({**_item(target), "id": f"{target.id} {order}", **words})
     return items
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nbhelpers.datasets.published import splits_of
-from nbhelpers.evaluation.jobs import PLACES, Job
+from nbhelpers.evaluation.jobs import ORDERS, Job
 from nbhelpers.evaluation.runs import Run, compare, find_runs, ious_of, load_runs
 from nbhelpers.evaluation.tables import Row, Table, about, make_tables, methods, variants
 from nbhelpers.metrics import paired_bootstrap
@@ -63,15 +63,15 @@ def leaks_into() -> list[Row]:
     )
     return [
         changed(
-            f"isolate {isolate}{_by(by)}, tail {tail}, into {place}",
+            f"isolate {isolate}{_by(by)}, tail {tail}, into {which}",
             ALIKE,
             {},
             isolate=isolate,
             by=by,
             tail=tail,
-            into=place,
+            into=which,
         )
-        for ((isolate, by), tail), place in product(closing, ("keys", "values", "both"))
+        for ((isolate, by), tail), which in product(closing, ("keys", "values", "both"))
     ]
 
 
@@ -100,8 +100,8 @@ def into() -> list[Row]:
     return [
         Row("plain", PLAIN, {"method": "plain", "into": "both"}),
         *(
-            changed(f"{name} into {place}", settings, {"method": name}, into=place)
-            for (name, settings), place in product(methods.items(), ("keys", "values", "both"))
+            changed(f"{name} into {which}", settings, {"method": name}, into=which)
+            for (name, settings), which in product(methods.items(), ("keys", "values", "both"))
         ),
     ]
 
@@ -138,8 +138,8 @@ QUESTIONS: Mapping[str, Table] = {
 }
 
 
-def place_variants() -> dict[str, Settings]:
-    """Returns all variants that are read at every place, each once."""
+def leak_variants() -> dict[str, Settings]:
+    """Returns all variants that are read in every order of the phrases, each once."""
     return _each_once([*leaks(), *leaks_into()])
 
 
@@ -157,19 +157,19 @@ def _each_once(rows: Iterable[Row]) -> dict[str, Settings]:
     return found
 
 
-def answer_places(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any]:
-    """Returns how each way of closing leaks reads the target at every place, against plain there.
+def answer_leaks(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any]:
+    """Returns how each way of closing leaks reads the target, by the order of its phrase.
 
-    Gains are over the plain prompt under the same softmax at the same place. Thresholds are
-    chosen on val, over all places together.
+    Gains are over the plain prompt under the same softmax in the same order. Thresholds are
+    chosen on val, over all orders together.
     """
-    rows = _at_places(leaks(), val, test, seed)
-    title = "Three leaks, at every place of the target's phrase"
+    rows = _by_order(leaks(), val, test, seed)
+    title = "Three leaks, by the order of the target's phrase"
     return {"name": "leaks", "title": title, **about(test), "rows": rows}
 
 
 def answer_into(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any] | None:
-    """Returns what the closed leaks bring to keys, to values and to both, as `answer_places`.
+    """Returns what the closed leaks bring to keys, to values and to both, as `answer_leaks`.
 
     Returns:
         None where a row wasn't read.
@@ -177,24 +177,24 @@ def answer_into(val: Run, test: Run, *, seed: int = 0) -> dict[str, Any] | None:
     asked = leaks_into()
     if not all(run.like(row.settings) for run in (val, test) for row in asked):
         return None
-    title = "Closed leaks for keys, values or both, at every place"
-    rows = _at_places(asked, val, test, seed)
+    title = "Closed leaks for keys, values or both, by the order of the target's phrase"
+    rows = _by_order(asked, val, test, seed)
     return {"name": "leaks-into", "title": title, **about(test), "rows": rows}
 
 
-def _at_places(asked: Sequence[Row], val: Run, test: Run, seed: int) -> list[dict[str, Any]]:
-    """Returns a record for each row at each place, as far as they were read."""
-    rows, at = [], {place: test.only(place=place) for place in PLACES}
+def _by_order(asked: Sequence[Row], val: Run, test: Run, seed: int) -> list[dict[str, Any]]:
+    """Returns a record for each row in each order, as far as they were read."""
+    rows, found = [], {order: test.only(order=order) for order in ORDERS}
     for row in asked:
         baseline = replace(ALIKE, softmax_over=row.settings.softmax_over)
-        for place in PLACES:
-            here = at[place]
+        for order in ORDERS:
+            here = found[order]
             if not here.items:
                 continue
             versus = None if row.settings == baseline else baseline
             value = compare(val, here, row.settings, versus, seed=seed)
             if value is not None:
-                rows.append({"label": row.label, "place": place, **row.facts, **asdict(value)})
+                rows.append({"label": row.label, "order": order, **row.facts, **asdict(value)})
     return rows
 
 
@@ -265,9 +265,9 @@ def answers(folder: Path, *, seed: int = 0) -> list[dict[str, Any]]:
         ValueError: There is nothing to answer from, or runs that don't belong together.
     """
     found = []
-    if find_runs(folder, "places"):
-        val, tests = load_runs(folder, "places")
-        found += [answer_places(val, test, seed=seed) for test in tests]
+    if find_runs(folder, "orders"):
+        val, tests = load_runs(folder, "orders")
+        found += [answer_leaks(val, test, seed=seed) for test in tests]
         told = [answer_into(val, test, seed=seed) for test in tests]
         found += [table for table in told if table is not None]
     if find_runs(folder, "first"):
@@ -279,7 +279,7 @@ def answers(folder: Path, *, seed: int = 0) -> list[dict[str, Any]]:
     return found
 
 
-Prompts = Literal["phrase", "first", "places", "classes"]
+Prompts = Literal["phrase", "first", "orders", "classes"]
 
 
 @dataclass(frozen=True)
@@ -305,10 +305,10 @@ class Part:
 PARTS: Mapping[str, Part] = {
     "tables": Part("phrase", variants, (80, 150), methods),
     "classes": Part("classes", lambda: SETTINGS, (80, 150)),
-    "places": Part("places", place_variants, (40, 80)),
+    "leaks": Part("orders", leak_variants, (40, 80)),
     "settings": Part("first", phrase_variants, (60, 120)),
 }
-OF_TABLES, OF_QUESTIONS = ("tables", "classes"), ("places", "settings")
+OF_TABLES, OF_QUESTIONS = ("tables", "classes"), ("leaks", "settings")
 
 
 def make_jobs(base: Job, parts: Iterable[str], pictures: int | None = None) -> dict[str, Job]:
@@ -317,7 +317,7 @@ def make_jobs(base: Job, parts: Iterable[str], pictures: int | None = None) -> d
     Args:
         base: Dataset, model and device.
         parts: Of `PARTS`; "classes" is left out where pixels have no classes, as in RefCOCO.
-        pictures: How many of each split, in the place of the parts' own numbers.
+        pictures: How many of each split, instead of the parts' own numbers.
     """
     tests = [split for split in splits_of(base.dataset, base.by)[1] if split.startswith("test")]
     found = {}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nbhelpers.evaluation.formats import TABLES, tables_as_now
 from nbhelpers.files import write_whole
 
 FILES = ("tables.json", "questions.json", "family.json")
@@ -91,7 +92,7 @@ def load_results(folder: str | Path) -> Results:
         if path.exists():
             try:
                 found = json.loads(path.read_bytes())
-                tables += found["tables"] if found["format"] > 1 else _as_now(found["tables"])
+                tables += tables_as_now(found["tables"], found["format"])
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(f"{path} is damaged ({error}); make it again") from error
     if not tables:
@@ -100,18 +101,6 @@ def load_results(folder: str | Path) -> Results:
             "python -m nbhelpers reproduce"
         )
     return Results(tuple(tables))
-
-
-def _as_now(tables: Sequence[Record]) -> list[Record]:
-    """Replaces what tables of format 1 called keys: the tokens of the softmax."""
-
-    def row_of(row: Record) -> Record:
-        if "keys" not in row:
-            return row
-        named = {"softmax_over" if key == "keys" else key: v for key, v in row.items()}
-        return {**named, "label": row["label"].replace(", keys ", ", softmax over ")}
-
-    return [{**table, "rows": [row_of(row) for row in table["rows"]]} for table in tables]
 
 
 def save_tables(
@@ -129,7 +118,7 @@ def save_tables(
         OSError: The folder can't be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"format": 2, "tables": list(tables)}, indent=1, allow_nan=False)
+    text = json.dumps({"format": TABLES, "tables": list(tables)}, indent=1, allow_nan=False)
     page = "\n\n".join([f"# {title}", *map(markdown, tables)]) + "\n"
     contents = {f"{name}.json": text + "\n", f"{name}.md": page}
     for file, content in contents.items():
@@ -149,7 +138,7 @@ def side_by_side(
         split: Likewise.
 
     Returns:
-        Label and place of each row that both have, and `gains`: the two intervals.
+        Label and order of each row that both have, and `gains`: the two intervals.
 
     Raises:
         KeyError: One of them hasn't got the table.
@@ -158,7 +147,7 @@ def side_by_side(
     return [
         {
             "label": row["label"],
-            "place": row.get("place"),
+            "order": row.get("order"),
             "gains": [row["gain"], others[_key(row)]["gain"]],
         }
         for row in first.table(name, split)["rows"]
@@ -197,7 +186,7 @@ def over_baselines(
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """Returns what a row is known by."""
-    return row["label"], row.get("place")
+    return row["label"], row.get("order")
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,8 +203,8 @@ def markdown(table: Record) -> str:
         "table-1": class_columns,
         "figure-8": example_columns,
         "family": family_columns,
-        "leaks": place_columns,
-        "leaks-into": place_columns,
+        "leaks": order_columns,
+        "leaks-into": order_columns,
         "gains": gain_columns,
     }
     head, rows = kinds.get(table["name"], columns)(table)
@@ -261,19 +250,19 @@ def columns(table: Record) -> tuple[list[str], list[list[str]]]:
     return head, lines
 
 
-def place_columns(table: Record) -> tuple[list[str], list[list[str]]]:
-    """Returns a row for each way of closing leaks, a column for each place."""
+def order_columns(table: Record) -> tuple[list[str], list[list[str]]]:
+    """Returns a row for each way of closing leaks, a column for each order."""
     rows = table["rows"]
-    places = list(dict.fromkeys(row["place"] for row in rows))
-    cells = {(row["label"], row["place"]): row for row in rows}
+    orders = list(dict.fromkeys(row["order"] for row in rows))
+    cells = {(row["label"], row["order"]): row for row in rows}
     lines = []
     for label in dict.fromkeys(row["label"] for row in rows):
         line = [label]
-        for place in places:
-            row = cells.get((label, place))
+        for order in orders:
+            row = cells.get((label, order))
             line.append(f"{percent(row['miou'])} {span(row['gain'])}".strip() if row else "")
         lines.append(line)
-    return ["", *places], lines
+    return ["", *orders], lines
 
 
 def gain_columns(table: Record) -> tuple[list[str], list[list[str]]]:
@@ -319,14 +308,14 @@ def family_columns(table: Record) -> tuple[list[str], list[list[str]]]:
         """Returns mIoU with its interval; nothing where the system doesn't take such texts."""
         return bounds(row[protocol]["miou"], "") if row[protocol] else ""
 
-    def place(row: Record) -> tuple[bool, bool, float]:
-        """Returns where a row stands."""
+    def rank(row: Record) -> tuple[bool, bool, float]:
+        """Returns what rows are sorted by."""
         found = row["classes"] or row["phrase"]
         mean = found["miou"]["mean"] if found else 0.0
         return found is None, row["supervision"] == "masks", -mean
 
     lines = []
-    for row in sorted(table["rows"], key=place):
+    for row in sorted(table["rows"], key=rank):
         ceiling = ", supervised: a ceiling" if row["supervision"] == "masks" else ""
         cost = row["cost"] or {}
         lines.append(

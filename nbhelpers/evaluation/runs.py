@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from nbhelpers.evaluation.batched import THRESHOLDS
+from nbhelpers.evaluation.formats import manifest_as_now
 from nbhelpers.evaluation.jobs import as_json
 from nbhelpers.evaluation.journal import Record
 from nbhelpers.evaluation.run import complete_records, summarize
@@ -25,7 +26,7 @@ class Complete:
 
     Attributes:
         folder: Where it lies.
-        settings: From its manifest.
+        settings: From its manifest, by the names of today.
         fingerprint: Of the manifest.
         errors: How many items have no result.
     """
@@ -92,14 +93,14 @@ class Run(Complete):
         )
 
     def ious(self, variants: list[str], threshold: int) -> Float[np.ndarray, " item"]:
-        """Returns the IoU of each item at a threshold's place, the mean over variants (seeds)."""
+        """Returns the IoU of each item at a threshold's index, the mean over variants (seeds)."""
         shared, either = self.counts(variants, threshold)
         return (shared / np.maximum(either, 1)).mean(axis=0)
 
     def counts(
         self, variants: list[str], threshold: int
     ) -> tuple[Int64[np.ndarray, "variant item"], Int64[np.ndarray, "variant item"]]:
-        """Returns intersections and unions of each item at the place of a threshold."""
+        """Returns intersections and unions of each item at a threshold's index."""
         shared = np.stack([self.shared[name][:, threshold] for name in variants])
         return shared, np.stack([self.either[name][:, threshold] for name in variants])
 
@@ -108,7 +109,7 @@ class Run(Complete):
         return [float(self.ious(variants, t).mean()) for t in range(len(THRESHOLDS))]
 
     def best(self, variants: list[str]) -> int:
-        """Returns the place of the threshold with the highest mIoU; the lowest of several."""
+        """Returns the index of the threshold with the highest mIoU; the lowest of several."""
         return int(np.argmax(self.curve(variants)))
 
 
@@ -127,7 +128,7 @@ class ClassRun(Complete):
     def counts(
         self, variant: str, threshold: int
     ) -> tuple[Int64[np.ndarray, "picture class"], Int64[np.ndarray, "picture class"]]:
-        """Returns intersections and unions of each picture at the place of a threshold."""
+        """Returns intersections and unions of each picture at a threshold's index."""
         classes = len(self.settings["dataset"]["classes"])
         found = np.zeros((2, len(self.records), classes), np.int64)
         for i, record in enumerate(self.records):
@@ -188,31 +189,15 @@ def _read(folder: Path) -> tuple[dict[str, Any], list[Mapping[str, Any]], list[R
     good = [k for k, record in enumerate(records) if "error" not in record]
     if not good:
         raise ValueError(f"{folder} holds errors alone; see {folder / 'report.json'}")
+    manifest = manifest_as_now(store.manifest)
     known = {
         "folder": folder,
-        "settings": _as_now(store.manifest["settings"]),
+        "settings": manifest["settings"],
         "fingerprint": store.fingerprint,
         "errors": len(records) - len(good),
     }
-    items = [store.manifest["items"][k] for k in good]
+    items = [manifest["items"][k] for k in good]
     return known, items, [records[k] for k in good]
-
-
-# What the settings of format 1 were called.
-_RENAMED = {"keys": "softmax_over", "caption": "prompt_from"}
-
-
-def _as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a run's settings by the names of today, whichever format they were written in."""
-    if "format" in settings:
-        return dict(settings)
-    named = {"calibration" if key == "reading" else key: v for key, v in settings.items()}
-    named["format"] = 1
-    variants = {
-        name: {_RENAMED.get(key, key): value for key, value in variant.items()}
-        for name, variant in settings["variants"].items()
-    }
-    return {**named, "variants": variants}
 
 
 def find_runs(folder: Path, prompts: str, *, systems: bool = False) -> list[Path]:
@@ -226,7 +211,7 @@ def find_runs(folder: Path, prompts: str, *, systems: bool = False) -> list[Path
     found = []
     known = sorted({folder / "manifest.json", *folder.glob("*/manifest.json")})
     for path in filter(Path.is_file, known):
-        settings = read_manifest(path.parent)["settings"]
+        settings = manifest_as_now(read_manifest(path.parent))["settings"]
         of_systems = any("system" in variant for variant in settings["variants"].values())
         if settings["prompts"] == prompts and of_systems == systems:
             found.append(path.parent)
@@ -358,10 +343,10 @@ def compare(
     names = test.like(settings, common)
     if not names:
         return None
-    place = val.best(val.like(settings, common))
+    index = val.best(val.like(settings, common))
     oracle = test.best(names)
-    ious = test.ious(names, place)
-    shared, either = (counts.sum(axis=0) for counts in test.counts(names, place))
+    ious = test.ious(names, index)
+    shared, either = (counts.sum(axis=0) for counts in test.counts(names, index))
 
     def better_than(others: Any, counts: tuple[Any, Any]) -> tuple[Interval, Interval]:
         """Returns by how much both means are higher than these IoUs' and these counts'."""
@@ -375,7 +360,7 @@ def compare(
         gain, overall = better_than(test.ious(base, at), (*theirs,))
     own, own_overall = better_than(0 * ious, (0 * shared, either))  # than masks that are empty
     return Comparison(
-        threshold=THRESHOLDS[place],
+        threshold=THRESHOLDS[index],
         miou=float(ious.mean()),
         miou_interval=own,
         oiou=int(shared.sum()) / max(int(either.sum()), 1),
@@ -387,7 +372,7 @@ def compare(
         oracle=float(test.ious(names, oracle).mean()),
         precision=precision_at(ious),
         seeds={
-            str(test.settings["variants"][name]["seed"]): float(test.ious([name], place).mean())
+            str(test.settings["variants"][name]["seed"]): float(test.ious([name], index).mean())
             for name in names
         },
     )

@@ -75,7 +75,7 @@ class Store:
     def results(self) -> dict[str, Record]:
         """Returns what is known of each item, by id.
 
-        A result stands in the place of an error of the same item.
+        A result outweighs an error of the same item.
 
         Raises:
             ValueError: A line is damaged, a part belongs to another run, names an item that isn't

@@ -269,7 +269,7 @@ def class_tables(
         counts = {name: run.counts(name, chosen[name]) for name in run.curves if name in chosen}
         rows = []
         for name, mine in counts.items():
-            curves, place, base = run.curves[name], chosen[name], run.plain(name)
+            curves, index, base = run.curves[name], chosen[name], run.plain(name)
             top, oracle = best(curves)
             gain = None
             if base in counts:
@@ -278,12 +278,12 @@ def class_tables(
                 {
                     "label": name,
                     "method": name,
-                    "threshold": place / 100,
-                    "miou": float(np.mean([curve[place] for curve in curves.values()])),
+                    "threshold": index / 100,
+                    "miou": float(np.mean([curve[index] for curve in curves.values()])),
                     "gain": gain,
                     "oracle_threshold": top / 100,
                     "oracle": oracle,
-                    "classes": {c: float(curve[place]) for c, curve in curves.items()},
+                    "classes": {c: float(curve[index]) for c, curve in curves.items()},
                 }
             )
         dataset = run.settings["dataset"]
@@ -302,7 +302,7 @@ def class_tables(
 
 
 def best(curves: Mapping[str, np.ndarray]) -> tuple[int, float]:
-    """Returns the place of the threshold with the highest mean over classes, and that mean."""
+    """Returns the index of the threshold with the highest mean over classes, and that mean."""
     means = np.mean(list(curves.values()), axis=0)
     return int(means.argmax()), float(means.max())
 

@@ -37,7 +37,7 @@ def align(
 ) -> Alignment:
     """Returns the alignment of two prompts, by the tokens that they share.
 
-    Tokens that stand in the place of others were swapped and take their attention, spread evenly
+    Tokens that stand in place of others were swapped and take their attention, spread evenly
     where they are more or fewer. Tokens that were only added keep their own (refinement).
 
     Args:

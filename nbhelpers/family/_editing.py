@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nbhelpers.attention import Layer, factor_of, find_attentions, note_grids, place_of
+from nbhelpers.attention import Layer, block_of, factor_of, find_attentions, note_grids
 
 Edit = Callable[[Layer, Tensor], Tensor]
 """Takes a layer with its queries and keys, and its values ``batch head token d``; returns the
@@ -73,7 +73,7 @@ class _Edited:
         layer = Layer(
             name=self.name,
             kind="cross" if attn.is_cross_attention else "self",
-            place=place_of(self.name),
+            block=block_of(self.name),
             query=heads(query),
             key=heads(key),
             grid=grid,

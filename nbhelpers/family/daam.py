@@ -129,7 +129,7 @@ def word_maps(
     """
     found = []
     for layer in layers:
-        if layer.place == "mid":
+        if layer.block == "mid":
             continue
         columns = [
             kernels.columns(layer.query, layer.key, tokens, layer.scale).mean(dim=(1, 3))

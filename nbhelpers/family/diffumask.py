@@ -6,9 +6,9 @@ Semantic Segmentation Using Diffusion Models", ICCV 2023, arXiv 2303.11681.
 Kept: pictures are sampled from each class's name, a threshold makes masks of their attention,
 pictures that seem wrong are left out, pictures are spliced, and a segmenter of the closed set of
 classes learns from the pairs. It never sees a mask that a person drew, nor a real picture.
-Simplified: a small U-Net in the place of Mask2Former, for small pictures; one threshold and a band
-that doesn't count in the place of a network of affinities, and CLIP as the judge of which pictures
-are wrong in the place of a first segmenter, so that one network is trained; of its augmentations
+Simplified: a small U-Net in place of Mask2Former, for small pictures; one threshold and a band
+that doesn't count in place of a network of affinities, and CLIP as the judge of which pictures
+are wrong in place of a first segmenter, so that one network is trained; of its augmentations
 splicing alone, which makes pictures of several things.
 The pairs and the training are in `data/recipe/family_diffumask.py`.
 """

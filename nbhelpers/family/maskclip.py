@@ -4,7 +4,7 @@ Zhou, Loy and Dai, "Extract Free Dense Labels from CLIP", ECCV 2022, arXiv 2112.
 
 Kept: the last attention layer of the vision tower passes each patch's value through the output
 projection, and a patch gets the class whose text embedding is nearest by cosine.
-Simplified: three prompt templates in the place of 85, those that suit drawings; neither key
+Simplified: three prompt templates in place of 85, those that suit drawings; neither key
 smoothing nor prompt denoising, the paper's two refinements, to show the one idea alone; no
 MaskCLIP+, which trains a segmenter on these labels.
 """

@@ -11,7 +11,7 @@ queries read the UNet's features, draw a mask each, and are named by their cosin
 
 Simplified: the features are what `record_attention` keeps, the queries of the upward
 self-attention; two layers of attention stand for Mask2Former; queries are matched to things
-greedily; a sigmoid for each text stands in the place of a softmax over the classes, so that a map
+greedily; a sigmoid for each text stands in place of a softmax over the classes, so that a map
 doesn't depend on what else is asked; CLIP's own vote on the masks is left out.
 """
 

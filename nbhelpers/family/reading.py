@@ -1,4 +1,4 @@
-"""A system of the family in a run: its maps in the place of the method's own settings."""
+"""A system of the family in a run: its maps in place of the method's own settings."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ SOURCES = ("family/*.py",)  # on these a system's numbers depend as well
 
 
 class SystemReader:
-    """Maps by every choice of a system's own settings, in the place of a `Reader`.
+    """Maps by every choice of a system's own settings, in place of a `Reader`.
 
     Args:
         models: From `load_models`.

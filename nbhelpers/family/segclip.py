@@ -86,8 +86,8 @@ class SegClip(nn.Module):
         seen, hidden = order.tensor_split([round(VISIBLE * order.shape[1])], 1)
         tokens = self.tower.embed(pixels)[:, 1:]
         visible = self.tower.run(pick(tokens, seen), last=SPLIT)
-        places = self.tower.vision.embeddings.position_embedding.weight[1:][hidden]
-        weights = self.paint["query"](places) @ self.paint["key"](visible).mT
+        positions = self.tower.vision.embeddings.position_embedding.weight[1:][hidden]
+        weights = self.paint["query"](positions) @ self.paint["key"](visible).mT
         mixed = (weights / math.sqrt(visible.shape[-1])).softmax(2) @ self.paint["value"](visible)
         truth = pick(patches, hidden)
         truth = (truth - truth.mean(2, keepdim=True)) / (truth.std(2, keepdim=True) + 0.02)
@@ -114,8 +114,8 @@ def superpixels(
     """
     color = patches.unflatten(2, (3, -1)).mean(3)
     steps = [torch.linspace(-1, 1, side, device=patches.device) for side in grid]
-    place = torch.cartesian_prod(*steps).expand(len(patches), -1, -1)
-    points = torch.cat([color, 0.5 * place], 2)
+    location = torch.cartesian_prod(*steps).expand(len(patches), -1, -1)
+    points = torch.cat([color, 0.5 * location], 2)
     start = torch.linspace(0, points.shape[1] - 1, SUPERPIXELS, device=patches.device).long()
     centers = points[:, start]
     for _ in range(ROUNDS):

@@ -3,7 +3,7 @@
 Feng, He, Fu, Jampani, Akula, Narayana, Basu, Wang and Wang, "Training-Free Structured Diffusion
 Guidance for Compositional Text-to-Image Synthesis" (2022, arXiv 2212.05032).
 
-Each noun phrase is encoded alone and put in its place in the prompt's embedding. Every
+Each noun phrase is encoded alone and put at its positions in the prompt's embedding. Every
 cross-attention layer computes ``1 / (k + 1) sum_i A V_i``, where A comes from the prompt itself
 and V_i from the i-th of these embeddings, the prompt's own among them.
 

@@ -74,7 +74,7 @@ def show_matrix(
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=POINTS, colors=DARK, length=2)
     order = np.argsort(np.where(np.isnan(values), -np.inf, values), axis=None)[::-1][:4]
-    cells = [np.unravel_index(place, values.shape) for place in order]
+    cells = [np.unravel_index(index, values.shape) for index in order]
     said = "; ".join(f"{rows[r]} and {columns[c]}: {values[r, c]:.2f}" for r, c in cells)
     return finish(figure, alt or f"A matrix of {label}. Largest: {said}.")
 
@@ -96,7 +96,7 @@ def show_lines(
         lines: One curve a name: numbers, or triples of a mean and the two ends of its interval.
         x_label: What x is, with its unit.
         y_label: What the curves are, with their unit.
-        marks: Places on the axis to be marked, by name.
+        marks: Points on the axis to be marked, by name.
         logarithmic: Both axes in powers of ten.
         alt: The figure in words; each curve's ends and peak when None.
 
@@ -109,25 +109,25 @@ def show_lines(
     figure = Figure(figsize=(5.6, 3.4), facecolor="white", layout="constrained")
     axis = figure.subplots()
     parts = []
-    for place, (name, values) in enumerate(lines.items()):
+    for index, (name, values) in enumerate(lines.items()):
         points = np.asarray(values, np.float64)
         if len(points) != len(x):
             raise ValueError(f"{name!r} has {len(points)} points, x has {len(x)}")
         mean = points if points.ndim == 1 else points[:, 0]
-        color = COLORS[place % len(COLORS)]
+        color = COLORS[index % len(COLORS)]
         if points.ndim == 2:
             axis.fill_between(x, points[:, 1], points[:, 2], color=color, alpha=0.18, linewidth=0)
-        marker = MARKERS[place % len(MARKERS)]
+        marker = MARKERS[index % len(MARKERS)]
         axis.plot(x, mean, color=color, marker=marker, markersize=4, linewidth=1.4, label=name)
         best = int(np.nanargmax(mean))
         parts.append(
             f"{name}: {mean[0]:.3g} at {x[0]:g}, highest {mean[best]:.3g} at {x[best]:g}, "
             f"{mean[-1]:.3g} at {x[-1]:g}"
         )
-    for place, (name, spot) in enumerate(sorted((marks or {}).items(), key=lambda m: m[1])):
+    for index, (name, spot) in enumerate(sorted((marks or {}).items(), key=lambda m: m[1])):
         axis.axvline(spot, color=DARK, linewidth=0.8, linestyle=":")
         style: dict[str, Any] = {"transform": axis.get_xaxis_transform(), "fontsize": POINTS}
-        height = 1.01 + 0.06 * (place % 2)  # neighbors may stand close
+        height = 1.01 + 0.06 * (index % 2)  # neighbors may stand close
         axis.text(spot, height, name, ha="center", va="bottom", color=DARK, **style)
     if logarithmic:
         axis.set(xscale="log", yscale="log")
@@ -170,12 +170,12 @@ def show_intervals(
     axis = figure.subplots()
     axis.axvline(0, color=DARK, linewidth=0.8)
     parts = []
-    for place, (name, intervals) in enumerate(series.items()):
+    for index, (name, intervals) in enumerate(series.items()):
         if len(intervals) != len(rows):
             raise ValueError(f"{name!r} has {len(intervals)} intervals for {len(rows)} rows")
         middle, low, high = np.asarray(intervals, np.float64).T
-        y = np.arange(len(rows)) + (place - (len(series) - 1) / 2) * 0.7 / len(series)
-        color, marker = COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)]
+        y = np.arange(len(rows)) + (index - (len(series) - 1) / 2) * 0.7 / len(series)
+        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
         axis.hlines(y, low, high, color=color, linewidth=1.6)
         axis.plot(middle, y, marker, color=color, markersize=4.5, label=name)
         said = ", ".join(

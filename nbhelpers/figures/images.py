@@ -254,7 +254,7 @@ def show_chunks(
         alt: The figure in words; the chunks and nouns when None.
 
     Raises:
-        ValueError: A chunk's text isn't what stands at its place in the caption.
+        ValueError: A chunk's text isn't what stands at its offsets in the caption.
     """
     from matplotlib.figure import Figure
 
@@ -264,23 +264,23 @@ def show_chunks(
                 f"the chunk {chunk.text!r} stands at {chunk.start} to {chunk.end}, where the "
                 f"caption has {caption[chunk.start : chunk.end]!r}; pass the caption it came from"
             )
-    places, x, y = [], 0, 0
+    spots, x, y = [], 0, 0
     for word in re.findall(r"\s*\S+|\s+$", caption):
         if x + len(word) > LINE:
             x, y = (-1 if word[0].isspace() else 0), y + (x > 0)
         for _ in word:
-            places.append((x, y))
+            spots.append((x, y))
             x, y = (x + 1, y) if x + 1 < LINE else (0, y + 1)
     figure = Figure(figsize=(7.2, 0.2 + 0.34 * (y + 1)), facecolor="white")
     axis = figure.add_axes((0, 0, 1, 1), xlim=(-1, LINE + 1), ylim=(y + 1, 0))
     axis.set_axis_off()
     for index, chunk in enumerate(chunks):
-        for x, y in places[chunk.start : chunk.end]:
+        for x, y in spots[chunk.start : chunk.end]:
             axis.barh(y + 0.5, 1, 0.8, x, color=MARK if index == target else REST)
-        for x, y in places[chunk.noun_start : chunk.noun_end]:
+        for x, y in spots[chunk.noun_start : chunk.noun_end]:
             axis.plot((x, x + 1), (y + 0.84,) * 2, color=DARK, linewidth=1.2)
     font: dict[str, Any] = {"family": MONO, "fontsize": 13, "color": DARK, "parse_math": False}
-    for character, (x, y) in zip(drawable(caption, MONO), places, strict=True):
+    for character, (x, y) in zip(drawable(caption, MONO), spots, strict=True):
         axis.text(x + 0.5, y + 0.68, character, ha="center", va="baseline", **font)
     parts = [
         f"{chunk} (noun: {chunk.noun}{', the target' if index == target else ''})"
@@ -311,7 +311,7 @@ def in_proportion(
         seed: Of the draw within better, alike and worse.
 
     Returns:
-        The places of the chosen cases, the greatest gain first. The three numbers are the shares
+        The indices of the chosen cases, the greatest gain first. The three numbers are the shares
         times `rows`, rounded so that they sum to it (largest remainders first).
 
     Raises:
@@ -328,12 +328,12 @@ def in_proportion(
     groups = [values > same, np.abs(values) <= same, values < -same]
     shares = np.array([group.mean() * rows for group in groups])
     counts = np.floor(shares + 1e-9).astype(int)
-    for place in np.argsort(counts - shares, kind="stable")[: rows - counts.sum()]:
-        counts[place] += 1
+    for index in np.argsort(counts - shares, kind="stable")[: rows - counts.sum()]:
+        counts[index] += 1
     rng = np.random.default_rng(seed)
     chosen = [
-        int(place)
+        int(index)
         for group, count in zip(groups, counts, strict=True)
-        for place in rng.choice(np.flatnonzero(group), size=count, replace=False)
+        for index in rng.choice(np.flatnonzero(group), size=count, replace=False)
     ]
-    return sorted(chosen, key=lambda place: (-values[place], place))
+    return sorted(chosen, key=lambda index: (-values[index], index))

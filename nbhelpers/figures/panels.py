@@ -82,14 +82,14 @@ def draw(panels: Sequence[Panel], side: float) -> list[Drawing]:
             note = [*note, "not to scale"]
         size = side, above + below + (line if "not to scale" in note else 0) + h
         figure = Figure(figsize=size, facecolor="white")
-        place = ((side - w) / 2 / side, 1 - (above + h) / size[1], w / side, h / size[1])
-        axis = figure.add_axes(place, aspect="auto")
+        box = ((side - w) / 2 / side, 1 - (above + h) / size[1], w / side, h / size[1])
+        axis = figure.add_axes(box, aspect="auto")
         axis.set_axis_off()
         axis.imshow(panel.values, **{"aspect": "auto", **panel.options})
         font: dict[str, Any] = {"fontsize": POINTS, "color": DARK, "parse_math": False}
         font |= {"ha": "center", "linespacing": 1.2}
         figure.text(0.5, 1 - (above - 0.07) / size[1], "\n".join(title), va="baseline", **font)
-        figure.text(0.5, place[1] - 0.04 / size[1], "\n".join(note), va="top", **font)
+        figure.text(0.5, box[1] - 0.04 / size[1], "\n".join(note), va="top", **font)
         said = f"{panel.label or 'a panel'}: {panel.note or size_of(panel.values) + ' pixels'}"
         drawn.append(finish(figure, said))
     return drawn

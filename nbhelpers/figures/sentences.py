@@ -108,7 +108,7 @@ def show_captions(
 
 
 def _wrapped(text: str) -> list[tuple[int, str]]:
-    """Returns the lines of a text, each with the place in the text where it begins."""
+    """Returns the lines of a text, each with the offset at which it begins."""
     lines, at = [], 0
     kept: dict[str, Any] = {
         "expand_tabs": False,
@@ -134,7 +134,7 @@ def show_tree(
         alt: The figure in words; every word's label and head when None.
 
     Raises:
-        ValueError: There is no word, or no parse, or a chunk isn't at its place in the text.
+        ValueError: There is no word, or no parse, or a chunk isn't at its offset in the text.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import PathPatch

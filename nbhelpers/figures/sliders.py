@@ -65,10 +65,10 @@ class Sliders:
 
     @property
     def _first(self) -> int:
-        place = 0
+        index = 0
         for name, values in self.values.items():
-            place = place * len(values) + list(values).index(self.start[name])
-        return place
+            index = index * len(values) + list(values).index(self.start[name])
+        return index
 
     def __repr__(self) -> str:
         turns = ", ".join(f"{name}: {len(values)}" for name, values in self.values.items())
@@ -77,8 +77,8 @@ class Sliders:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Returns frames and controls for a page; the first frame for paper and terminals."""
         pictures = "".join(
-            f'<div class="nb-frame"{" hidden" * (place != self._first)}>{frame.as_html()}</div>'
-            for place, frame in enumerate(self.frames)
+            f'<div class="nb-frame"{" hidden" * (index != self._first)}>{frame.as_html()}</div>'
+            for index, frame in enumerate(self.frames)
         )
         controls = "".join(
             _control(name, values, list(values).index(self.start[name]))
@@ -151,16 +151,16 @@ def _word(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _control(name: str, values: Sequence[Any], place: int) -> str:
+def _control(name: str, values: Sequence[Any], index: int) -> str:
     """Returns one slider's label and input."""
     label = html.escape(name.replace("_", " "))
     words = html.escape(json.dumps([_word(value) for value in values]), quote=True)
     shared = f'data-count="{len(values)}" data-values="{words}" oninput="{_STEP}"'
     if list(values) == [False, True]:
-        ticked = " checked" if place else ""
+        ticked = " checked" if index else ""
         return f'<label><input type="checkbox"{ticked} {shared}> {label}</label>'
-    said = html.escape(_word(values[place]), quote=True)
+    said = html.escape(_word(values[index]), quote=True)
     return (
-        f'<label>{label} <input type="range" min="0" max="{len(values) - 1}" value="{place}" '
+        f'<label>{label} <input type="range" min="0" max="{len(values) - 1}" value="{index}" '
         f'step="1" aria-valuetext="{said}" {shared}> <output>{said}</output></label>'
     )

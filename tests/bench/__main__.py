@@ -29,7 +29,7 @@ TESTS = (
 )
 LIMIT = 600  # seconds for everything
 EPILOG = """
-complete   one layer's completion against the number of places
+complete   one layer's completion against the number of locations
 capture    one pass of a UNet of Stable Diffusion 1.5's shape, random weights
 sweep      intersections and unions at all thresholds
 segment    the whole way, pictures and phrases to masks

@@ -19,7 +19,7 @@ from tests.bench.measure import Way, agree, interleave, largest
 from tests.bench.operators import Tell, off_range
 from tests.bench.records import rows_of, target
 
-TOKEN, TOKENS = 5, 77  # the noun's place among the tokens
+TOKEN, TOKENS = 5, 77  # the noun's position among the tokens
 PLAIN, CAPTURE, OURS, SPREAD = "plain", "capture", "capture + A S", "capture + A^T S"
 DAAM, MEANS, ALL = "DAAM's map", "head means + A S", "all heads + A S"
 ON_CPU, GRAPH = "all heads on the CPU + A S", "capture as a CUDA graph + A S"

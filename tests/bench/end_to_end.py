@@ -24,7 +24,7 @@ from tests.bench.records import rows_of, target
 
 LOOP, SINGLE, BATCH = "DiffSegmenter-style loop", "segment, one by one", "segment_batch"
 METHOD = "diffsegmenter"  # the one that both can compute
-# One look, and DiffSegmenter's own gathering in the place of the one that val chose for a model:
+# One look, and DiffSegmenter's own gathering in place of the one that val chose for a model:
 # every resolution with its weight, from all layers, each stretched. So both compute the same.
 SETTINGS: dict[str, Any] = {
     "timesteps": (100,),

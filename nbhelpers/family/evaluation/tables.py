@@ -59,7 +59,7 @@ def family_jobs(
 
     Args:
         base: Dataset, model and device; there are none but for the sticker world and its model.
-        pictures: How many of each split, in the place of those of `PROTOCOLS`.
+        pictures: How many of each split, instead of those of `PROTOCOLS`.
         without: Systems that can't be run, from `find_left_out`.
     """
     if (base.dataset, base.model) != (WORLD, WORLD):
@@ -245,13 +245,13 @@ def _measured(
 ) -> dict[str, Any]:
     """Returns a method's figures by one protocol."""
     curves = np.stack([_curve(val, variant) for variant in variants])
-    chosen, place = divmod(int(curves.argmax()), len(THRESHOLDS))
+    chosen, index = divmod(int(curves.argmax()), len(THRESHOLDS))
     variant = variants[chosen]
     curve = _curve(test, variant)
     return {
         "variant": variant,
-        "threshold": THRESHOLDS[place],
-        "miou": asdict(_interval(test, variant, place, seed)),
+        "threshold": THRESHOLDS[index],
+        "miou": asdict(_interval(test, variant, index, seed)),
         "oracle_threshold": THRESHOLDS[int(curve.argmax())],
         "oracle": float(curve.max()),
         "errors": val.errors + test.errors,
@@ -266,13 +266,13 @@ def _curve(run: Run | ClassRun, variant: str) -> np.ndarray:
     return np.asarray(run.curve([variant]))
 
 
-def _interval(run: Run | ClassRun, variant: str, place: int, seed: int) -> Interval:
-    """Returns mIoU at the place of a threshold, with its interval over pictures."""
+def _interval(run: Run | ClassRun, variant: str, index: int, seed: int) -> Interval:
+    """Returns mIoU at a threshold's index, with its interval over pictures."""
     if isinstance(run, ClassRun):
-        shared, either = run.counts(variant, place)
+        shared, either = run.counts(variant, index)
         nothing = (np.zeros_like(shared), either)
         return paired_bootstrap_classes((shared, either), nothing, seed=seed)
-    ious = run.ious([variant], place)
+    ious = run.ious([variant], index)
     return paired_bootstrap(ious, np.zeros_like(ious), run.pictures, seed=seed)
 
 
