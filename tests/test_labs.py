@@ -114,7 +114,7 @@ SENTENCES = {
 # Parse trees
 
 
-def places(covers, start, end):
+def positions(covers, start, end):
     return [i for i, (a, b) in enumerate(covers, 1) if a < end and b > start]
 
 
@@ -128,12 +128,12 @@ def whole_phrase(heads, noun):
     return min(words), max(words)
 
 
-PLACES = {
-    "position 0 is the start token's": lambda c, a, b: [i - 1 for i in places(c, a, b)],
-    "only touches": lambda c, a, b: places(c, a - 1, b + 1),
-    "the last token belongs": lambda c, a, b: places(c, a, b)[:-1],
-    "not its first alone": lambda c, a, b: places(c, a, b)[:1],
-    "not its last alone": lambda c, a, b: places(c, a, b)[-1:],
+POSITIONS = {
+    "position 0 is the start token's": lambda c, a, b: [i - 1 for i in positions(c, a, b)],
+    "only touches": lambda c, a, b: positions(c, a - 1, b + 1),
+    "the last token belongs": lambda c, a, b: positions(c, a, b)[:-1],
+    "not its first alone": lambda c, a, b: positions(c, a, b)[:1],
+    "not its last alone": lambda c, a, b: positions(c, a, b)[-1:],
 }
 PHRASES = {
     "to the right of the noun": lambda heads, noun: (whole_phrase(heads, noun)[0], noun),
@@ -158,8 +158,8 @@ def put(E, rows, where):
     return E
 
 
-def replace(E, R, places):
-    return put(E, R[1 : 1 + len(places)], places)
+def replace(E, R, positions):
+    return put(E, R[1 : 1 + len(positions)], positions)
 
 
 def moved(encode, tokens, i):
@@ -172,22 +172,22 @@ def moved(encode, tokens, i):
     return rows(i), [k for k in range(len(tokens)) if i in rows(k)]
 
 
-def leaks_into(encode, tokens, place):
-    return [i for i in range(len(tokens)) if i != place and place in moved(encode, tokens, i)[0]]
+def leaks_into(encode, tokens, at):
+    return [i for i in range(len(tokens)) if i != at and at in moved(encode, tokens, i)[0]]
 
 
-def sees(places, length):
+def sees(positions, length):
     seen = torch.zeros(length, dtype=torch.bool)
-    seen[[0, *places]] = True
+    seen[[0, *positions]] = True
     return seen
 
 
-def sees_before(places, length):
-    return torch.arange(length) <= places[-1]
+def sees_before(positions, length):
+    return torch.arange(length) <= positions[-1]
 
 
-def in_place(E, R, places):
-    E[list(places)] = R[1 : 1 + len(places)]
+def in_place(E, R, positions):
+    E[list(positions)] = R[1 : 1 + len(positions)]
     return E
 
 
@@ -200,19 +200,19 @@ REPLACEMENTS = {
     "it changed its input number 1": in_place,
 }
 LEAKS = {
-    "needn't be causal": lambda encode, tokens, place: [*range(place)],
-    "own place isn't asked for": lambda *given: sorted([*leaks_into(*given), given[2]]),
-    "the embedding at `place` counts": lambda encode, tokens, place: [
-        i for i in range(len(tokens)) if i != place and place in moved(encode, tokens, i)[1]
+    "needn't be causal": lambda encode, tokens, position: [*range(position)],
+    "own position isn't asked for": lambda *given: sorted([*leaks_into(*given), given[2]]),
+    "the embedding at `position` counts": lambda encode, tokens, position: [
+        i for i in range(len(tokens)) if i != position and position in moved(encode, tokens, i)[1]
     ],
-    "not all of them": lambda encode, tokens, place: [i for i in range(len(tokens)) if i != place],
+    "not all of them": lambda encode, tokens, at: [i for i in range(len(tokens)) if i != at],
 }
 SIGHTS = {
     "start token, position 0": lambda at, n: (
         torch.zeros(n).index_fill(0, torch.tensor(at), 1.0).bool()
     ),
     "must not see": sees_before,
-    "off by one": lambda at, n: sees([place - 1 for place in at], n),
+    "off by one": lambda at, n: sees([position - 1 for position in at], n),
     "hidden the chunk": lambda at, n: ~sees(at, n) | (torch.arange(n) == 0),
     "torch.bool": lambda at, n: sees(at, n).float(),
     "one bool for each": lambda at, n: sees(at, n)[:-1],
@@ -609,7 +609,7 @@ RIGHT = {
     "check_overlap": (overlap, OVERLAPS),
     "check_log_probability": (log_probability, LOG_PROBABILITIES),
     "check_best_sentence": (best_sentence, SENTENCES),
-    "check_places": (places, PLACES),
+    "check_positions": (positions, POSITIONS),
     "check_whole_phrase": (whole_phrase, PHRASES),
     "check_replace": (replace, REPLACEMENTS),
     "check_leaks_into": (leaks_into, LEAKS),
@@ -681,7 +681,7 @@ def test_mistakes_that_give_the_same_are_all_told():
         trial.compare(0.6, 0.3, {"a half": 1 / 2}, "read")
 
 
-@pytest.mark.parametrize("name", ["check_places", "check_replace", "check_sees"])
+@pytest.mark.parametrize("name", ["check_positions", "check_replace", "check_sees"])
 def test_whatever_words_are_drawn_the_shipped_text_encoder_reads_them(name, monkeypatch):
     """It reads 32 tokens, and it spells the words that it doesn't know."""
     text = load_models("stickers").text

@@ -9,7 +9,7 @@ import torch
 from nblabs.checking import Round, rounds
 
 Score = Callable[[Sequence[str]], Mapping[str, float]]
-"""All words' scores (logits) for the place behind the words so far."""
+"""All words' scores (logits) for the position behind the words so far."""
 
 WORDS, END = ("a", "red", "ring"), "."
 
@@ -21,8 +21,8 @@ def check_log_probability(
 
     Args:
         log_probability: Takes a sentence, whose first word is given, and ``score(words)``, all
-            words' scores for the place behind these; returns the sum over all words but the first
-            of the log of their probability, the softmax of the scores.
+            words' scores for the position behind these; returns the sum over all words but the
+            first of the log of their probability, the softmax of the scores.
         seed: Of the first inputs; fresh ones each time when None.
 
     Raises:
@@ -101,10 +101,10 @@ def _writer(trial: Round) -> Score:
     """Returns a pen whose scores depend on the last word and on how many there are."""
     names = (*WORDS, END)
     after = 1.5 * torch.randn((len(names), len(names)), generator=trial.rng, dtype=torch.float64)
-    place = torch.randn((16, len(names)), generator=trial.rng, dtype=torch.float64)
+    position = torch.randn((16, len(names)), generator=trial.rng, dtype=torch.float64)
 
     def score(words: Sequence[str]) -> dict[str, float]:
-        row = after[names.index(words[-1])] + place[min(len(words), 15)]
+        row = after[names.index(words[-1])] + position[min(len(words), 15)]
         return dict(zip(names, row.tolist(), strict=True))
 
     return score

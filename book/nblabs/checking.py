@@ -56,10 +56,10 @@ class Round:
             raise Wrong(f"{self.name} isn't written yet: put your code in its place") from None
         if answer is None:
             self.refuse("it returned None", "end with `return`; what is printed isn't read")
-        for place, (before, after) in enumerate(zip(given, copies, strict=True)):
+        for index, (before, after) in enumerate(zip(given, copies, strict=True)):
             if _changed(before, after):
                 self.refuse(
-                    f"it changed its input number {place + 1}",
+                    f"it changed its input number {index + 1}",
                     "work on a copy: x.clone() for a tensor, list(x) for a list",
                 )
         return answer
@@ -155,9 +155,9 @@ def _difference(got: Any, wanted: Any) -> str | None:
         return None
     if not right.shape:
         return f"it gave {ours.item()}, wanted is {right.item()}"
-    place = tuple(int(i) for i in np.argwhere(wrong)[0])
-    shown = place if len(place) > 1 else place[0]
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    shown = index if len(index) > 1 else index[0]
     return (
         f"{np.count_nonzero(wrong)} of {wrong.size} values differ, the first at {shown}: "
-        f"it gave {ours[place]}, wanted is {right[place]}"
+        f"it gave {ours[index]}, wanted is {right[index]}"
     )

@@ -13,25 +13,25 @@ MARKS = "red brown very-old black striped pink yellow".split()
 NOUNS = "dog zebra umbrella giraffe cat car backpack".split()
 
 
-def check_places(
-    places: Callable[[list[tuple[int, int]], int, int], Sequence[int]],
+def check_positions(
+    positions: Callable[[list[tuple[int, int]], int, int], Sequence[int]],
     text: TextEncoder,
     *,
     seed: int | None = None,
 ) -> None:
-    """Checks ``places(covers, start, end)``: the positions of the tokens that cover characters.
+    """Checks ``positions(covers, start, end)``: the positions of the tokens that cover characters.
 
     Args:
-        places: Takes the characters ``(from, to)`` that each token of the words covers, in order
-            and without start and end token; returns the positions, as CLIP counts them, of those
-            that cover any character from `start` up to `end`.
+        positions: Takes the characters ``(from, to)`` that each token of the words covers, in
+            order and without start and end token; returns the positions, as CLIP counts them, of
+            those that cover any character from `start` up to `end`.
         text: The text encoder whose tokenizer is used, ``models.text``.
         seed: Of the first inputs; fresh ones each time when None.
 
     Raises:
         Wrong: It differs from `find_spans`.
     """
-    for trial in rounds(places, seed, count=8):
+    for trial in rounds(positions, seed, count=8):
         mark, other = draw(trial, MARKS, 2)
         noun, second = draw(trial, NOUNS, 2)
         caption = f"a {mark} {noun} and a blue-{other} {second}"
@@ -66,8 +66,9 @@ def check_whole_phrase(
     """Checks ``whole_phrase(heads, noun)``: the first and the last word that hang on a noun.
 
     Args:
-        whole_phrase: Takes each word's head, the root's being itself, and the place of a noun;
-            returns the first and the last place from which a walk from head to head leads to it.
+        whole_phrase: Takes each word's head, the root's being itself, and the position of a noun;
+            returns the first and the last position from which a walk from head to head leads to
+            it.
         seed: Of the first inputs; fresh ones each time when None.
 
     Raises:
@@ -95,7 +96,7 @@ def check_whole_phrase(
                     min(near),
                     max(near),
                 ),
-                "give the last word's own place, not the one behind it": (first, last + 1),
+                "give the last word's own position, not the one behind it": (first, last + 1),
                 "words hang on the noun, the noun's own head doesn't": (
                     min(first, heads[noun]),
                     max(last, heads[noun]),
@@ -112,7 +113,7 @@ def draw(trial: Round, words: Sequence[str], count: int) -> list[str]:
 
 
 def _tree(trial: Round, count: int) -> list[int]:
-    """Returns a random tree over so many places, in which no arcs cross."""
+    """Returns a random tree over so many words, in which no arcs cross."""
     heads = list(range(count))
     waiting = [(0, count, -1)]
     while waiting:

@@ -58,7 +58,7 @@ def check_gather(
                 ),
                 "the scale is missing": maps(flat @ (query @ key.mT).softmax(-1).mean(0).T),
                 "the mean over heads, not their sum": maps(3 * flat @ A.T),
-                "(w, h) for (h, w): places are counted along rows": (
+                "(w, h) for (h, w): pixels are counted along rows": (
                     (scores.mT.flatten(1) @ A.T).unflatten(1, (w, h)).mT
                 ),
                 "(w, h) for (h, w): maps come back as they went": (

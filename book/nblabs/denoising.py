@@ -58,13 +58,13 @@ def check_timestep_for(
     """
     for trial in rounds(timestep_for, seed):
         kept = _schedule(trial)
-        place = int(torch.randint(5, len(kept) - 5, (1,), generator=trial.rng))
-        ratio = float((1 - kept[place]) / kept[place]) * (1 - 1e-6)
+        index = int(torch.randint(5, len(kept) - 5, (1,), generator=trial.rng))
+        ratio = float((1 - kept[index]) / kept[index]) * (1 - 1e-6)
         roots = ((1 - kept).sqrt() >= ratio * kept.sqrt()).nonzero()
         inverse = (kept >= ratio * (1 - kept)).nonzero()
         trial.compare(
             trial.ask(kept, ratio),
-            place,
+            index,
             {
                 "variances, not standard deviations: no square roots": int(roots[0])
                 if len(roots)
@@ -72,7 +72,7 @@ def check_timestep_for(
                 "the noise over the latent, not the other way round": int(inverse[-1])
                 if len(inverse)
                 else -1,
-                "off by one: the first timestep that reaches it": place + 1,
+                "off by one: the first timestep that reaches it": index + 1,
                 "the first timestep, not the last": len(kept) - 1,
             },
             "the noise's variance is 1 - kept, the latent's kept",

@@ -32,7 +32,7 @@ def check_replace(
     *,
     seed: int | None = None,
 ) -> None:
-    """Checks ``replace(E, R, places)``: equation 3, the chunk encoded alone in its place.
+    """Checks ``replace(E, R, positions)``: equation 3, the chunk encoded alone in its place.
 
     Args:
         replace: Takes the prompt's embedding ``(token, d)``, the chunk's own, encoded alone
@@ -46,18 +46,18 @@ def check_replace(
     """
     for trial in rounds(replace, seed):
         caption, chunks, target = _prompt(trial)
-        E, R, _, places = _parts(caption, chunks, target, text)
+        E, R, _, positions = _parts(caption, chunks, target, text)
         wanted = embed(caption, chunks, text, target=target, isolate="target").keys[0]
-        m, at = len(places), list(places)
+        m, at = len(positions), list(positions)
 
         def put(rows: Tensor, where: Sequence[int], base: Tensor = E) -> Tensor:
-            """Returns the base with other rows at these places."""
+            """Returns the base with other rows at these positions."""
             changed = base.clone()
             changed[list(where)] = rows
             return changed
 
         trial.compare(
-            trial.ask(E, R, places),
+            trial.ask(E, R, positions),
             wanted,
             {
                 "off by one: row 0 of R is the start token; the chunk begins at row 1": put(
@@ -71,19 +71,19 @@ def check_replace(
                 ),
                 "nothing has changed: put the rows of R in": E,
             },
-            "rows 1 to m of R go to the m places",
+            "rows 1 to m of R go to the m positions",
         )
 
 
 def check_leaks_into(
     leaks_into: Callable[[Encode, list[int], int], Sequence[int]], *, seed: int | None = None
 ) -> None:
-    """Checks ``leaks_into(encode, tokens, place)``: which tokens influence an embedding.
+    """Checks ``leaks_into(encode, tokens, position)``: which tokens influence an embedding.
 
     Args:
-        leaks_into: Takes an encoder of token lists, tokens from 0 to 99 and a place; returns, in
-            ascending order, the positions of the other tokens on which the encoder's row at that
-            place depends.
+        leaks_into: Takes an encoder of token lists, tokens from 0 to 99 and a position; returns,
+            in ascending order, the positions of the other tokens on which the encoder's row at
+            that position depends.
         seed: Of the first inputs; fresh ones each time when None.
 
     Raises:
@@ -92,35 +92,35 @@ def check_leaks_into(
     for trial, kind in zip(rounds(leaks_into, seed, count=4), KINDS, strict=True):
         length = int(torch.randint(7, 11, (1,), generator=trial.rng))
         tokens = torch.randint(0, 100, (length,), generator=trial.rng).tolist()
-        place = int(torch.randint(3, length - 2, (1,), generator=trial.rng))
-        skipped = int(torch.randint(0, place - 1, (1,), generator=trial.rng))
+        position = int(torch.randint(3, length - 2, (1,), generator=trial.rng))
+        skipped = int(torch.randint(0, position - 1, (1,), generator=trial.rng))
         reach = KINDS[kind](length)
-        reach[place, skipped] = kind == "neighbors"  # no pattern tells it beforehand
+        reach[position, skipped] = kind == "neighbors"  # no pattern tells it beforehand
         encode = _encoder(reach, trial)
-        wanted = [i for i in range(length) if reach[place, i] and i != place]
+        wanted = [i for i in range(length) if reach[position, i] and i != position]
         trial.compare(
-            list(trial.ask(encode, tokens, place)),
+            list(trial.ask(encode, tokens, position)),
             wanted,
             {
                 "an encoder needn't be causal, nor see all: change each token and compare": [
-                    *range(place)
+                    *range(position)
                 ],
-                "a token's own place isn't asked for": sorted([*wanted, place]),
-                "the embedding at `place` counts, not that of the changed token": [
-                    i for i in range(length) if reach[i, place] and i != place
+                "a token's own position isn't asked for": sorted([*wanted, position]),
+                "the embedding at `position` counts, not that of the changed token": [
+                    i for i in range(length) if reach[i, position] and i != position
                 ],
-                "not all of them: compare the row at `place` alone": [
-                    i for i in range(length) if i != place
+                "not all of them: compare the row at `position` alone": [
+                    i for i in range(length) if i != position
                 ],
             },
-            "change one token at a time, encode again, compare the row at `place`",
+            "change one token at a time, encode again, compare the row at `position`",
         )
 
 
 def check_sees(
     sees: Callable[[tuple[int, ...], int], Tensor], text: TextEncoder, *, seed: int | None = None
 ) -> None:
-    """Checks ``sees(places, length)``: what a chunk may attend to, where it stands.
+    """Checks ``sees(positions, length)``: what a chunk may attend to, where it stands.
 
     Args:
         sees: Takes a chunk's positions and the number of tokens that the encoder reads; returns
@@ -133,9 +133,9 @@ def check_sees(
     """
     for trial in rounds(sees, seed):
         caption, chunks, target = _prompt(trial)
-        places = find_spans(caption, chunks, text).chunks[target]
+        positions = find_spans(caption, chunks, text).chunks[target]
         wanted = embed(caption, chunks, text, target=target, isolate="target", by="masking")
-        answer = trial.ask(places, text.length)
+        answer = trial.ask(positions, text.length)
         if not isinstance(answer, Tensor) or answer.shape != (text.length,):
             told = getattr(answer, "shape", type(answer).__name__)
             trial.refuse(f"it gave {told}", f"one bool for each of the {text.length} positions")
@@ -143,30 +143,30 @@ def check_sees(
             trial.refuse(f"it gave {answer.dtype}", "torch.zeros(length, dtype=torch.bool)")
 
         def encoded(
-            *shown: Sequence[int], caption: str = caption, places: tuple[int, ...] = places
+            *shown: Sequence[int], caption: str = caption, positions: tuple[int, ...] = positions
         ) -> Tensor:
             """Returns the chunk's rows when these positions are seen."""
             row = torch.zeros(1, text.length, dtype=torch.bool)
-            row[0, [place for part in shown for place in part]] = True
+            row[0, [position for part in shown for position in part]] = True
             states, _ = encode_tokens([tokenize(caption, text)], text, sees=row)
-            return states[0, list(places)]
+            return states[0, list(positions)]
 
         shown = answer.nonzero().flatten().tolist()
         trial.compare(
-            encoded(shown) if shown else torch.zeros_like(wanted.keys[0, list(places)]),
-            wanted.keys[0, list(places)],
+            encoded(shown) if shown else torch.zeros_like(wanted.keys[0, list(positions)]),
+            wanted.keys[0, list(positions)],
             {
-                "CLIP needs its start token, position 0, to attend to": encoded(places),
+                "CLIP needs its start token, position 0, to attend to": encoded(positions),
                 "what stands before the chunk is what it must not see": encoded(
-                    range(places[-1] + 1)
+                    range(positions[-1] + 1)
                 ),
-                "off by one: position 0 is the start token, places count from it": encoded(
-                    [0], [place - 1 for place in places]
+                "off by one: position 0 is the start token, positions count from it": encoded(
+                    [0], [position - 1 for position in positions]
                 ),
                 "True is what may be seen; you have hidden the chunk": encoded(
-                    [0], sorted(set(range(1, text.length)) - set(places))
+                    [0], sorted(set(range(1, text.length)) - set(positions))
                 ),
-                "the whole chunk, not its noun alone": encoded([0], places[-1:]),
+                "the whole chunk, not its noun alone": encoded([0], positions[-1:]),
             },
             "the start token and the chunk's own tokens, nothing else",
         )
@@ -203,7 +203,7 @@ def _parts(
 ) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
     """Returns E, R and U of the book, and the target's positions."""
     tokens = tokenize(caption, text)
-    places = find_spans(caption, chunks, text).chunks[target]
-    alone = [tokens[place - 1] for place in places]
+    positions = find_spans(caption, chunks, text).chunks[target]
+    alone = [tokens[position - 1] for position in positions]
     E, R, U = encode_tokens([tokens, alone, ()], text)[0]
-    return E, R, U, places
+    return E, R, U, positions

@@ -84,12 +84,12 @@ def check_report(
                     test.mean(axis=1)[val.mean(axis=1).argmax() % len(test)]
                 ),
                 "the best threshold, not the mean of all": test.mean(),
-                "the place of the largest mean, not of the single largest value": (
+                "the index of the largest mean, not of the single largest value": (
                     test.mean(axis=0)[np.unravel_index(val.argmax(), val.shape)[1]]
                 ),
                 "the best mean, not the worst": test.mean(axis=0)[val.mean(axis=0).argmin()],
             },
-            "val.mean(axis=0).argmax() is the place of the threshold",
+            "val.mean(axis=0).argmax() is the index of the threshold",
         )
 
 

@@ -112,5 +112,5 @@ def _p_values(trial: Round, level: float) -> list[float]:
     values = [
         level * r * (j if r < 0.5 / 4 or r > 1 else 1) for r, j in zip(ranks, jitter, strict=True)
     ]
-    places = torch.randperm(8, generator=trial.rng).tolist()
-    return [values[i] for i in places]
+    order = torch.randperm(8, generator=trial.rng).tolist()
+    return [values[i] for i in order]

@@ -147,8 +147,8 @@ def draw(image: UInt8[np.ndarray, "h w 3"], view: View, *, side: int = 220) -> D
     sheet, file = Image.new("RGB", (wide, side + font + 6), "white"), io.BytesIO()
     scaled = Image.fromarray(row).resize((wide, side), Image.Resampling.NEAREST)
     sheet.paste(scaled, (0, font + 6))
-    for place, word in enumerate((f"mask, IoU {view.iou:.2f}", "map", "picture")):
-        at = (wide * (2 * place + 1) // 6, font)
+    for index, word in enumerate((f"mask, IoU {view.iou:.2f}", "map", "picture")):
+        at = (wide * (2 * index + 1) // 6, font)
         ImageDraw.Draw(sheet).text(at, word, (27, 27, 27), anchor="ms", font_size=font)
     sheet.save(file, "PNG", compress_level=1)
     words = (
@@ -165,7 +165,7 @@ def playground(models: Models, data: Referring, *, first: int = 0) -> Any:
     Args:
         models: From `load_models`.
         data: From `referring`.
-        first: The place of the expression that is shown first.
+        first: The index of the expression that is shown first.
 
     Returns:
         A box to be displayed as the last line of a cell: the mask, the map and the picture, and
