@@ -133,7 +133,7 @@ def test_be_heads_a_predicate_noun():
     assert chunks == ["This", "a toy"]
 
 
-def test_be_heads_a_predicate_adjective_and_place():
+def test_be_heads_a_predicate_adjective_and_position():
     arcs, _ = converted("it PRON 4 nsubj", "is AUX 4 cop", "very ADV 4 advmod", "red ADJ 0 root")
     assert (arcs["red"], arcs["very"]) == (("is", "acomp"), ("red", "advmod"))
     arcs, chunks = converted(
@@ -338,7 +338,7 @@ def test_a_made_up_thing_is_one_chunk_up_to_its_noun(maker):
         assert (chunk.start, chunk.end) == (0, len(made.words)), made.text
 
 
-def test_a_place_in_front_stays_out_of_the_chunk_of_the_thing():
+def test_a_position_in_front_stays_out_of_the_chunk_of_the_thing():
     """ "closest to us white ball": a white ball."""
     grammar, seen = Grammar(4), 0
     for _ in range(300):

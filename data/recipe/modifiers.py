@@ -36,7 +36,7 @@ class Modifiers(NounPhrases):
             outer, inner = form.split("-")
             node = Node(inner, "NOUN")
             if inner in {"side", "end"}:
-                node.left = self.place_word() if self.chance(0.6) else []
+                node.left = self.position_word() if self.chance(0.6) else []
             if inner not in {"front", "top", "back"} and not self.chance(bare):
                 node.left.insert(0, ("det", Node("the", "DET")))
             node.add("prep", Node("of", "ADP").add("pobj", self.listed(bare)))

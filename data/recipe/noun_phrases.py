@@ -126,7 +126,7 @@ class NounPhrases:
         if roll < 0.50:
             return [("amod", Node(self.pick(lexicon.PATTERNS), "ADJ"))]
         if roll < 0.66:
-            return self.place_word()
+            return self.position_word()
         node = Node(self.pick(lexicon.ADJECTIVES), "ADJ")
         if self.chance(0.12):
             adverb = self.pick("very really slightly partially half mostly fully almost barely")
@@ -139,12 +139,12 @@ class NounPhrases:
                 node.left.append(("punct", Node("-", "PUNCT")))
         return [("amod", node)]
 
-    def place_word(self) -> list[tuple[str, Node]]:
+    def position_word(self) -> list[tuple[str, Node]]:
         if self.chance(0.3):
             return [("amod", Node(self.pick(lexicon.ORDINALS), "ADJ"))]
         word = self.pick(lexicon.SPATIAL)
         if word in lexicon.SIDES and self.chance(0.35):
-            return self.two_places()
+            return self.two_positions()
         if word in lexicon.SIDES and self.chance(0.15):
             return [("amod", Node(word, "ADJ", left=[("advmod", Node("far", "ADV"))]))]
         if "-" in word:
@@ -158,7 +158,7 @@ class NounPhrases:
             return [("amod", most if self.chance(0.5) else Node(word + "most", "ADJ"))]
         return [("amod", Node(word, "ADJ"))]
 
-    def two_places(self) -> list[tuple[str, Node]]:
+    def two_positions(self) -> list[tuple[str, Node]]:
         """Return "top left", "left bottom"."""
         words = [self.pick(lexicon.LEVELS), self.pick(lexicon.SIDES)]
         if self.chance(0.4):
@@ -168,7 +168,7 @@ class NounPhrases:
     def corner(self, bare: float) -> Node:
         """Return "left bottom corner", "the upper right hand side"."""
         node = Node(self.pick("corner corner corner corner side edge part half end area"), "NOUN")
-        node.left = self.two_places() if self.chance(0.7) else self.place_word()
+        node.left = self.two_positions() if self.chance(0.7) else self.position_word()
         if node.left[-1][1].word in lexicon.SIDES and self.chance(0.15):
             node.left.append(("compound", Node("hand", "NOUN")))
         if not self.chance(bare):
@@ -183,7 +183,7 @@ class NounPhrases:
         worn.left.insert(0, ("amod", first))
         node.left.insert(0, ("compound", worn))
         if self.chance(0.25):
-            node.left[:0] = self.place_word()
+            node.left[:0] = self.position_word()
         if not self.chance(bare):
             node.left.insert(0, ("det", Node("the", "DET")))
         return node
@@ -288,7 +288,7 @@ class NounPhrases:
         )
         node = self.head(word)
         if word in {"side", "part", "corner", "leg", "end"} and self.chance(0.5):
-            node.left[:0] = self.place_word()
+            node.left[:0] = self.position_word()
         elif self.chance(0.2):
             node.left[:0] = self.adjective()
         if not self.chance(bare):

@@ -126,12 +126,12 @@ class Grammar(Modifiers):
         if self.chance(0.7) or node.pos == "PRON":
             node = self.head(self.pick(lexicon.PEOPLE))
             if self.chance(0.4):
-                node.left[:0] = self.place_word() if self.chance(0.4) else self.adjective()
+                node.left[:0] = self.position_word() if self.chance(0.4) else self.adjective()
         if self.chance(0.25):
             node.add(*self.modifier(0.95, deep=False))
         second = self.worn()
         if self.chance(0.25):
-            second = Node(self.pick("side side corner row end"), "NOUN", left=self.place_word())
+            second = Node(self.pick("side side corner row end"), "NOUN", left=self.position_word())
         # Without a comma or an adjective, "lamp base" is a compound; "girl braids" is not.
         two_things = not second.left and node.word not in lexicon.PEOPLE and not node.right
         if two_things or self.chance(0.25):
