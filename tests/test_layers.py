@@ -21,10 +21,9 @@ ORDER = (
     *("tokens", "embeddings", "attention", "denoising", "scores", "completion", "masks"),
     *("metrics", "display", "settings", "segment", "batches"),
     *("figures", "benchmarks", "files", "family", "evaluation", "family.evaluation"),
-    *("cli", "family.evaluation.command", "__main__"),
+    *("cli", "__main__"),
     "nblabs",  # a package beside the package
 )
-COMMANDS = {"cli", "family.evaluation.command"}
 # Imported only inside of functions, or only by these modules.
 HEAVY = {
     "spacy": {"chunks"},
@@ -130,7 +129,7 @@ def test_what_one_sibling_alone_imports_is_marked_private():
     by_name = {system.maps.rpartition(".")[0] for system in SYSTEMS.values()}  # on first use
     for name, paths in importers().items():
         private = name.rpartition(".")[2].startswith("_")
-        fronts = [path for path in paths if path.stem == "__init__" or room(path) in COMMANDS]
+        fronts = [path for path in paths if path.stem == "__init__" or room(path) == "cli"]
         assert not (private and (len(paths) > 1 or fronts)), f"{name} is imported by {paths}"
         alone = len(paths) == 1 and not fronts and name not in by_name | by_recipe
         assert private or not alone, f"{name} is imported by {paths} alone"

@@ -1,8 +1,8 @@
 """The command line: finds the subcommand, and turns what went wrong into one line.
 
-A subcommand is a line in `SUBCOMMANDS` and a module of its name here, or the one in `ELSEWHERE`,
-with two functions, ``describe(parser)`` and ``run(options)``. It is imported when it is asked for,
-and imports what is heavy inside ``run``, after it has checked what it was given.
+A subcommand is a line in `SUBCOMMANDS` and a module of its name here with two functions,
+``describe(parser)`` and ``run(options)``. It is imported when it is asked for, and imports what
+is heavy inside ``run``, after it has checked what it was given.
 """
 
 import argparse
@@ -26,7 +26,6 @@ SUBCOMMANDS = {
     "questions": "what the paper leaves open, measured",
     "reproduce": "run all that tables and questions need, then make them",
 }
-ELSEWHERE = {"binding": "nbhelpers.family.evaluation.command"}  # beside what it measures
 ENDING = f"""
 Each subcommand explains itself:
 
@@ -77,7 +76,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     """Parses the arguments with the subcommand's own parser and runs it."""
     if arguments and arguments[0] in SUBCOMMANDS:
         name = arguments[0]
-        subcommand = importlib.import_module(ELSEWHERE.get(name, f"nbhelpers.cli.{name}"))
+        subcommand = importlib.import_module(f"nbhelpers.cli.{name}")
         parser = Parser(
             prog=f"{PROGRAM} {name}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
