@@ -12,7 +12,6 @@ from typing import Any, Literal
 import nbhelpers
 from nbhelpers.calibration import FILE, read_calibration
 from nbhelpers.datasets import Broken, Coco, Expression, Referring, coco, referring
-from nbhelpers.evaluation import formats
 from nbhelpers.evaluation.batched import Question, Reader, count, one_thread
 from nbhelpers.evaluation.classes import Drawn, digest, read_classes
 from nbhelpers.evaluation.run import Evaluate, Item
@@ -23,6 +22,7 @@ from nbhelpers.segment import SETTINGS, Settings
 from nbhelpers.versions import version_of
 from nbhelpers.weights import EMBEDDED, locate
 
+FORMAT = 4  # of the settings and items of a run
 ORDERS = ("alone", "1 of 2", "2 of 2", "1 of 3", "2 of 3", "3 of 3")
 # On these the numbers depend; what draws and reports them doesn't matter.
 SOURCES = (
@@ -126,7 +126,7 @@ class Job:
         classes = {"classes": data.categories} if self.prompts == "classes" else {}
         known = {"name": self.model if commit or self.model == EMBEDDED else Path(source).name}
         return {
-            "format": formats.RUN,
+            "format": FORMAT,
             "dataset": {
                 "name": self.dataset,
                 "split": self.split,
@@ -259,6 +259,32 @@ def code_version(sources: Iterable[str] = SOURCES) -> str:
     for path in [path for pattern in sources for path in sorted(folder.glob(pattern))]:
         total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return total.hexdigest()
+
+
+def settings_as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a run's settings by the names of today, whatever their format.
+
+    Format 1, which has no number, called three things otherwise. What was gathered isn't told
+    before format 3. Before format 4, an order of the target's phrase was a place.
+    """
+    now = dict(settings)
+    if "format" not in now:
+        then = {"keys": "softmax_over", "caption": "prompt_from"}
+        now = _renamed(now, {"reading": "calibration"}) | {"format": 1}
+        now["variants"] = {name: _renamed(one, then) for name, one in now["variants"].items()}
+    if now["prompts"] == "places":
+        now["prompts"] = "orders"
+    return now
+
+
+def item_as_now(item: Item) -> dict[str, Any]:
+    """Returns a run's item likewise."""
+    return _renamed(item, {"place": "order"})
+
+
+def _renamed(record: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Returns a record with some keys renamed, in the same order."""
+    return {names.get(key, key): value for key, value in record.items()}
 
 
 def _item(e: Expression) -> dict[str, Any]:

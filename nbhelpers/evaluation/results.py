@@ -1,7 +1,4 @@
-"""Tables as they are kept: one JSON file for programs, the same as Markdown for readers.
-
-The Markdown is in percent, gains are points with intervals, the paper's own numbers a column.
-"""
+"""Tables as they are kept: JSON of shares for programs, Markdown in percent for readers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbhelpers.evaluation.formats import TABLES, tables_as_now
 from nbhelpers.files import write_whole
 
+FORMAT = 3
 FILES = ("tables.json", "questions.json", "family.json")
 ESCAPED = str.maketrans({c: f"&#{ord(c)};" for c in "&<>|`*_[]\\$"})
 BASELINES = {"table-2": "plain", "table-2-code": "DiffSegmenter's code"}  # what gains are over
@@ -92,7 +89,7 @@ def load_results(folder: str | Path) -> Results:
         if path.exists():
             try:
                 found = json.loads(path.read_bytes())
-                tables += tables_as_now(found["tables"], found["format"])
+                tables += _as_now(found["tables"], found["format"])
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(f"{path} is damaged ({error}); make it again") from error
     if not tables:
@@ -101,6 +98,19 @@ def load_results(folder: str | Path) -> Results:
             "python -m nbhelpers reproduce"
         )
     return Results(tuple(tables))
+
+
+def _as_now(tables: Sequence[Record], version: int) -> list[Record]:
+    """Reads the rows of earlier formats: 1 had keys for `softmax_over`, both a place for order."""
+    then = {1: {"keys": "softmax_over", "place": "order"}, 2: {"place": "order"}}.get(version, {})
+
+    def row_of(row: Record) -> Record:
+        now = {then.get(key, key): value for key, value in row.items()}
+        if then.keys() & {"keys"} & row.keys():
+            now["label"] = row["label"].replace(", keys ", ", softmax over ")
+        return now
+
+    return [{**table, "rows": [row_of(row) for row in table["rows"]]} for table in tables]
 
 
 def save_tables(
@@ -118,7 +128,7 @@ def save_tables(
         OSError: The folder can't be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"format": TABLES, "tables": list(tables)}, indent=1, allow_nan=False)
+    text = json.dumps({"format": FORMAT, "tables": list(tables)}, indent=1, allow_nan=False)
     page = "\n\n".join([f"# {title}", *map(markdown, tables)]) + "\n"
     contents = {f"{name}.json": text + "\n", f"{name}.md": page}
     for file, content in contents.items():

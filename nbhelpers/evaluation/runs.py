@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from nbhelpers.evaluation.batched import THRESHOLDS
-from nbhelpers.evaluation.formats import manifest_as_now
-from nbhelpers.evaluation.jobs import as_json
+from nbhelpers.evaluation.jobs import as_json, item_as_now, settings_as_now
 from nbhelpers.evaluation.journal import Record
 from nbhelpers.evaluation.run import complete_records, summarize
 from nbhelpers.evaluation.store import Store, read_manifest
@@ -189,15 +188,14 @@ def _read(folder: Path) -> tuple[dict[str, Any], list[Mapping[str, Any]], list[R
     good = [k for k, record in enumerate(records) if "error" not in record]
     if not good:
         raise ValueError(f"{folder} holds errors alone; see {folder / 'report.json'}")
-    manifest = manifest_as_now(store.manifest)
     known = {
         "folder": folder,
-        "settings": manifest["settings"],
+        "settings": settings_as_now(store.manifest["settings"]),
         "fingerprint": store.fingerprint,
         "errors": len(records) - len(good),
     }
-    items = [manifest["items"][k] for k in good]
-    return known, items, [records[k] for k in good]
+    every = store.manifest["items"]
+    return known, [item_as_now(every[k]) for k in good], [records[k] for k in good]
 
 
 def find_runs(folder: Path, prompts: str, *, systems: bool = False) -> list[Path]:
@@ -211,7 +209,7 @@ def find_runs(folder: Path, prompts: str, *, systems: bool = False) -> list[Path
     found = []
     known = sorted({folder / "manifest.json", *folder.glob("*/manifest.json")})
     for path in filter(Path.is_file, known):
-        settings = manifest_as_now(read_manifest(path.parent))["settings"]
+        settings = settings_as_now(read_manifest(path.parent)["settings"])
         of_systems = any("system" in variant for variant in settings["variants"].values())
         if settings["prompts"] == prompts and of_systems == systems:
             found.append(path.parent)
