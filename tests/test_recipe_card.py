@@ -71,8 +71,8 @@ def test_the_card_holds_each_goal_against_what_was_measured():
     miou, oiou = (100 * sealed[key] for key in ("miou", "oiou"))
     low, high = (100 * sealed["oiou_interval"][end] for end in ("low", "high"))
     said = goals["phrases by the sealed prompt"]
-    assert said.startswith(f"mIoU {miou:.1f}% [")
-    assert said.endswith(f"oIoU {oiou:.1f}% [{low:.1f}, {high:.1f}]")
+    assert said.startswith(f"mIoU {miou:.1f} [")
+    assert said.endswith(f"oIoU {oiou:.1f} [{low:.1f}, {high:.1f}]")
 
 
 @pytest.fixture

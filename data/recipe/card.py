@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nbhelpers.evaluation.results import Results, load_results
+from nbhelpers.evaluation.results import Results, bounds, load_results
 from nbhelpers.files import write_whole
 from recipe.art import NOUNS
 from recipe.sheets import SHEET
@@ -76,8 +76,8 @@ Versions: {versions}.
 ## What was wanted, and what came of it
 
 The goals were set before any of these models was trained. Where one was missed, the last column
-says what was tried. Figures of segmentation are of testA, from `data/results`; in brackets are
-95% intervals over pictures.
+says what was tried. Figures of segmentation are of testA, in percent, from `data/results`; in
+brackets are 95% intervals over pictures.
 
 | what | wanted | measured | tried |
 |---|---|---|---|
@@ -155,7 +155,7 @@ def write_card(out: Path) -> None:
         scores=_rows(score_rows(record)),
         versions=", ".join(f"{name} {number}" for name, number in record["versions"].items()),
         sheet=CONTACTS.format(prompts=quoted) if sheet else "",
-        goals=_rows(goal_rows(record, checksums(out), results)),
+        goals=_rows(goal_rows(record, out, results)),
         limits="\n".join(f"* {limit}" for limit in (*measured_limits(record), *LIMITS)),
         checksums=_rows(checksums(out)),
     )
@@ -170,10 +170,15 @@ def sizes(out: Path) -> dict[str, float]:
     }
 
 
-def checksums(out: Path) -> Iterator[tuple[str, str, str]]:
-    """Return every file of weights, safetensors and spaCy's, with its bytes and its SHA-256."""
+def weight_files(out: Path) -> list[Path]:
+    """Return every file of weights, safetensors and spaCy's."""
     found = [path for piece in PIECES for path in (out / piece).rglob("*")]
-    for path in sorted(p for p in found if p.suffix == ".safetensors" or p.name == "model"):
+    return sorted(p for p in found if p.suffix == ".safetensors" or p.name == "model")
+
+
+def checksums(out: Path) -> Iterator[tuple[str, str, str]]:
+    """Return every file of weights with its bytes and its SHA-256."""
+    for path in weight_files(out):
         content = path.read_bytes()
         name = path.relative_to(out).as_posix()
         yield f"`{name}`", f"{len(content):,}", f"`{hashlib.sha256(content).hexdigest()}`"
@@ -241,9 +246,7 @@ def score_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "`segment`, a picture", f"{seconds['a picture']:.2f} s ({threads})"
 
 
-def goal_rows(
-    record: Mapping[str, Any], files: Iterable[tuple[str, str, str]], results: Results
-) -> Iterator[tuple[str, ...]]:
+def goal_rows(record: Mapping[str, Any], out: Path, results: Results) -> Iterator[tuple[str, ...]]:
     """Return what was wanted of the world's models, what was measured, and what was tried."""
 
     def goal(what: str, wanted: float, found: float, digits: int = 2) -> tuple[str, ...]:
@@ -267,14 +270,12 @@ def goal_rows(
         for what, wanted in (("loading", 5), ("a picture", 2)):
             label = "loading everything" if what == "loading" else "`segment`, a picture"
             yield label, f"{wanted} s or less", f"{seconds[what]:.2f} s", ""
-    own = others = 0.0
-    for name, size, _ in files:
-        bytes_ = int(size.replace(",", "")) / (2 if name.startswith("`parser/") else 1)
-        if name.startswith("`family/"):
-            others += bytes_
-        else:
-            own += bytes_
-    found = f"{own / 1e6:.1f} MB; {(own + others) / 1e6:.1f} MB with those of `family`"
+    megabytes = dict.fromkeys(PIECES, 0.0)
+    for path in weight_files(out):
+        megabytes[path.relative_to(out).parts[0]] += path.stat().st_size / 1e6
+    megabytes["parser"] /= 2
+    whole, others = sum(megabytes.values()), megabytes["family"]
+    found = f"{whole - others:.1f} MB; {whole:.1f} MB with those of `family`"
     yield "all weights, spaCy's float32 counted as float16", "40 MB or less", found, ""
 
 
@@ -284,21 +285,18 @@ def segmentation_goals(results: Results) -> Iterator[tuple[str, ...]]:
         return
     plain = results.row("table-1", method="plain")
     worst = min(plain["classes"].values())
-    yield "classes by the plain prompt", "30% or more", f"{100 * plain['miou']:.1f}%", ""
-    yield "the class that is worst", "5% or more", f"{100 * worst:.1f}%", ""
+    yield "classes by the plain prompt", "30 or more", f"{100 * plain['miou']:.1f}", ""
+    yield "the class that is worst", "5 or more", f"{100 * worst:.1f}", ""
     for method, wanted in (("plain", 45), ("sealed", 55)):
         row = results.row("table-2", method=method)
-        ends = "".join(
-            f", {title} {100 * row[key]['mean']:.1f}% "
-            f"[{100 * row[key]['low']:.1f}, {100 * row[key]['high']:.1f}]"
-            for title, key in (("mIoU", "miou_interval"), ("oIoU", "oiou_interval"))
-        )
+        miou, oiou = (bounds(row[f"{key}_interval"], "") for key in ("miou", "oiou"))
         tried = TRIED["sealed"] if 100 * row["miou"] < wanted else ""
-        yield f"phrases by the {method} prompt", f"mIoU {wanted}% or more", ends[2:], tried
+        found = f"mIoU {miou}, oIoU {oiou}"
+        yield f"phrases by the {method} prompt", f"mIoU {wanted} or more", found, tried
     sealed = {"isolate": "every", "by": "masking", "tail": "empty", "softmax_over": "all"}
     orders = [100 * row["miou"] for row in results.rows("leaks", **sealed)]
-    found = f"{min(orders):.1f}% to {max(orders):.1f}%"
-    yield "sealed, at each of six orders", "60% or more", found, TRIED["leaks"]
+    found = f"{min(orders):.1f} to {max(orders):.1f}"
+    yield "sealed, in each of six orders", "60 or more", found, TRIED["leaks"]
 
 
 def measured_limits(record: Mapping[str, Any]) -> Iterator[str]:
